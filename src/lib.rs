@@ -1,1 +1,18 @@
-//! placeholder
+//! Tidelog: a durable log whose database is an object-storage bucket.
+//!
+//! Layers, lowest first; a module imports only downwards and never a sibling (`tests/tidy.rs` enforces it):
+//!
+//! | layer | modules | what |
+//! |---|---|---|
+//! | 0 | `error`, `clock`, `config`, `metrics`, `failpoint` | plain values and process-wide registries |
+//! | 1 | `model` | the nouns: records, batches, commands, checkpoints; no I/O, no async |
+//! | 2 | `format` | bytes to nouns and back; every decoder is bounded |
+//! | 3 | `state` | the replicated state machine; pure and deterministic |
+//! | 4 | `store`, `cache` | the bucket and the block cache |
+//! | 5 | `raft` | the only place that names openraft |
+//! | 6 | `produce`, `flush`, `fetch`, `archive`, `gc` | a pure plan beside its executor |
+//! | 7 | `shard`, `queue` | one Raft group wired; the facade that everything above uses |
+
+pub mod clock;
+pub mod error;
+pub mod model;

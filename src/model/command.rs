@@ -1,0 +1,229 @@
+//! Commands: everything that changes a shard's state, and what `apply` answers.
+//!
+//! A command carries all that `apply` needs; `apply` reads no clock and draws no random number.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::archive::{ArchiveFile, ArchiveRange, JobId};
+use super::batch::BatchInfo;
+use super::checkpoint::{CheckpointRef, IndexPartRef};
+use super::id::{Incarnation, LogIndex, LogTime, ObjectId, Offset, ProducerId, TopicId, TopicPartition};
+use super::limits::Limits;
+use super::producer::{IdempotencyKey, Triple};
+use super::rejection::Rejection;
+use super::segment::{SegmentInfo, SegmentRange};
+use super::topic::TopicSettings;
+
+/// A command with the log time at which its leader proposed it: the content of one Raft entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedCommand {
+    /// `apply` takes the larger of this and the state's.
+    pub log_time: LogTime,
+    /// What to do.
+    pub command: Command,
+}
+
+/// A change of a shard's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Appends batches, each on its own terms; the only command that budgets may stop.
+    Append(Vec<Append>),
+    /// Everything else: small, and encoded as one postcard value.
+    Control(Control),
+}
+
+/// One record batch for one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    /// Where to.
+    pub partition: TopicPartition,
+    /// The batch: base offset 0, leader epoch 0, checked whole before it was proposed.
+    pub batch: Bytes,
+    /// Where `batch` begins within the encoded command; set by the codec when it decodes, ignored when it encodes.
+    pub position: u32,
+    /// What the batch says of itself.
+    pub info: BatchInfo,
+    /// Set for an idempotent producer.
+    pub triple: Option<Triple>,
+    /// Set for a request under an `Idempotency-Key`.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Hash of the records as the client sent them; compared when a triple or key comes again.
+    pub digest: u128,
+    /// `Expected-Offset`.
+    pub expected_offset: Option<Offset>,
+}
+
+/// The commands that are not appends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Control {
+    /// Creates a topic, or agrees with the one that exists.
+    CreateTopic {
+        /// The id it gets if it does not exist.
+        id: TopicId,
+        /// Checked by the proposer.
+        name: String,
+        /// Checked by the proposer.
+        settings: TopicSettings,
+        /// Which members of `settings` an existing topic must agree with.
+        named: NamedSettings,
+    },
+    /// Replaces the settings of a topic whose current ones are `expected`.
+    AlterTopic {
+        /// The topic.
+        id: TopicId,
+        /// What the proposer saw; the answer is [`Rejection::TopicExists`] if they changed meanwhile.
+        expected: TopicSettings,
+        /// What to set.
+        settings: TopicSettings,
+    },
+    /// Frees the name; the data stays for the grace period.
+    DeleteTopic {
+        /// The topic.
+        id: TopicId,
+    },
+    /// Brings back the newest deleted topic of `name`.
+    UndeleteTopic {
+        /// Its name.
+        name: String,
+    },
+    /// Forgets deleted topics whose grace period is over.
+    RemoveTopics {
+        /// The topics.
+        ids: Vec<TopicId>,
+    },
+    /// Hands out a producer id, or raises the epoch of a named one.
+    RegisterProducer {
+        /// `None` for a fresh id that nobody can register again.
+        name: Option<String>,
+    },
+    /// All of the tail at or below `index` is in `segments`, and `checkpoint` says so.
+    Flushed {
+        /// The flushed index on which this flush builds.
+        previous: LogIndex,
+        /// The new flushed index F.
+        index: LogIndex,
+        /// The segments written.
+        segments: Vec<SegmentInfo>,
+        /// For each segment, in the same order, its ranges sorted by partition.
+        ranges: Vec<Vec<SegmentRange>>,
+        /// The checkpoint of F.
+        checkpoint: CheckpointRef,
+        /// Index parts that this checkpoint wrote anew.
+        parts: Vec<IndexPartRef>,
+    },
+    /// Claims consecutive live segments for archiving.
+    ClaimArchive {
+        /// For people.
+        worker: String,
+        /// Log time until which the claim holds.
+        deadline: LogTime,
+        /// Oldest first.
+        segments: Vec<ObjectId>,
+    },
+    /// Extends a claim.
+    ExtendArchive {
+        /// The job.
+        job: JobId,
+        /// The new deadline.
+        deadline: LogTime,
+    },
+    /// Gives a claim back.
+    AbandonArchive {
+        /// The job.
+        job: JobId,
+    },
+    /// The live ranges of the job's segments are in `files`.
+    Archived {
+        /// The claim; stale ones are declined.
+        job: JobId,
+        /// The files written.
+        files: Vec<ArchiveFile>,
+        /// For each partition what is where; equal to what is live there, clipped to the log start.
+        ranges: Vec<ArchiveRange>,
+    },
+    /// Raises log starts.
+    Trim {
+        /// Partition and its new log start.
+        starts: Vec<(TopicPartition, Offset)>,
+    },
+    /// From now on nothing below `floor` that is not yet live may become live.
+    Condemn {
+        /// The smallest id that is safe.
+        floor: ObjectId,
+    },
+    /// Sets the limits that `apply` enforces.
+    SetLimits(Limits),
+    /// No append from now on.
+    Close,
+    /// Appends again, in `incarnation`.
+    Reopen {
+        /// The life of the cluster that begins, or the current one.
+        incarnation: Incarnation,
+    },
+    /// Changes nothing: carries log time on.
+    Tick,
+}
+
+/// Which settings the body of a create request named: an existing topic has to agree with these only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "one flag for each setting")]
+pub struct NamedSettings {
+    /// `partitions`
+    pub partitions: bool,
+    /// `value_format`
+    pub value_format: bool,
+    /// `retention_ms`
+    pub retention_ms: bool,
+    /// `retention_bytes`
+    pub retention_bytes: bool,
+    /// `archive_after_ms`
+    pub archive_after_ms: bool,
+    /// `compression`
+    pub compression: bool,
+    /// `timestamp_max_ahead_ms`
+    pub timestamp_max_ahead_ms: bool,
+}
+
+/// What `apply` answers to one entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Command::Append`]: one for each batch, in order.
+    Appended(Vec<BatchOutcome>),
+    /// A topic was created (`true`) or existed and agreed.
+    Topic {
+        /// The topic.
+        id: TopicId,
+        /// Whether this command created it.
+        created: bool,
+    },
+    /// A producer id and its epoch.
+    Producer {
+        /// The id.
+        id: ProducerId,
+        /// Its epoch.
+        epoch: u16,
+    },
+    /// The archive job that was claimed.
+    Job(JobId),
+    /// Done; there is nothing to say.
+    Done,
+    /// Declined.
+    Rejected(Rejection),
+}
+
+/// What became of one batch.
+pub type BatchOutcome = Result<Appended, Rejection>;
+
+/// Where a batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Records in it.
+    pub count: u32,
+    /// It was written by an earlier attempt; these are that attempt's offsets.
+    pub duplicate: bool,
+    /// The log index after whose flush it is in the bucket: the index of the entry that wrote it.
+    pub log_index: LogIndex,
+}

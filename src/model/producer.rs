@@ -1,0 +1,30 @@
+//! What makes a produce request repeatable.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::ProducerId;
+
+/// The idempotent producer's triple; `sequence` is of the first record, modulo 2^31, as in Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Triple {
+    /// Handed out by `POST /v1/producers`.
+    pub id: ProducerId,
+    /// Raised by each registration of the same name; a lower one is fenced.
+    pub epoch: u16,
+    /// Sequence of the first record of the batch.
+    pub sequence: u32,
+}
+
+/// Sequences are modulo this, as in Kafka.
+pub const SEQUENCE_MODULUS: u32 = 1 << 31;
+
+/// The sequence `count` records after `sequence`.
+#[must_use]
+pub const fn advance_sequence(sequence: u32, count: u32) -> u32 {
+    ((sequence as u64 + count as u64) % SEQUENCE_MODULUS as u64) as u32
+}
+
+/// The hash of a request's `Idempotency-Key` within its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IdempotencyKey(pub u128);

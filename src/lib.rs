@@ -16,3 +16,4 @@
 pub mod clock;
 pub mod error;
 pub mod model;
+pub mod queue;

@@ -14,6 +14,7 @@
 //! | 7 | `shard`, `queue` | one Raft group wired; the facade that everything above uses |
 
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod model;
 pub mod queue;

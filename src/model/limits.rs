@@ -1,6 +1,10 @@
 //! Limits that the state machine itself enforces: replicated, so that every replica decides alike.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
 
 /// Set by a command when a leader's configuration differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,5 +30,28 @@ impl Default for Limits {
             idempotency_keys: 200_000,
             topic_delete_grace_ms: 24 * 3_600_000,
         }
+    }
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            producer_expiry_ms: millis(config.producer.expiry),
+            producers_per_partition: config.producer.per_partition,
+            idempotency_window_ms: millis(config.idempotency.window),
+            idempotency_keys: config.idempotency.keys,
+            topic_delete_grace_ms: millis(config.topic.delete_grace),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_configuration_has_the_default_limits() {
+        assert_eq!(Limits::from(&Config::default()), Limits::default());
     }
 }

@@ -1,0 +1,190 @@
+//! The defaults of every setting, in one place.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Config;
+use super::sections::{
+    Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
+    Shutdown, Store, Tail, TopicRules, Wal,
+};
+
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+const fn minutes(count: u64) -> Duration {
+    secs(60 * count)
+}
+
+const fn hours(count: u64) -> Duration {
+    minutes(60 * count)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("tidelog-data"),
+            bucket: None,
+            http: Http::default(),
+            store: Store::default(),
+            flush: Flush::default(),
+            wal: Wal::default(),
+            tail: Tail::default(),
+            cache: Cache::default(),
+            fetch: Fetch::default(),
+            produce: Produce::default(),
+            gc: Gc::default(),
+            archive: Archive::default(),
+            retention: Retention::default(),
+            producer: Producer::default(),
+            idempotency: Idempotency::default(),
+            topic: TopicRules::default(),
+            raft: Raft::default(),
+            shutdown: Shutdown::default(),
+            log: Log::default(),
+            metrics: Metrics::default(),
+        }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
+            cors_origins: Vec::new(),
+            max_body: 16 * MIB,
+            body_memory: 256 * MIB,
+            max_connections: 8_192,
+            max_followers: 1_024,
+            read_timeout: secs(30),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { attempt_timeout: secs(30), deadline: minutes(2), concurrency: 64 }
+    }
+}
+
+impl Default for Flush {
+    fn default() -> Self {
+        Self {
+            bytes: 16 * MIB,
+            interval: secs(10),
+            metadata_interval: secs(60),
+            checkpoint_gap: secs(1),
+            uploads: 8,
+            deadline: minutes(10),
+        }
+    }
+}
+
+impl Default for Wal {
+    fn default() -> Self {
+        Self { budget: 10 * GIB, keep: GIB, min_free: GIB, min_free_percent: 5, reserve: 64 * MIB, chunk: 16 * MIB }
+    }
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self { memory: 256 * MIB }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { memory: 256 * MIB, disk: 4 * GIB }
+    }
+}
+
+impl Default for Fetch {
+    fn default() -> Self {
+        Self { memory: 256 * MIB, deadline: secs(60) }
+    }
+}
+
+impl Default for Produce {
+    fn default() -> Self {
+        Self { memory: 128 * MIB, in_flight: 4, entry: 4 * MIB }
+    }
+}
+
+impl Default for Gc {
+    fn default() -> Self {
+        Self { enabled: true, grace: hours(1), interval: minutes(10) }
+    }
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: secs(5),
+            max_age: hours(24),
+            file_size: 128 * MIB,
+            workers: 1,
+            job_size: 512 * MIB,
+            claim: minutes(2),
+            deadline: minutes(14),
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { interval: secs(30) }
+    }
+}
+
+impl Default for Producer {
+    fn default() -> Self {
+        Self { expiry: hours(7 * 24), per_partition: 4_096 }
+    }
+}
+
+impl Default for Idempotency {
+    fn default() -> Self {
+        Self { window: minutes(10), keys: 200_000 }
+    }
+}
+
+impl Default for TopicRules {
+    fn default() -> Self {
+        Self { delete_grace: hours(24) }
+    }
+}
+
+impl Default for Raft {
+    fn default() -> Self {
+        Self { election_min: millis(750), election_max: millis(1_500), heartbeat: millis(150) }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        // No delay: a single machine has no load balancer that would have to see it turn not ready.
+        Self { drain_delay: Duration::ZERO, deadline: secs(10) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".to_owned(), slow_request: secs(1), sample: 0.01 }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { topics: 200 }
+    }
+}

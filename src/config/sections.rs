@@ -1,0 +1,282 @@
+//! The sections of the configuration: plain values, each documented with unit and meaning. Defaults are in
+//! `defaults.rs`, rules between settings in `validate.rs`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::units;
+
+/// `[http]`: the gateway's listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Address and port to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Origins that a browser may call from, such as `https://console.example`; empty turns CORS off.
+    pub cors_origins: Vec<String>,
+    /// Largest request body in bytes, after decompression.
+    #[serde(with = "units::size")]
+    pub max_body: u64,
+    /// Bytes that the bodies of all requests may hold at once; more wait, then get `overloaded`.
+    #[serde(with = "units::size")]
+    pub body_memory: u64,
+    /// Open connections; more wait in the listen queue.
+    pub max_connections: u32,
+    /// Streams of server-sent events that may be open at once.
+    pub max_followers: u32,
+    /// How long a client may take to send its request's head, and to send on a stalled body.
+    #[serde(with = "units::duration")]
+    pub read_timeout: Duration,
+}
+
+/// `[store]`: calls to the bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// How long one attempt of a call may take.
+    #[serde(with = "units::duration")]
+    pub attempt_timeout: Duration,
+    /// How long a call is tried again, the pauses between the attempts included.
+    #[serde(with = "units::duration")]
+    pub deadline: Duration,
+    /// Calls in flight to the bucket at once.
+    pub concurrency: u32,
+}
+
+/// `[flush]`: tail to segments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Flush {
+    /// Bytes of tail that cause a flush, and the size at which segments are cut.
+    #[serde(with = "units::size")]
+    pub bytes: u64,
+    /// Age of the oldest tail record that causes a flush.
+    #[serde(with = "units::duration")]
+    pub interval: Duration,
+    /// Age of a change of metadata alone that causes a checkpoint.
+    #[serde(with = "units::duration")]
+    pub metadata_interval: Duration,
+    /// The least time between two checkpoints.
+    #[serde(with = "units::duration")]
+    pub checkpoint_gap: Duration,
+    /// Segments uploaded at once.
+    pub uploads: u32,
+    /// A flush that has not been committed after this is given up and made anew, so that its objects may be
+    /// collected.
+    #[serde(with = "units::duration")]
+    pub deadline: Duration,
+}
+
+/// `[wal]`: the Raft log on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wal {
+    /// Bytes of log above which appends are refused until a flush drained it.
+    #[serde(with = "units::size")]
+    pub budget: u64,
+    /// Flushed bytes of log that are kept for followers that lag; a sole voter keeps none.
+    #[serde(with = "units::size")]
+    pub keep: u64,
+    /// Free bytes of the disk below which appends are refused.
+    #[serde(with = "units::size")]
+    pub min_free: u64,
+    /// Free share of the disk in percent below which appends are refused; the larger of both counts.
+    pub min_free_percent: u8,
+    /// Bytes of the budget that only control commands may use, so that a flush can always drain the log.
+    #[serde(with = "units::size")]
+    pub reserve: u64,
+    /// Size of the log's files.
+    #[serde(with = "units::size")]
+    pub chunk: u64,
+}
+
+/// `[tail]`: batches that are not flushed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tail {
+    /// Bytes of recent log entries kept in memory.
+    #[serde(with = "units::size")]
+    pub memory: u64,
+}
+
+/// `[cache]`: blocks of segments and archive files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Bytes in memory.
+    #[serde(with = "units::size")]
+    pub memory: u64,
+    /// Bytes on disk; 0 keeps the cache in memory only.
+    #[serde(with = "units::size")]
+    pub disk: u64,
+}
+
+/// `[fetch]`: reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fetch {
+    /// Bytes that pages in the making may hold at once.
+    #[serde(with = "units::size")]
+    pub memory: u64,
+    /// How long a fetch plan is used before it is made again; bounds how long a replaced object is read.
+    #[serde(with = "units::duration")]
+    pub deadline: Duration,
+}
+
+/// `[produce]`: admission and batching.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Produce {
+    /// Bytes of records that may wait for or be in Raft at once; more get `overloaded`.
+    #[serde(with = "units::size")]
+    pub memory: u64,
+    /// Proposals in flight for a shard.
+    pub in_flight: u32,
+    /// Largest Raft entry; a request with more for one partition is refused.
+    #[serde(with = "units::size")]
+    pub entry: u64,
+}
+
+/// `[gc]`: deleting objects that nothing names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gc {
+    /// Whether objects are deleted at all.
+    pub enabled: bool,
+    /// How long an object that is not named yet, or no longer, is kept.
+    #[serde(with = "units::duration")]
+    pub grace: Duration,
+    /// Time between two runs.
+    #[serde(with = "units::duration")]
+    pub interval: Duration,
+}
+
+/// `[archive]`: segments to Parquet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Archive {
+    /// Whether this process converts segments; a cluster may leave that to `tidelog compact`.
+    pub enabled: bool,
+    /// Time between two looks for work.
+    #[serde(with = "units::duration")]
+    pub interval: Duration,
+    /// Every segment is archived within this, however long its topics' `archive_after_ms`.
+    #[serde(with = "units::duration")]
+    pub max_age: Duration,
+    /// Bytes at which a file is ended.
+    #[serde(with = "units::size")]
+    pub file_size: u64,
+    /// Jobs converted at once.
+    pub workers: u32,
+    /// Bytes of segments that one job takes.
+    #[serde(with = "units::size")]
+    pub job_size: u64,
+    /// How long a claim holds without being extended.
+    #[serde(with = "units::duration")]
+    pub claim: Duration,
+    /// A job that has not been committed after this is given up, so that its files may be collected.
+    #[serde(with = "units::duration")]
+    pub deadline: Duration,
+}
+
+/// `[retention]`: trimming by age and size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Time between two checks.
+    #[serde(with = "units::duration")]
+    pub interval: Duration,
+}
+
+/// `[producer]`: idempotent producers. Replicated: a leader whose settings differ from the shard's proposes its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Producer {
+    /// A producer of a partition that has been idle for longer is forgotten.
+    #[serde(with = "units::duration")]
+    pub expiry: Duration,
+    /// Producers remembered for a partition; the longest idle goes first.
+    pub per_partition: u32,
+}
+
+/// `[idempotency]`: requests under an `Idempotency-Key`. Replicated like `[producer]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Idempotency {
+    /// How long a key is remembered.
+    #[serde(with = "units::duration")]
+    pub window: Duration,
+    /// Keys remembered in a shard; the oldest goes first.
+    pub keys: u32,
+}
+
+/// `[topic]`: the catalog. Replicated like `[producer]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicRules {
+    /// How long a deleted topic can be undeleted.
+    #[serde(with = "units::duration")]
+    pub delete_grace: Duration,
+}
+
+/// `[raft]`: elections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Raft {
+    /// Shortest election timeout.
+    #[serde(with = "units::duration")]
+    pub election_min: Duration,
+    /// Longest election timeout.
+    #[serde(with = "units::duration")]
+    pub election_max: Duration,
+    /// Time between two heartbeats.
+    #[serde(with = "units::duration")]
+    pub heartbeat: Duration,
+}
+
+/// `[shutdown]`: what SIGTERM does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// Time between turning not ready and closing the listener: more than a load balancer needs to see it.
+    #[serde(with = "units::duration")]
+    pub drain_delay: Duration,
+    /// The process ends within this, clean or not.
+    #[serde(with = "units::duration")]
+    pub deadline: Duration,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[log]`: log lines and the access log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// Filter in the syntax of `RUST_LOG`, which wins over it.
+    pub filter: String,
+    /// A request that took longer is always logged.
+    #[serde(with = "units::duration")]
+    pub slow_request: Duration,
+    /// Share of successful requests that are logged, 0 to 1.
+    pub sample: f64,
+}
+
+/// `[metrics]`: bounds on series.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Topics with series of their own, the busiest ones; the rest share `other`.
+    pub topics: u32,
+}

@@ -16,5 +16,6 @@
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod format;
 pub mod model;
 pub mod queue;

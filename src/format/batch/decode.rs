@@ -1,0 +1,107 @@
+//! Reading stored batches.
+
+use bytes::Bytes;
+
+use super::compress;
+use super::error::BatchError;
+use super::header::{self, BatchHeader, HEADER_LEN};
+use super::records::{RecordView, Records};
+use crate::error::{Error, Result};
+use crate::model::producer::advance_sequence;
+use crate::model::{Header, Record, StoredBatch, StoredRecord, Triple};
+
+/// A batch whose CRC was verified, with its records uncompressed.
+#[derive(Debug, Clone)]
+pub struct OpenBatch {
+    header: BatchHeader,
+    records: Bytes,
+}
+
+impl OpenBatch {
+    /// Verifies length and CRC of `bytes`, which hold exactly one batch, and uncompresses its records.
+    pub(super) fn new(bytes: &Bytes) -> Result<Self, BatchError> {
+        let header = header::header(bytes)?;
+        match bytes.len().checked_sub(header.len as usize) {
+            None => return Err(BatchError::Truncated),
+            Some(0) => {}
+            Some(more) => return Err(BatchError::Trailing(more)),
+        }
+        if header::crc_of(bytes) != header.crc {
+            return Err(BatchError::Crc);
+        }
+        let records = compress::unpack(header.codec, bytes.slice(HEADER_LEN..))?;
+        Ok(Self { header, records })
+    }
+
+    /// The header.
+    #[must_use]
+    pub const fn header(&self) -> &BatchHeader {
+        &self.header
+    }
+
+    /// Bytes of the records, uncompressed: what they cost in memory.
+    #[must_use]
+    pub fn records_len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The records, borrowed.
+    #[must_use]
+    pub fn records(&self) -> Records<'_> {
+        Records::new(&self.header, &self.records)
+    }
+
+    /// The triple of the record with number `index`.
+    #[must_use]
+    pub fn triple_of(&self, index: u32) -> Option<Triple> {
+        self.header.triple.map(|triple| Triple { sequence: advance_sequence(triple.sequence, index), ..triple })
+    }
+
+    /// A record of its own of `view`, which is one of [`OpenBatch::records`]: its bytes are slices of this batch's.
+    #[must_use]
+    pub fn to_record(&self, view: &RecordView<'_>) -> Record {
+        let owned = |slice: &[u8]| self.records.slice_ref(slice);
+        Record {
+            timestamp: view.timestamp,
+            key: view.key.map(owned),
+            value: view.value.map(owned),
+            headers: view
+                .headers
+                .map(|header| Header { name: header.name.to_owned(), value: header.value.map(owned) })
+                .collect(),
+        }
+    }
+}
+
+/// Verifies the CRC of a stored batch and uncompresses its records, to be read one by one. A small batch may hold up to
+/// [`MAX_RECORDS_BYTES`](super::MAX_RECORDS_BYTES): charge [`OpenBatch::records_len`] to what bounds the reader.
+///
+/// # Errors
+/// `corrupt` if the bytes are not the batch they should be.
+pub fn open(batch: &StoredBatch) -> Result<OpenBatch> {
+    let open = OpenBatch::new(&batch.bytes).map_err(BatchError::into_corrupt)?;
+    if open.header.count == batch.count && open.header.max_timestamp == batch.max_timestamp {
+        return Ok(open);
+    }
+    Err(Error::corrupt("a stored record batch is not the one that its place names"))
+}
+
+/// All records of a stored batch, with their offsets. Keys and values are slices of the batch or of its uncompressed
+/// records.
+///
+/// # Errors
+/// As [`open`].
+pub fn decode(batch: &StoredBatch) -> Result<Vec<StoredRecord>> {
+    let open = open(batch)?;
+    let mut records = Vec::with_capacity(batch.count as usize);
+    for view in open.records() {
+        let view = view.map_err(BatchError::into_corrupt)?;
+        records.push(StoredRecord {
+            offset: batch.base_offset + u64::from(view.index),
+            append_time: batch.append_time,
+            triple: open.triple_of(view.index),
+            record: open.to_record(&view),
+        });
+    }
+    Ok(records)
+}

@@ -1,0 +1,175 @@
+//! The encoded form of a [`LoggedCommand`]: the payload of one Raft entry.
+//!
+//! ```text
+//! version u8 = 1 | kind u8 | log time u64 LE | body
+//! Append  (kind 1): header length u32 LE | header: postcard of the appends without their bytes | the batches, in order
+//! Control (kind 2): postcard of the control command
+//! ```
+//!
+//! The batches are copied once when an entry is encoded and never when it is decoded: they are slices of the entry, and
+//! [`Append::position`] says where. There is no checksum here: the Raft log has one over the entry.
+//!
+//! An unknown version or kind is an error of its own, [`UNKNOWN_COMMAND`]: a node that cannot apply what the others
+//! apply has to stop, while damaged bytes can be repaired from a peer.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{
+    Append, BatchInfo, Command, Control, IdempotencyKey, LogTime, LoggedCommand, Offset, TopicPartition, Triple,
+};
+
+/// Code of the error for a version or kind that this build does not know.
+pub const UNKNOWN_COMMAND: &str = "unknown_command";
+
+/// Bytes that an encoded command may have. Appends stay far below (4 MiB an entry); a `Flushed` of many partitions is
+/// the largest.
+pub const MAX_COMMAND_BYTES: usize = 64 << 20;
+
+const VERSION: u8 = 1;
+const KIND_APPEND: u8 = 1;
+const KIND_CONTROL: u8 = 2;
+/// Version, kind and log time.
+const PREFIX_LEN: usize = 10;
+
+/// An [`Append`] without its bytes; their length is in `info`. Field order is the format.
+#[derive(Serialize, Deserialize)]
+struct AppendHeader {
+    partition: TopicPartition,
+    info: BatchInfo,
+    triple: Option<Triple>,
+    idempotency: Option<IdempotencyKey>,
+    digest: u128,
+    expected_offset: Option<Offset>,
+}
+
+/// Encodes a command for the log.
+///
+/// # Errors
+/// `Invalid` under `command_too_large` above [`MAX_COMMAND_BYTES`]; `Internal` if a batch's length is not what its
+/// info says.
+pub fn encode(logged: &LoggedCommand) -> Result<Bytes> {
+    let out = match &logged.command {
+        Command::Append(appends) => encode_append(logged.log_time, appends)?,
+        Command::Control(control) => {
+            postcard::to_extend(control, prefix(KIND_CONTROL, logged.log_time, 64)).map_err(unencodable)?
+        }
+    };
+    if out.len() > MAX_COMMAND_BYTES {
+        return Err(too_large(out.len()));
+    }
+    Ok(out.into())
+}
+
+/// Decodes a command. The batches of an append are slices of `bytes`.
+///
+/// # Errors
+/// [`UNKNOWN_COMMAND`] for a version or kind of a newer build; `corrupt` for anything else that is not a whole command.
+pub fn decode(bytes: &Bytes) -> Result<LoggedCommand> {
+    let damaged = || Error::corrupt("a log entry is not a command");
+    if bytes.len() > MAX_COMMAND_BYTES {
+        return Err(damaged());
+    }
+    let (prefix, body) = bytes.split_first_chunk::<PREFIX_LEN>().ok_or_else(damaged)?;
+    let [version, kind, log_time @ ..] = *prefix;
+    let log_time = LogTime::from_le_bytes(log_time);
+    let command = match (version, kind) {
+        (VERSION, KIND_APPEND) => decode_append(bytes),
+        (VERSION, KIND_CONTROL) => exactly::<Control>(body).map(Command::Control),
+        _ => return Err(unknown(version, kind)),
+    };
+    Ok(LoggedCommand { log_time, command: command.ok_or_else(damaged)? })
+}
+
+fn prefix(kind: u8, log_time: LogTime, more: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(PREFIX_LEN + more);
+    out.extend_from_slice(&[VERSION, kind]);
+    out.extend_from_slice(&log_time.to_le_bytes());
+    out
+}
+
+fn encode_append(log_time: LogTime, appends: &[Append]) -> Result<Vec<u8>> {
+    let headers: Vec<AppendHeader> = appends.iter().map(AppendHeader::of).collect();
+    let header = postcard::to_allocvec(&headers).map_err(unencodable)?;
+    let batches: usize = appends.iter().map(|append| append.batch.len()).sum();
+    let total = PREFIX_LEN + size_of::<u32>() + header.len() + batches;
+    if total > MAX_COMMAND_BYTES {
+        return Err(too_large(total));
+    }
+    let mut out = prefix(KIND_APPEND, log_time, total - PREFIX_LEN);
+    out.extend_from_slice(&(header.len() as u32).to_le_bytes());
+    out.extend_from_slice(&header);
+    for append in appends {
+        if append.batch.len() != append.info.len as usize {
+            return Err(Error::internal("a batch to be logged does not have the length that its info says"));
+        }
+        out.extend_from_slice(&append.batch);
+    }
+    Ok(out)
+}
+
+fn decode_append(bytes: &Bytes) -> Option<Command> {
+    let (header_len, rest) = bytes[PREFIX_LEN..].split_first_chunk()?;
+    let header = rest.get(..u32::from_le_bytes(*header_len) as usize)?;
+    let headers: Vec<AppendHeader> = exactly(header)?;
+    let mut position = PREFIX_LEN + size_of::<u32>() + header.len();
+    let mut appends = Vec::with_capacity(headers.len());
+    for header in headers {
+        let end = position.checked_add(header.info.len as usize).filter(|end| *end <= bytes.len())?;
+        // Fits: the whole command is at most MAX_COMMAND_BYTES.
+        appends.push(header.with_batch(bytes.slice(position..end), position as u32));
+        position = end;
+    }
+    (position == bytes.len()).then_some(Command::Append(appends))
+}
+
+/// One postcard value that takes all of `bytes`.
+fn exactly<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Some(value),
+        _ => None,
+    }
+}
+
+impl AppendHeader {
+    fn of(append: &Append) -> Self {
+        Self {
+            partition: append.partition,
+            info: append.info,
+            triple: append.triple,
+            idempotency: append.idempotency,
+            digest: append.digest,
+            expected_offset: append.expected_offset,
+        }
+    }
+
+    fn with_batch(self, batch: Bytes, position: u32) -> Append {
+        Append {
+            partition: self.partition,
+            batch,
+            position,
+            info: self.info,
+            triple: self.triple,
+            idempotency: self.idempotency,
+            digest: self.digest,
+            expected_offset: self.expected_offset,
+        }
+    }
+}
+
+fn unknown(version: u8, kind: u8) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        UNKNOWN_COMMAND,
+        format!("a log entry has version {version} and kind {kind}, which this build does not know"),
+    )
+}
+
+fn too_large(len: usize) -> Error {
+    Error::invalid("command_too_large", format!("a command of {len} bytes is above {MAX_COMMAND_BYTES}"))
+}
+
+fn unencodable(error: postcard::Error) -> Error {
+    Error::internal("a command cannot be encoded").with_source(error)
+}

@@ -1,0 +1,13 @@
+//! Bytes to nouns and back: every persistent and transmitted format of the engine.
+//!
+//! Rules for all of them: a version from the first day, a table in `docs/formats.md`, golden bytes in a test, and decoders
+//! that are bounded: they never panic on any input and never allocate from a length they have not checked. No I/O, no async.
+//!
+//! | module | what | protected by |
+//! |---|---|---|
+//! | [`batch`] | Kafka record batch v2: the bytes of records everywhere but in the archive | CRC-32C of its own |
+//! | [`command`] | one Raft entry | the Raft log's checksum |
+//! | [`segment`] | batches of many partitions in one object of the bucket | CRC-32C for each block and for the footer |
+
+pub mod batch;
+pub mod command;

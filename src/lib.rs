@@ -18,4 +18,5 @@ pub mod config;
 pub mod error;
 pub mod format;
 pub mod model;
+pub mod produce;
 pub mod queue;

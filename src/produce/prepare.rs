@@ -1,0 +1,322 @@
+//! A produce request made ready: validated whole, assigned to partitions, and a layout that turns the answers of the
+//! partitions back into one answer in request order. Pure but for the hint of where keyless records go.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::admission::Permit;
+use super::assign::{Sticky, partition_of_idempotency_key, partition_of_key};
+use super::batcher::{Content, Submission};
+use super::{digest, validate};
+use crate::clock::Millis;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::batch;
+use crate::model::{
+    Appended, IdempotencyKey, Payload, ProduceRequest, Produced, Record, RecordOutcome, Topic, TopicId, TopicPartition,
+    Triple,
+};
+
+/// Requests with more bytes are prepared on a thread that may block: checking JSON takes milliseconds for each MiB.
+const INLINE_BYTES: u64 = 128 << 10;
+
+/// What a request is prepared against.
+#[derive(Clone)]
+pub struct Context {
+    /// The topic as of now.
+    pub topic: Arc<Topic>,
+    /// Wall time, for the limit of timestamps.
+    pub now: Millis,
+    /// Monotonic time, for the sticky assignment.
+    pub monotonic: Millis,
+    /// Where keyless records go; one for the whole gateway.
+    pub sticky: Arc<Sticky>,
+    /// Set while an idempotency key from before the topic's last growth may still be remembered.
+    pub growth: Option<Growth>,
+}
+
+/// The topic grew within the idempotency window: a retry has to meet the partitions of its first attempt.
+#[derive(Clone)]
+pub struct Growth {
+    /// Partitions before the growth.
+    pub partitions: u32,
+    /// Whether a partition remembers an idempotency key.
+    pub remembers: Arc<dyn Fn(u32, IdempotencyKey) -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Growth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Growth").field("partitions", &self.partitions).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("topic", &self.topic.name).field("growth", &self.growth).finish_non_exhaustive()
+    }
+}
+
+/// A valid request, cut by partition.
+#[derive(Debug)]
+pub struct Prepared {
+    topic: Arc<Topic>,
+    parts: Vec<Part>,
+    /// For each record the index of its part; empty if there is one part.
+    placement: Vec<u32>,
+    triple: Option<Triple>,
+    idempotency: Option<IdempotencyKey>,
+    digest: u128,
+    expected_offset: Option<u64>,
+}
+
+/// What goes to one partition.
+#[derive(Debug)]
+struct Part {
+    partition: u32,
+    content: Content,
+    /// At most what it takes in a Raft entry.
+    bytes: u64,
+}
+
+/// Prepares `request`, on a blocking thread if it is large.
+///
+/// # Errors
+/// As [`prepare_now`].
+pub async fn prepare(request: ProduceRequest, context: Context) -> Result<Prepared> {
+    let bytes: u64 = match &request.payload {
+        Payload::Records(records) => records.iter().map(|(_, record)| batch::max_encoded_len(record) as u64).sum(),
+        Payload::Batch(batch) => batch.len() as u64,
+    };
+    if bytes <= INLINE_BYTES {
+        return prepare_now(request, &context);
+    }
+    tokio::task::spawn_blocking(move || prepare_now(request, &context))
+        .await
+        .map_err(|source| Error::internal("preparing the request failed").with_source(source))?
+}
+
+/// Validates `request` and assigns its records to partitions.
+///
+/// # Errors
+/// What is wrong with the request; nothing was written.
+pub fn prepare_now(request: ProduceRequest, context: &Context) -> Result<Prepared> {
+    validate::check_headers(&request)?;
+    let topic = &context.topic;
+    if let Some(partition) = request.partition {
+        check_partition(topic, partition)?;
+    }
+    let idempotency = request.idempotency_key.as_deref().map(|key| digest::idempotency_key(topic.id, key));
+    let repeatable = request.triple.is_some() || idempotency.is_some();
+    let rules = validate::Rules::new(&topic.settings, context.now);
+    let mut prepared = Prepared {
+        topic: Arc::clone(topic),
+        parts: Vec::new(),
+        placement: Vec::new(),
+        triple: request.triple,
+        idempotency,
+        digest: 0,
+        expected_offset: request.expected_offset,
+    };
+    match request.payload {
+        Payload::Records(records) => {
+            check_records(&records, request.partition, topic, &rules)?;
+            if repeatable {
+                prepared.digest = digest::of_records(&records);
+            }
+            prepared.place(records, request.partition, context)?;
+        }
+        Payload::Batch(bytes) => {
+            if repeatable {
+                prepared.digest = digest::of_batch(&bytes);
+            }
+            // `check_headers` saw to it that there is a partition.
+            let partition = request.partition.unwrap_or_default();
+            prepared.parts.push(batch_part(partition, bytes, request.triple, &rules)?);
+        }
+    }
+    Ok(prepared)
+}
+
+fn check_partition(topic: &Topic, partition: u32) -> Result<()> {
+    let count = topic.settings.partitions;
+    if partition < count {
+        return Ok(());
+    }
+    let message = format!("topic {} has no partition {partition}, it has {count}", topic.name);
+    Err(Error::new(ErrorKind::NotFound, "partition_not_found", message))
+}
+
+fn check_records(
+    records: &[(Option<u32>, Record)],
+    route: Option<u32>,
+    topic: &Topic,
+    rules: &validate::Rules,
+) -> Result<()> {
+    validate::check_count(records.len())?;
+    for (index, (partition, record)) in records.iter().enumerate() {
+        if let Some(partition) = *partition {
+            check_partition(topic, partition).map_err(|error| error.with_number("index", index as u64))?;
+            if let Some(route) = route.filter(|route| *route != partition) {
+                let message = format!("the record names partition {partition} on the route of partition {route}");
+                return Err(Error::invalid("invalid_record", message).with_number("index", index as u64));
+            }
+        }
+        rules.check(index, record)?;
+    }
+    Ok(())
+}
+
+/// Checks a batch that a client encoded as strictly as records that the gateway encodes.
+fn batch_part(partition: u32, bytes: Bytes, triple: Option<Triple>, rules: &validate::Rules) -> Result<Part> {
+    validate::check_batch_len(partition, &bytes)?;
+    let checked = batch::check(&bytes, triple, &rules.check_limits())?;
+    // What a reader has to hold: a batch must not be a small bomb.
+    validate::check_partition_bytes(partition, checked.records_len() as u64)?;
+    for (index, record) in checked.records().enumerate() {
+        rules.check_value(record.value).map_err(|error| error.with_number("index", index as u64))?;
+    }
+    let info = checked.info;
+    Ok(Part { partition, bytes: u64::from(info.len), content: Content::Encoded(checked.bytes, info) })
+}
+
+impl Prepared {
+    /// Assigns records to partitions.
+    fn place(&mut self, records: Vec<(Option<u32>, Record)>, route: Option<u32>, context: &Context) -> Result<()> {
+        if let Some(partition) = route {
+            let bytes = records.iter().map(|(_, record)| batch::max_encoded_len(record) as u64).sum();
+            let content = Content::Records(records.into_iter().map(|(_, record)| record).collect());
+            self.parts.push(Part { partition, content, bytes });
+        } else {
+            let partitions = self.assign(&records, context);
+            self.split(records, &partitions);
+        }
+        self.parts.iter().try_for_each(|part| validate::check_partition_bytes(part.partition, part.bytes))
+    }
+
+    /// The partition of each record.
+    fn assign(&self, records: &[(Option<u32>, Record)], context: &Context) -> Vec<u32> {
+        let count = self.topic.settings.partitions;
+        let Some(key) = self.idempotency else {
+            let mut run = context.sticky.begin(self.topic.id, count, context.monotonic);
+            let keyless = |record: &Record| run.next(batch::max_encoded_len(record) as u64);
+            let partitions = assign_by(records, count, keyless);
+            context.sticky.end(run);
+            return partitions;
+        };
+        let under = |count| assign_by(records, count, |_| partition_of_idempotency_key(key, count));
+        if let Some(growth) = context.growth.as_ref().filter(|growth| growth.partitions < count) {
+            let before = under(growth.partitions);
+            let mut distinct = before.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            if distinct.into_iter().any(|partition| (growth.remembers)(partition, key)) {
+                return before;
+            }
+        }
+        under(count)
+    }
+
+    fn split(&mut self, records: Vec<(Option<u32>, Record)>, partitions: &[u32]) {
+        let mut index_of: HashMap<u32, u32> = HashMap::new();
+        let mut contents: Vec<Vec<Record>> = Vec::new();
+        let total = records.len();
+        for ((_, record), partition) in records.into_iter().zip(partitions) {
+            let index = *index_of.entry(*partition).or_insert_with(|| {
+                self.parts.push(Part { partition: *partition, content: Content::Records(Vec::new()), bytes: 0 });
+                contents.push(Vec::with_capacity(if contents.is_empty() { total } else { 8 }));
+                u32::try_from(contents.len() - 1).unwrap_or(u32::MAX)
+            });
+            self.parts[index as usize].bytes += batch::max_encoded_len(&record) as u64;
+            contents[index as usize].push(record);
+            self.placement.push(index);
+        }
+        for (part, records) in self.parts.iter_mut().zip(contents) {
+            part.content = Content::Records(records);
+        }
+        if self.parts.len() == 1 {
+            self.placement = Vec::new();
+        }
+    }
+
+    /// Bytes to admit for it.
+    #[must_use]
+    pub fn charge(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes + crate::model::batch::BATCH_OVERHEAD_BYTES).sum()
+    }
+
+    /// The submissions, one for each partition, and the layout that awaits one answer for each, in the same order.
+    #[must_use]
+    pub fn submit(self, permit: Permit, deadline: Instant) -> (Vec<Submission>, Layout) {
+        let permit = Arc::new(permit);
+        let counts = self.parts.iter().map(|part| (part.partition, part.content.count())).collect();
+        let submissions = self.parts.into_iter().map(|part| Submission {
+            partition: TopicPartition::new(self.topic.id, part.partition),
+            content: part.content,
+            bytes: part.bytes,
+            compression: self.topic.settings.compression,
+            triple: self.triple,
+            idempotency: self.idempotency,
+            digest: self.digest,
+            expected_offset: self.expected_offset,
+            deadline,
+            permit: Arc::clone(&permit),
+        });
+        let submissions = submissions.collect();
+        (submissions, Layout { topic_id: self.topic.id, parts: counts, placement: self.placement })
+    }
+}
+
+fn assign_by(records: &[(Option<u32>, Record)], count: u32, mut keyless: impl FnMut(&Record) -> u32) -> Vec<u32> {
+    let partition = |(named, record): &(Option<u32>, Record)| match (named, &record.key) {
+        (Some(named), _) => *named,
+        (None, Some(key)) => partition_of_key(key, count),
+        (None, None) => keyless(record),
+    };
+    records.iter().map(partition).collect()
+}
+
+/// How the answers of the partitions make the answer to the request.
+#[derive(Debug)]
+pub struct Layout {
+    topic_id: TopicId,
+    /// Partition and records of each part.
+    parts: Vec<(u32, u32)>,
+    placement: Vec<u32>,
+}
+
+impl Layout {
+    /// Joins the answers, which are in the order of the submissions.
+    #[must_use]
+    pub fn finish(self, answers: Vec<Result<Appended>>) -> Produced {
+        assert_eq!(answers.len(), self.parts.len(), "one answer for each submission");
+        let duplicate = answers.iter().all(|answer| answer.as_ref().is_ok_and(|appended| appended.duplicate));
+        let mut failures = Vec::new();
+        // The next outcome of each part.
+        let mut next: Vec<RecordOutcome> = Vec::with_capacity(answers.len());
+        for (answer, (partition, _)) in answers.into_iter().zip(&self.parts) {
+            let partition = *partition;
+            next.push(match answer {
+                Ok(appended) => RecordOutcome::Written { partition, offset: appended.base_offset },
+                Err(error) => {
+                    failures.push(error);
+                    RecordOutcome::Failed { partition, failure: u32::try_from(failures.len() - 1).unwrap_or(u32::MAX) }
+                }
+            });
+        }
+        let mut take = |part: usize| {
+            let outcome = next[part];
+            if let RecordOutcome::Written { offset, .. } = &mut next[part] {
+                *offset += 1;
+            }
+            outcome
+        };
+        let records = match self.parts.as_slice() {
+            [(_, count)] => (0..*count).map(|_| take(0)).collect(),
+            _ => self.placement.iter().map(|part| take(*part as usize)).collect(),
+        };
+        Produced { topic_id: self.topic_id, records, failures, duplicate }
+    }
+}

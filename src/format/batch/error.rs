@@ -101,20 +101,18 @@ pub enum RecordProblem {
 }
 
 impl BatchError {
-    /// The error of a client that sent the batch: nothing was written. Codes: `record_too_large`, `too_many_headers`,
-    /// `invalid_timestamp`, `too_many_records` for limits, else `invalid_batch`; the number `record` says which record.
+    /// The error of a client that sent the batch: nothing was written. Codes: `record_too_large` and `too_many_records`
+    /// for limits, else `invalid_batch`; the number `index` says which record.
     #[must_use]
     pub fn into_invalid(self) -> Error {
         let code = match &self {
             Self::Count { actual, .. } if *actual > 0 => "too_many_records",
             Self::Record { problem: RecordProblem::TooLarge { .. }, .. } => "record_too_large",
-            Self::Record { problem: RecordProblem::Headers { .. }, .. } => "too_many_headers",
-            Self::Record { problem: RecordProblem::Timestamp { .. }, .. } => "invalid_timestamp",
             _ => "invalid_batch",
         };
         let error = Error::invalid(code, self.to_string());
         match self {
-            Self::Record { index, .. } => error.with_number("record", u64::from(index)),
+            Self::Record { index, .. } => error.with_number("index", u64::from(index)),
             _ => error,
         }
     }

@@ -13,3 +13,4 @@
 pub mod archive;
 pub mod batch;
 pub mod command;
+pub mod segment;

@@ -20,15 +20,7 @@ pub struct OpenBatch {
 impl OpenBatch {
     /// Verifies length and CRC of `bytes`, which hold exactly one batch, and uncompresses its records.
     pub(super) fn new(bytes: &Bytes) -> Result<Self, BatchError> {
-        let header = header::header(bytes)?;
-        match bytes.len().checked_sub(header.len as usize) {
-            None => return Err(BatchError::Truncated),
-            Some(0) => {}
-            Some(more) => return Err(BatchError::Trailing(more)),
-        }
-        if header::crc_of(bytes) != header.crc {
-            return Err(BatchError::Crc);
-        }
+        let header = header::verified(bytes)?;
         let records = compress::unpack(header.codec, bytes.slice(HEADER_LEN..))?;
         Ok(Self { header, records })
     }
@@ -80,8 +72,23 @@ impl OpenBatch {
 /// `corrupt` if the bytes are not the batch they should be.
 pub fn open(batch: &StoredBatch) -> Result<OpenBatch> {
     let open = OpenBatch::new(&batch.bytes).map_err(BatchError::into_corrupt)?;
-    if open.header.count == batch.count && open.header.max_timestamp == batch.max_timestamp {
-        return Ok(open);
+    expect_place(&open.header, batch)?;
+    Ok(open)
+}
+
+/// Verifies length and CRC of a stored batch without looking at its records.
+///
+/// # Errors
+/// As [`open`].
+pub fn verify(batch: &StoredBatch) -> Result<()> {
+    let header = header::verified(&batch.bytes).map_err(BatchError::into_corrupt)?;
+    expect_place(&header, batch)
+}
+
+fn expect_place(header: &BatchHeader, batch: &StoredBatch) -> Result<()> {
+    let stored = header.base_offset == 0 && header.leader_epoch == 0;
+    if stored && header.count == batch.count && header.max_timestamp == batch.max_timestamp {
+        return Ok(());
     }
     Err(Error::corrupt("a stored record batch is not the one that its place names"))
 }

@@ -177,6 +177,17 @@ fn array<const N: usize>(fields: &[u8; HEADER_LEN], at: usize) -> [u8; N] {
     out
 }
 
+/// The header of `bytes`, which hold exactly one batch with a true CRC.
+pub(super) fn verified(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
+    let header = header(bytes)?;
+    match bytes.len().checked_sub(header.len as usize) {
+        None => Err(BatchError::Truncated),
+        Some(0) if crc_of(bytes) == header.crc => Ok(header),
+        Some(0) => Err(BatchError::Crc),
+        Some(more) => Err(BatchError::Trailing(more)),
+    }
+}
+
 /// The CRC-32C that the header of `batch` should carry; `batch` is at least a header long.
 pub(super) fn crc_of(batch: &[u8]) -> u32 {
     crc32c::crc32c(&batch[CRC_START..])

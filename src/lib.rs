@@ -20,3 +20,4 @@ pub mod format;
 pub mod model;
 pub mod produce;
 pub mod queue;
+pub mod raft;

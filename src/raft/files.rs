@@ -1,0 +1,45 @@
+//! Durable files: what is written here is whole and on disk, or not there.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Writes `name` in `dir` so that a crash leaves the old content or the new: temporary file, sync, rename, directory
+/// sync.
+///
+/// # Errors
+/// Those of the file system; the old content is then still there.
+pub(crate) fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let temporary = dir.join(format!("{name}.tmp"));
+    let mut file = File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    drop(file);
+    std::fs::rename(&temporary, dir.join(name))?;
+    sync_dir(dir)
+}
+
+/// Makes the names in `dir` durable.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Creates `dir` and its missing parents, with their names durable.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn create_dirs(dir: &Path) -> io::Result<()> {
+    if dir.as_os_str().is_empty() || dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().unwrap_or(Path::new("."));
+    create_dirs(parent)?;
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => other?,
+    }
+    sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}

@@ -1,0 +1,122 @@
+//! Who a WAL directory belongs to: `node.json`.
+//!
+//! Written durably before anything else is, and never changed within one life of the cluster. The directory UUID is
+//! made with the directory, so that a node whose disk was replaced cannot pass for the one that voted.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::files;
+use crate::error::{Error, Result};
+use crate::model::{Incarnation, NodeId};
+
+const FILE: &str = "node.json";
+const VERSION: u32 = 1;
+/// A file that is larger is not one of ours.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// What `node.json` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeIdentity {
+    /// Of the format.
+    version: u32,
+    /// The cluster, as in the bucket's `cluster.json`.
+    pub cluster: String,
+    /// The life of the cluster in which the directory is used.
+    pub incarnation: Incarnation,
+    /// The node; never reused.
+    pub node: NodeId,
+    /// Made when the directory was.
+    pub directory: Uuid,
+}
+
+impl NodeIdentity {
+    /// The identity of a new directory.
+    #[must_use]
+    pub fn new(cluster: impl Into<String>, incarnation: Incarnation, node: NodeId) -> Self {
+        Self { version: VERSION, cluster: cluster.into(), incarnation, node, directory: Uuid::new_v4() }
+    }
+
+    /// Reads the identity of `wal_dir`; `None` if it has none yet.
+    ///
+    /// # Errors
+    /// `corrupt` if the file is not what this build writes, `internal` if it cannot be read.
+    pub fn load(wal_dir: &Path) -> Result<Option<Self>> {
+        let path = wal_dir.join(FILE);
+        let failed = |error: io::Error| Error::internal(format!("cannot read {}", path.display())).with_source(error);
+        let bytes = match std::fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+            Ok(metadata) if metadata.len() > MAX_BYTES => {
+                return Err(Error::corrupt(format!("{} has {} bytes", path.display(), metadata.len())));
+            }
+            Ok(_) => std::fs::read(&path).map_err(failed)?,
+        };
+        let identity: Self = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::corrupt(format!("{} is damaged", path.display())).with_source(error))?;
+        if identity.version != VERSION {
+            return Err(Error::corrupt(format!(
+                "{} has version {}, this build knows version {VERSION}",
+                path.display(),
+                identity.version
+            )));
+        }
+        Ok(Some(identity))
+    }
+
+    /// Writes the identity durably; creates `wal_dir` if need be.
+    ///
+    /// # Errors
+    /// `internal` if it cannot be written.
+    pub fn save(&self, wal_dir: &Path) -> Result<()> {
+        let failed = |error: io::Error| {
+            Error::internal(format!("cannot write {FILE} in {}", wal_dir.display())).with_source(error)
+        };
+        let mut text = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
+        text.push(b'\n');
+        files::create_dirs(wal_dir).and_then(|()| files::replace(wal_dir, FILE, &text)).map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_identity_is_what_was_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let wal = dir.path().join("a/wal");
+        assert_eq!(NodeIdentity::load(&wal).unwrap(), None);
+        let identity = NodeIdentity::new("c1", Incarnation(3), NodeId(7));
+        identity.save(&wal).unwrap();
+        assert_eq!(NodeIdentity::load(&wal).unwrap(), Some(identity));
+    }
+
+    #[test]
+    fn the_layout_is_the_documented_one() {
+        let identity =
+            NodeIdentity { directory: Uuid::from_u128(7), ..NodeIdentity::new("c1", Incarnation(3), NodeId(7)) };
+        assert_eq!(
+            serde_json::to_string(&identity).unwrap(),
+            r#"{"version":1,"cluster":"c1","incarnation":3,"node":7,"directory":"00000000-0000-0000-0000-000000000007"}"#
+        );
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        NodeIdentity::new("c1", Incarnation(3), NodeId(7)).save(dir.path()).unwrap();
+        let whole = std::fs::read(dir.path().join(FILE)).unwrap();
+        for len in 0..whole.len() - 1 {
+            std::fs::write(dir.path().join(FILE), &whole[..len]).unwrap();
+            // The last byte but one closes the object; without the newline after it the file is still whole.
+            let loaded = NodeIdentity::load(dir.path());
+            assert_eq!(loaded.unwrap_err().code(), "corrupt", "{len} bytes");
+        }
+    }
+}

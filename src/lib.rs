@@ -21,3 +21,4 @@ pub mod model;
 pub mod produce;
 pub mod queue;
 pub mod raft;
+pub mod state;

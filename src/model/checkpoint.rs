@@ -1,8 +1,13 @@
-//! References to checkpoints and index parts.
+//! Checkpoints and index parts: plain values. Their byte frames are in `format`, their meaning in `state`.
 
 use serde::{Deserialize, Serialize};
 
-use super::id::{Incarnation, LogIndex, ObjectId};
+use super::archive::{ArchiveFile, Job};
+use super::id::{Incarnation, LogIndex, LogTime, ObjectId, Offset, ProducerId, ShardId};
+use super::limits::Limits;
+use super::producer::IdempotencyKey;
+use super::segment::SegmentInfo;
+use super::topic::Topic;
 
 /// Partitions whose ranges share one index part: part = slot / this.
 pub const PARTITIONS_PER_PART: u32 = 256;
@@ -29,4 +34,238 @@ pub struct IndexPartRef {
     pub id: ObjectId,
     /// The checkpoint index with which it was written.
     pub written_at: LogIndex,
+}
+
+/// A shard's metadata as of log index `self_ref.index`: what the state is once the flush of that index was applied to it.
+///
+/// Scalars are in full; the stored ranges are in index parts and, for segments newer than a part, in those segments'
+/// footers. The tail is empty by construction: all of it is in segments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Its own name; carries incarnation and index.
+    pub self_ref: CheckpointRef,
+    /// The shard.
+    pub shard: ShardId,
+    /// The incarnation of the state (that of the name, unless a reopening is still in the log).
+    pub incarnation: Incarnation,
+    /// Which behaviour `apply` follows.
+    pub version: u32,
+    /// The largest log time applied.
+    pub log_time: LogTime,
+    /// Index of the last command that changed more than log time, tail and flush bookkeeping.
+    pub changed_at: LogIndex,
+    /// No appends.
+    pub closed: bool,
+    /// What `apply` enforces.
+    pub limits: Limits,
+    /// Nothing below it may become live.
+    pub condemned: ObjectId,
+    /// The next slot that a new partition gets.
+    pub next_slot: u32,
+    /// Live and deleted topics with the slots of their partitions, by topic id.
+    pub topics: Vec<TopicRecord>,
+    /// Every partition, by slot.
+    pub partitions: Vec<PartitionRecord>,
+    /// Live segments in flush order.
+    pub segments: Vec<SegmentRecord>,
+    /// Live archive files by id.
+    pub archive_files: Vec<ArchiveFile>,
+    /// Index parts by part number.
+    pub parts: Vec<IndexPartRef>,
+    /// Claimed archive jobs by id.
+    pub jobs: Vec<Job>,
+    /// Number of the next job.
+    pub next_job: u64,
+    /// Counter of the next producer id within `incarnation`.
+    pub next_producer: u64,
+    /// Named producers by name.
+    pub names: Vec<NameRecord>,
+    /// Producers of partitions by slot, then producer id.
+    pub producers: Vec<ProducerRecord>,
+    /// Idempotency keys, oldest first.
+    pub keys: Vec<KeyRecord>,
+}
+
+impl Checkpoint {
+    /// Segments whose footers are needed beside the parts to restore the state: those newer than the oldest part that
+    /// is needed, in flush order. At most [`MAX_FOOTER_SEGMENTS`] if this program wrote the checkpoint.
+    #[must_use]
+    pub fn footer_segments(&self) -> Vec<SegmentInfo> {
+        let mut oldest = LogIndex::MAX;
+        let mut parts = self.parts.iter().peekable();
+        let mut last = None;
+        for record in &self.partitions {
+            let part = record.slot / PARTITIONS_PER_PART;
+            if last == Some(part) {
+                continue;
+            }
+            last = Some(part);
+            while parts.peek().is_some_and(|known| known.part < part) {
+                parts.next();
+            }
+            let written_at = parts.peek().filter(|known| known.part == part).map_or(0, |known| known.written_at);
+            oldest = oldest.min(written_at);
+        }
+        self.segments.iter().filter(|segment| segment.flushed_at > oldest).map(|segment| segment.info).collect()
+    }
+}
+
+/// A topic and where its partitions are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicRecord {
+    /// The topic.
+    pub topic: Topic,
+    /// Ascending runs: from partition `.0` on the slots count from `.1`.
+    pub extents: Vec<(u32, u32)>,
+}
+
+/// The scalars of a partition. At a checkpoint its high watermark is its flushed offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionRecord {
+    /// Its slot.
+    pub slot: u32,
+    /// The smallest readable offset.
+    pub log_start: Offset,
+    /// First offset that is in no segment.
+    pub flushed: Offset,
+    /// No producer of it expires before this plus the expiry.
+    pub producers_checked: LogTime,
+}
+
+/// A live segment and the flush that brought it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentRecord {
+    /// The segment.
+    pub info: SegmentInfo,
+    /// The flushed index of its flush.
+    pub flushed_at: LogIndex,
+    /// Its place among the segments of that flush.
+    pub ordinal: u32,
+}
+
+/// A producer name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameRecord {
+    /// The name.
+    pub name: String,
+    /// Its producer id.
+    pub id: ProducerId,
+    /// The newest epoch handed out.
+    pub epoch: u16,
+    /// When it was last seen.
+    pub last_used: LogTime,
+}
+
+/// An idempotent producer as a partition remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerRecord {
+    /// The partition's slot.
+    pub slot: u32,
+    /// The producer.
+    pub id: ProducerId,
+    /// The newest epoch seen.
+    pub epoch: u16,
+    /// Records written in this epoch; the next sequence is this modulo 2^31.
+    pub written: u64,
+    /// Log time of its last batch.
+    pub last_used: LogTime,
+    /// Its last batches, oldest first, at most [`REMEMBERED_BATCHES`].
+    pub batches: Vec<RememberedBatch>,
+}
+
+/// Batches that a partition remembers of a producer, as Kafka does.
+pub const REMEMBERED_BATCHES: usize = 5;
+
+/// A batch that was written and may come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RememberedBatch {
+    /// Sequence of its first record.
+    pub sequence: u32,
+    /// Records in it.
+    pub count: u32,
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Hash of its records as sent.
+    pub digest: u128,
+    /// The entry that wrote it.
+    pub log_index: LogIndex,
+}
+
+/// An idempotency key that a partition remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// The partition's slot.
+    pub slot: u32,
+    /// The key's hash.
+    pub key: IdempotencyKey,
+    /// Hash of the records as sent.
+    pub digest: u128,
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// Records written.
+    pub count: u32,
+    /// The entry that wrote them.
+    pub log_index: LogIndex,
+    /// Log time of that entry.
+    pub time: LogTime,
+}
+
+/// What is stored of one partition in one object: a stretch of offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRange {
+    /// First offset.
+    pub start: Offset,
+    /// First offset after it.
+    pub end: Offset,
+    /// In a segment: logical bytes. In an archive file: its share of the file.
+    pub bytes: u64,
+    /// The largest record timestamp.
+    pub max_timestamp: i64,
+    /// Append time of its first batch.
+    pub min_append_time: LogTime,
+    /// Append time of its last batch.
+    pub max_append_time: LogTime,
+    /// The object.
+    pub place: Place,
+}
+
+/// The object that holds a stored range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// A segment.
+    Segment {
+        /// Which.
+        id: ObjectId,
+        /// Where the range's first frame begins in the segment's logical bytes.
+        position: u64,
+    },
+    /// An archive file.
+    Archive {
+        /// Which.
+        file: ObjectId,
+    },
+}
+
+/// The content of an index part: the stored ranges of its partitions as of `written_at`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexPart {
+    /// Which partitions: slots `[part * 256, (part + 1) * 256)`.
+    pub part: u32,
+    /// The checkpoint index with which it was written.
+    pub written_at: LogIndex,
+    /// By slot; partitions without a stored range are left out.
+    pub partitions: Vec<(u32, Vec<StoredRange>)>,
+}
+
+/// A live object of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NamedObject {
+    /// A segment.
+    Segment(ObjectId),
+    /// An archive file.
+    Archive(ObjectId),
+    /// An index part.
+    IndexPart(ObjectId),
+    /// A checkpoint.
+    Checkpoint(ObjectId),
 }

@@ -1,0 +1,254 @@
+//! Reading a state or a view of it. Nothing here changes anything; costs are stated where they are not O(log n).
+
+use std::sync::Arc;
+
+use imbl::Vector;
+
+use super::{LiveFile, LiveSegment, PartitionState, ProducerPosition, State, TopicEntry};
+use crate::model::checkpoint::NamedObject;
+use crate::model::{
+    CheckpointRef, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex, LogTime, ObjectId, Place, ProducerId,
+    SegmentRange, ShardId, TailRef, Topic, TopicId, TopicPartition,
+};
+
+impl State {
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The life of the cluster that this state is in.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Which behaviour `apply` follows.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// The newest log index applied.
+    #[must_use]
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// The largest log time applied.
+    #[must_use]
+    pub fn log_time(&self) -> LogTime {
+        self.log_time
+    }
+
+    /// The last command that changed something besides log time, tail and flush bookkeeping: if it is above
+    /// [`Self::flushed_index`], a checkpoint is due even without a tail.
+    #[must_use]
+    pub fn changed_at(&self) -> LogIndex {
+        self.changed_at
+    }
+
+    /// Whether appends are refused.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// The limits that `apply` enforces.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// No object below this may become live any more.
+    #[must_use]
+    pub fn condemned(&self) -> ObjectId {
+        self.condemned
+    }
+
+    /// F of the newest flush: all that was appended at or below it is in the bucket. 0 before the first.
+    #[must_use]
+    pub fn flushed_index(&self) -> LogIndex {
+        self.flushed_index
+    }
+
+    /// The newest checkpoint; `None` before the first.
+    #[must_use]
+    pub fn checkpoint_ref(&self) -> Option<CheckpointRef> {
+        self.checkpoint
+    }
+
+    /// The index parts that the newest checkpoint names.
+    pub fn index_parts(&self) -> impl Iterator<Item = IndexPartRef> + '_ {
+        self.parts.values().filter_map(|part| part.written)
+    }
+
+    /// Bytes of all tails as budgets count them.
+    #[must_use]
+    pub fn tail_bytes(&self) -> u64 {
+        self.tail_bytes
+    }
+
+    /// The live topic of that name.
+    #[must_use]
+    pub fn topic_by_name(&self, name: &str) -> Option<&Arc<Topic>> {
+        self.topic(*self.names.get(name)?)
+    }
+
+    /// The topic of that id, live or deleted (see `deleted_at`) but not yet removed.
+    #[must_use]
+    pub fn topic(&self, id: TopicId) -> Option<&Arc<Topic>> {
+        self.topics.get(&id).map(|entry| &entry.topic)
+    }
+
+    /// Live topics in name order whose names begin with `prefix` and are above `start_after`.
+    pub fn topics<'a>(&'a self, prefix: &'a str, start_after: &str) -> impl Iterator<Item = &'a Arc<Topic>> + 'a {
+        let from = std::cmp::max(prefix, start_after).to_owned();
+        let skip = start_after.to_owned();
+        self.names
+            .range(from..)
+            .skip_while(move |(name, _)| **name == skip && !skip.is_empty())
+            .take_while(move |(name, _)| name.starts_with(prefix))
+            .filter_map(|(_, id)| self.topic(*id))
+    }
+
+    /// Deleted topics that are not removed yet. Reads all topics.
+    pub fn deleted_topics(&self) -> impl Iterator<Item = &Arc<Topic>> + '_ {
+        self.topics.values().map(|entry| &entry.topic).filter(|topic| topic.deleted_at.is_some())
+    }
+
+    /// The partition, also of a deleted topic.
+    #[must_use]
+    pub fn partition(&self, id: TopicPartition) -> Option<&Arc<PartitionState>> {
+        self.partitions.get(&self.slot(id)?)
+    }
+
+    /// The partitions of a topic in order.
+    pub fn partitions_of(&self, topic: TopicId) -> impl Iterator<Item = &Arc<PartitionState>> + '_ {
+        let count = self.topic(topic).map_or(0, |topic| topic.settings.partitions);
+        (0..count).filter_map(move |partition| self.partition(TopicPartition::new(topic, partition)))
+    }
+
+    /// All partitions of the shard, by slot.
+    pub fn partitions(&self) -> impl Iterator<Item = &Arc<PartitionState>> + '_ {
+        self.partitions.values()
+    }
+
+    /// The partitions that have a tail, by slot: what a flush has to look at.
+    pub fn unflushed(&self) -> impl Iterator<Item = &Arc<PartitionState>> + '_ {
+        self.unflushed.iter().filter_map(|slot| self.partitions.get(slot))
+    }
+
+    /// The tail of a partition.
+    #[must_use]
+    pub fn tail(&self, id: TopicPartition) -> Option<&Vector<TailRef>> {
+        self.partition(id).map(|partition| partition.tail())
+    }
+
+    /// How far producer `id` got in the partitions of `topic` that remember it: partition and position.
+    #[must_use]
+    pub fn producer_positions(&self, id: ProducerId, topic: TopicId) -> Vec<(u32, ProducerPosition)> {
+        self.partitions_of(topic)
+            .filter_map(|partition| Some((partition.id().partition, partition.producers().position(id)?)))
+            .collect()
+    }
+
+    /// Live segments in flush order.
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &LiveSegment> + '_ {
+        self.objects.segments()
+    }
+
+    /// A live segment.
+    #[must_use]
+    pub fn segment(&self, id: ObjectId) -> Option<&LiveSegment> {
+        self.objects.segment(id)
+    }
+
+    /// Live archive files, by topic, then id.
+    pub fn files(&self) -> impl Iterator<Item = &Arc<LiveFile>> + '_ {
+        self.objects.files()
+    }
+
+    /// The live archive files of a topic whose ids are above `after`, by id.
+    pub fn files_of(&self, topic: TopicId, after: Option<ObjectId>) -> impl Iterator<Item = &Arc<LiveFile>> + '_ {
+        self.objects.files_of(topic, after)
+    }
+
+    /// A live archive file.
+    #[must_use]
+    pub fn file(&self, topic: TopicId, id: ObjectId) -> Option<&Arc<LiveFile>> {
+        self.objects.file(topic, id)
+    }
+
+    /// The live ranges in `segments`, clipped to the log starts only as a whole, by partition, then offset: what an
+    /// `Archived` of a job over them has to cover. Reads the lists of all partitions: for a view, off the apply path.
+    #[must_use]
+    pub fn live_ranges(&self, segments: &[ObjectId]) -> Vec<SegmentRange> {
+        let wanted: std::collections::BTreeSet<ObjectId> = segments.iter().copied().collect();
+        let mut ranges = Vec::new();
+        for partition in self.partitions.values() {
+            for range in partition.ranges().iter_from(partition.bounds().archived) {
+                if let Place::Segment { id, position } = range.place
+                    && wanted.contains(&id)
+                {
+                    ranges.push(SegmentRange {
+                        partition: partition.id(),
+                        start: range.start,
+                        end: range.end,
+                        position,
+                        len: range.bytes,
+                        max_timestamp: range.max_timestamp,
+                        min_append_time: range.min_append_time,
+                        max_append_time: range.max_append_time,
+                    });
+                }
+            }
+        }
+        ranges.sort_by_key(|range| (range.partition, range.start));
+        ranges
+    }
+
+    /// Claimed archive jobs, those past their deadline included.
+    pub fn jobs(&self) -> impl Iterator<Item = &Arc<Job>> + '_ {
+        self.jobs.values()
+    }
+
+    /// A claimed archive job.
+    #[must_use]
+    pub fn job(&self, id: JobId) -> Option<&Arc<Job>> {
+        self.jobs.get(&id)
+    }
+
+    /// The job that holds `segment` at the current log time.
+    #[must_use]
+    pub fn claimed_by(&self, segment: &LiveSegment) -> Option<&Arc<Job>> {
+        self.jobs.get(&segment.claim?).filter(|job| job.deadline >= self.log_time)
+    }
+
+    /// Every object that this state names; the index parts and the checkpoint as of the newest flush.
+    pub fn objects(&self) -> impl Iterator<Item = NamedObject> + '_ {
+        let segments = self.objects.segments().map(|segment| NamedObject::Segment(segment.info.id));
+        let files = self.objects.files().map(|file| NamedObject::Archive(file.file.id));
+        let parts = self.index_parts().map(|part| NamedObject::IndexPart(part.id));
+        let checkpoint = self.checkpoint.iter().map(|checkpoint| NamedObject::Checkpoint(checkpoint.id));
+        segments.chain(files).chain(parts).chain(checkpoint)
+    }
+
+    /// The slot of a partition that exists.
+    pub(super) fn slot(&self, id: TopicPartition) -> Option<u32> {
+        self.topics.get(&id.topic)?.slot(id.partition)
+    }
+}
+
+impl TopicEntry {
+    /// The slot of `partition`, if the topic has it.
+    pub(super) fn slot(&self, partition: u32) -> Option<u32> {
+        if partition >= self.topic.settings.partitions {
+            return None;
+        }
+        let run = self.extents.partition_point(|(first, _)| *first <= partition).checked_sub(1)?;
+        let (first, slot) = self.extents[run];
+        Some(slot + (partition - first))
+    }
+}

@@ -1,6 +1,9 @@
 //! A produce request made ready: validated whole, assigned to partitions, and a layout that turns the answers of the
 //! partitions back into one answer in request order. Pure but for the hint of where keyless records go.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;

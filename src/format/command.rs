@@ -30,6 +30,8 @@ pub const MAX_COMMAND_BYTES: usize = 64 << 20;
 const VERSION: u8 = 1;
 const KIND_APPEND: u8 = 1;
 const KIND_CONTROL: u8 = 2;
+/// Variants of [`Control`] that this build knows; postcard numbers them from 0.
+const CONTROL_VARIANTS: u32 = 17;
 /// Version, kind and log time.
 const PREFIX_LEN: usize = 10;
 
@@ -76,8 +78,14 @@ pub fn decode(bytes: &Bytes) -> Result<LoggedCommand> {
     let log_time = LogTime::from_le_bytes(log_time);
     let command = match (version, kind) {
         (VERSION, KIND_APPEND) => decode_append(bytes),
-        (VERSION, KIND_CONTROL) => exactly::<Control>(body).map(Command::Control),
-        _ => return Err(unknown(version, kind)),
+        (VERSION, KIND_CONTROL) => {
+            let variant = postcard::take_from_bytes::<u32>(body).map_or(0, |(variant, _)| variant);
+            if variant >= CONTROL_VARIANTS {
+                return Err(unknown(format!("control command {variant}")));
+            }
+            exactly::<Control>(body).map(Command::Control)
+        }
+        _ => return Err(unknown(format!("version {version} and kind {kind}"))),
     };
     Ok(LoggedCommand { log_time, command: command.ok_or_else(damaged)? })
 }
@@ -158,12 +166,9 @@ impl AppendHeader {
     }
 }
 
-fn unknown(version: u8, kind: u8) -> Error {
-    Error::new(
-        ErrorKind::Internal,
-        UNKNOWN_COMMAND,
-        format!("a log entry has version {version} and kind {kind}, which this build does not know"),
-    )
+fn unknown(what: String) -> Error {
+    let message = format!("a log entry has {what}, which this build does not know");
+    Error::new(ErrorKind::Internal, UNKNOWN_COMMAND, message)
 }
 
 fn too_large(len: usize) -> Error {
@@ -173,3 +178,6 @@ fn too_large(len: usize) -> Error {
 fn unencodable(error: postcard::Error) -> Error {
     Error::internal("a command cannot be encoded").with_source(error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ mod encode;
 mod error;
 mod header;
 mod records;
+#[cfg(test)]
+mod tests;
 mod varint;
 
 pub use check::{CheckLimits, CheckedBatch, check};

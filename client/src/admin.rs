@@ -1,0 +1,64 @@
+//! Operation: status, metrics, jobs, log level, stop.
+
+use reqwest::Method;
+use tidelog_api::status::{JobPaused, LogLevel, Status, Stopped};
+
+use crate::call::{Call, Safety};
+use crate::client::Client;
+use crate::error::Result;
+
+impl Client {
+    /// What operators want to know.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn status(&self) -> Result<Status> {
+        Call::new(self, Method::GET, &["v1", "status"], Safety::Repeatable)?.send_for(self).await
+    }
+
+    /// The metrics as Prometheus reads them.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn metrics(&self) -> Result<String> {
+        let response = Call::new(self, Method::GET, &["metrics"], Safety::Repeatable)?.send(self).await?;
+        response.text().await.map_err(|source| self.broken(source))
+    }
+
+    /// Whether the server says that it is ready; asked once.
+    ///
+    /// # Errors
+    /// It is not, or cannot be reached.
+    pub async fn ready(&self) -> Result<()> {
+        Call::new(self, Method::GET, &["readyz"], Safety::Once)?.send(self).await.map(drop)
+    }
+
+    /// Pauses or resumes a background job: `flush`, `archive` or `gc`.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn set_paused(&self, job: &str, paused: bool) -> Result<JobPaused> {
+        let verb = format!("{job}:{}", if paused { "pause" } else { "resume" });
+        Call::new(self, Method::POST, &["v1", "admin", "jobs", &verb], Safety::Repeatable)?.send_for(self).await
+    }
+
+    /// Changes what the server logs; the filter is as in `RUST_LOG`.
+    ///
+    /// # Errors
+    /// The filter cannot be parsed.
+    pub async fn set_log_level(&self, filter: &str) -> Result<LogLevel> {
+        let body = LogLevel { filter: filter.to_owned() };
+        Call::new(self, Method::PUT, &["v1", "admin", "log-level"], Safety::Repeatable)?
+            .json(&body)?
+            .send_for(self)
+            .await
+    }
+
+    /// Closes the server for appends, flushes everything and ends the process.
+    ///
+    /// # Errors
+    /// It could not be closed; it goes on running then.
+    pub async fn stop(&self) -> Result<Stopped> {
+        Call::new(self, Method::POST, &["v1", "admin", "stop"], Safety::Once)?.send_for(self).await
+    }
+}

@@ -1,0 +1,165 @@
+//! The handle to a server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Method, Url};
+use tidelog_api::producers::{ProducerRegistered, RegisterProducer};
+use tidelog_api::topics::{SettingsRequest, TopicDescription, TopicList, TopicSummary};
+
+use crate::call::{Call, Safety};
+use crate::error::{Error, Result};
+use crate::retry::RetryPolicy;
+use crate::topic::Topic;
+
+/// Longer than the longest poll, so that a quiet follower is not taken for a dead server.
+const SILENCE: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How a client behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// Retries.
+    pub retry: RetryPolicy,
+    /// How long one attempt of a short call may take.
+    pub attempt_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { retry: RetryPolicy::default(), attempt_timeout: Duration::from_secs(75) }
+    }
+}
+
+/// A server. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    http: reqwest::Client,
+    base: Url,
+    options: ClientOptions,
+}
+
+impl Client {
+    /// A client of the server at this URL, such as `http://127.0.0.1:7070`. Nothing is sent.
+    ///
+    /// # Errors
+    /// The URL is none of http or https.
+    pub fn new(server: &str, options: ClientOptions) -> Result<Self> {
+        let base: Url = server.parse().map_err(|error| Error::Invalid(format!("{server:?} is not a URL: {error}")))?;
+        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
+            return Err(Error::Invalid(format!("{server:?} does not start with http:// or https://")));
+        }
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(SILENCE)
+            // A proxy of the environment has no business between us and a queue on loopback.
+            .no_proxy()
+            .user_agent(concat!("tidelog-client/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Error::Invalid(error.to_string()))?;
+        Ok(Self(Arc::new(Inner { http, base, options })))
+    }
+
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.0.http
+    }
+
+    pub(crate) fn base(&self) -> &Url {
+        &self.0.base
+    }
+
+    pub(crate) fn options(&self) -> &ClientOptions {
+        &self.0.options
+    }
+
+    /// The server's URL as messages show it.
+    #[must_use]
+    pub fn server(&self) -> String {
+        self.0.base.as_str().trim_end_matches('/').to_owned()
+    }
+
+    pub(crate) fn broken(&self, source: reqwest::Error) -> Error {
+        Error::Broken { server: self.server(), source }
+    }
+
+    pub(crate) fn protocol(&self, what: String) -> Error {
+        Error::Protocol { server: self.server(), what }
+    }
+
+    /// Creates a topic, or finds that it exists and agrees with what `settings` names; says whether it was created.
+    ///
+    /// # Errors
+    /// `topic_exists` if it disagrees.
+    pub async fn create_topic(&self, name: &str, settings: &SettingsRequest) -> Result<(TopicDescription, bool)> {
+        let call = Call::new(self, Method::PUT, &["v1", "topics", name], Safety::Repeatable)?.json(settings)?;
+        let (status, description) = call.send_for_status(self).await?;
+        Ok((description, status == 201))
+    }
+
+    /// Describes a topic by its name.
+    ///
+    /// # Errors
+    /// `topic_not_found`
+    pub async fn describe_topic(&self, name: &str) -> Result<TopicDescription> {
+        Call::new(self, Method::GET, &["v1", "topics", name], Safety::Repeatable)?.send_for(self).await
+    }
+
+    /// The topic that has this name now, for everything that is to stay with it.
+    ///
+    /// # Errors
+    /// `topic_not_found`
+    pub async fn topic(&self, name: &str) -> Result<(Topic, TopicDescription)> {
+        let description = self.describe_topic(name).await?;
+        Ok((Topic::new(self.clone(), &description), description))
+    }
+
+    /// All topics whose names begin with `prefix`, by name.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn list_topics(&self, prefix: &str) -> Result<Vec<TopicSummary>> {
+        let mut topics: Vec<TopicSummary> = Vec::new();
+        loop {
+            let after = topics.last().map(|topic| topic.name.clone());
+            let call = Call::new(self, Method::GET, &["v1", "topics"], Safety::Repeatable)?
+                .query("prefix", prefix)
+                .query_if("start_after", after);
+            let page: TopicList = call.send_for(self).await?;
+            let stuck = page.topics.is_empty();
+            topics.extend(page.topics);
+            if !page.has_more || stuck {
+                return Ok(topics);
+            }
+        }
+    }
+
+    /// Brings back the newest deleted topic of that name.
+    ///
+    /// # Errors
+    /// `topic_not_found` once the grace period is over.
+    pub async fn undelete_topic(&self, name: &str) -> Result<TopicDescription> {
+        let verb = format!("{name}:undelete");
+        Call::new(self, Method::POST, &["v1", "topics", &verb], Safety::Once)?.send_for(self).await
+    }
+
+    /// Registers a producer: a fresh id without a name; with one, its epoch is raised and its older holder fenced.
+    ///
+    /// # Errors
+    /// Those of any write; it may be repeated, because an epoch raised twice fences no more than one raised once.
+    pub async fn register_producer(&self, name: Option<&str>) -> Result<ProducerRegistered> {
+        let body = RegisterProducer { name: name.map(str::to_owned) };
+        Call::new(self, Method::POST, &["v1", "producers"], Safety::Repeatable)?.json(&body)?.send_for(self).await
+    }
+
+    /// The id and the current epoch of a named producer, which this does not raise.
+    ///
+    /// # Errors
+    /// `producer_not_found` if nobody registered that name.
+    pub async fn find_producer(&self, name: &str) -> Result<ProducerRegistered> {
+        let call = Call::new(self, Method::GET, &["v1", "producers"], Safety::Repeatable)?;
+        call.query("name", name).send_for(self).await
+    }
+}

@@ -1,0 +1,1 @@
+//! Archive jobs, for a compactor that runs alone.

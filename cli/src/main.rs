@@ -1,1 +1,22 @@
-fn main() {}
+//! The binary `tidelog`: every role of the server, and the client side for people and scripts.
+//!
+//! [`args`] is what was typed; each module of [`command`] does one subcommand; [`input`] reads what `produce` sends. Errors
+//! are `anyhow` here and nowhere else. Nothing prints with `println!`: it panics when a pipe is closed.
+
+mod args;
+mod command;
+mod exit;
+mod input;
+mod output;
+mod start;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    exit::report(command::run(cli.command))
+}

@@ -1,0 +1,368 @@
+//! The command line as it is typed. What the arguments mean is decided where they are used; clap itself answers
+//! usage errors with exit code 2.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::input::Format;
+use crate::start::Start;
+
+/// A message queue whose database is an object-storage bucket.
+#[derive(Debug, Parser)]
+#[command(name = "tidelog", version, about, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server: gateway, log and compactor in one process
+    Serve(Box<ServeArgs>),
+    /// Run only a compactor, against a server
+    Compact(CompactArgs),
+    /// Create, list, describe and change topics
+    #[command(subcommand)]
+    Topic(TopicCommand),
+    /// Write records from standard input or a file
+    Produce(Box<ProduceArgs>),
+    /// Read records to standard output
+    Consume(ConsumeArgs),
+    /// Read every object that the newest checkpoint names and check it
+    Verify(VerifyArgs),
+    /// Operate a running server
+    #[command(subcommand)]
+    Admin(AdminCommand),
+}
+
+/// Which server, and how answers are printed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Remote {
+    /// URL of the server
+    #[arg(long, env = "TIDELOG_SERVER", default_value = "http://127.0.0.1:7070", value_name = "URL")]
+    pub server: String,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Settings as TOML; TIDELOG__SECTION__KEY in the environment and the flags below win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Directory of the write-ahead log, the cache and, without --bucket, the bucket [default: ./tidelog-data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The bucket: file:///…, memory:/// or s3://bucket/prefix [default: the directory bucket/ in the data directory]
+    #[arg(long, value_name = "URL")]
+    pub bucket: Option<String>,
+    /// Form of the log lines on standard error
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Start from the bucket although the cluster on it was not stopped cleanly: acknowledged records after its newest
+    /// checkpoint are given up
+    #[arg(long)]
+    pub restore: bool,
+    /// Print the settings in force as TOML, and exit
+    #[arg(long)]
+    pub print_config: bool,
+    /// Check the settings, and exit
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// The word of the setting `log.format`.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Arguments of `compact`.
+#[derive(Debug, Args)]
+pub(crate) struct CompactArgs {
+    #[command(flatten)]
+    pub remote: Remote,
+    /// The bucket of the cluster [default: the one that the server names]
+    #[arg(long, value_name = "URL")]
+    pub bucket: Option<String>,
+    /// Form of the log lines on standard error
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Exit once there is nothing left to archive
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// The commands about topics.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicCommand {
+    /// Create a topic, or find that it exists with these settings
+    Create {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its name
+        topic: String,
+        /// Partitions [default: 1]
+        #[arg(long, value_name = "N")]
+        partitions: Option<u32>,
+        /// A setting, such as value_format=json or retention_ms=86400000; may be repeated
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+    },
+    /// List topics
+    List {
+        #[command(flatten)]
+        remote: Remote,
+        /// Only names that start with this
+        #[arg(long, default_value = "")]
+        prefix: String,
+    },
+    /// Show a topic's settings and partitions
+    Describe {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its name
+        topic: String,
+    },
+    /// Change settings; `null` sets the default
+    Alter {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its name
+        topic: String,
+        /// New number of partitions; it can only grow, and needs --rekey
+        #[arg(long, value_name = "N")]
+        partitions: Option<u32>,
+        /// A setting; may be repeated
+        #[arg(long = "set", value_name = "KEY=VALUE")]
+        settings: Vec<String>,
+        /// Confirm that keys move to other partitions
+        #[arg(long)]
+        rekey: bool,
+    },
+    /// Delete a topic; it can be undeleted for a day
+    Delete {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its name
+        topic: String,
+    },
+    /// Bring back a deleted topic
+    Undelete {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its name
+        topic: String,
+    },
+    /// Write everything acknowledged so far to the bucket, and wait for it
+    Flush {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its name
+        topic: String,
+        /// Wait until it is in Parquet files too
+        #[arg(long)]
+        archive: bool,
+        /// How long to wait
+        #[arg(long, default_value = "10m", value_parser = parse_duration, value_name = "DURATION")]
+        timeout: Duration,
+    },
+}
+
+/// Arguments of `produce`.
+#[derive(Debug, Args)]
+pub(crate) struct ProduceArgs {
+    #[command(flatten)]
+    pub remote: Remote,
+    /// The topic
+    pub topic: String,
+    /// Read this file instead of standard input
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How the input is cut into records [default: by the file's extension, else lines]
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+    /// The field of the value that becomes the key
+    #[arg(long, value_name = "NAME")]
+    pub key_field: Option<String>,
+    /// Write everything to this partition [default: by the key, else in turn]
+    #[arg(long, value_name = "P")]
+    pub partition: Option<u32>,
+    /// When a record counts as written
+    #[arg(long, value_enum, default_value = "quorum")]
+    pub acks: AcksArg,
+    /// Create the topic if it does not exist
+    #[arg(long)]
+    pub create: bool,
+    /// Partitions of the topic that --create creates
+    #[arg(long, value_name = "N", requires = "create")]
+    pub partitions: Option<u32>,
+    /// Name of the producer [default: made of the topic and the file's path]
+    #[arg(long, value_name = "NAME")]
+    pub producer: Option<String>,
+    /// Continue where the producer of this name stopped; the input has to begin with what it had then
+    #[arg(long)]
+    pub resume: bool,
+    /// Stop after this many records of the input
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+}
+
+/// The levels of acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AcksArg {
+    /// Synced to disk on a majority of voters
+    Quorum,
+    /// In the bucket
+    Object,
+    /// No promise
+    None,
+}
+
+/// Arguments of `consume`.
+#[derive(Debug, Args)]
+pub(crate) struct ConsumeArgs {
+    #[command(flatten)]
+    pub remote: Remote,
+    /// The topic
+    pub topic: String,
+    /// Read only this partition
+    #[arg(long, value_name = "P")]
+    pub partition: Option<u32>,
+    /// Where to begin: earliest, latest, an offset (needs --partition), an RFC 3339 time, or a time ago such as -15m
+    #[arg(long, default_value = "earliest", allow_hyphen_values = true, value_name = "START")]
+    pub from: Start,
+    /// Wait for new records instead of stopping at the watermarks seen at the start
+    #[arg(long)]
+    pub follow: bool,
+    /// Stop after this many records
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// What a line holds
+    #[arg(long, value_enum, default_value = "json")]
+    pub output: ConsumeOutput,
+}
+
+/// What `consume` prints of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConsumeOutput {
+    /// The record as JSON, with its place
+    Json,
+    /// Only the value, as its bytes
+    Value,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The bucket [default: the directory ./tidelog-data/bucket]
+    #[arg(long, value_name = "URL")]
+    pub bucket: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The commands for operators.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Stop the server cleanly: no record after it, everything in the bucket
+    Stop {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Pause a background job
+    Pause {
+        #[command(flatten)]
+        remote: Remote,
+        /// The job
+        job: JobArg,
+    },
+    /// Resume a background job
+    Resume {
+        #[command(flatten)]
+        remote: Remote,
+        /// The job
+        job: JobArg,
+    },
+    /// Show the state of the server
+    Status {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Change what the server logs, until it restarts
+    LogLevel {
+        #[command(flatten)]
+        remote: Remote,
+        /// A filter such as `debug` or `info,tidelog=debug`
+        filter: String,
+    },
+    /// Collect status, settings, metrics and topics in one JSON file, without secrets, keys or values
+    SupportBundle {
+        #[command(flatten)]
+        remote: Remote,
+        /// Where to write it [default: standard output]
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// Background jobs by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum JobArg {
+    /// Tail to segments
+    Flush,
+    /// Segments to Parquet
+    Archive,
+    /// Deleting what nothing names
+    Gc,
+}
+
+impl JobArg {
+    /// The name in the API.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Flush => "flush",
+            Self::Archive => "archive",
+            Self::Gc => "gc",
+        }
+    }
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write a duration such as 30s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

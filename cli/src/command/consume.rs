@@ -1,0 +1,216 @@
+//! `tidelog consume`: records to standard output as lines.
+//!
+//! Partitions are read by a few tasks at once, each page by page; the command itself writes. Without `--follow` it stops at
+//! the high watermarks it saw at its start. There is no order between partitions.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use tidelog_api::ErrorCode;
+use tidelog_api::fetch::FetchedRecord;
+use tidelog_api::limits::MAX_FETCH_RECORDS;
+use tidelog_api::topics::{PartitionDescription, TopicDescription};
+use tidelog_client::{FetchStart, Page, Records, Topic};
+use tokio::sync::mpsc;
+
+use super::connect;
+use crate::args::{ConsumeArgs, ConsumeOutput};
+use crate::exit::{note, usage};
+use crate::output::Out;
+use crate::start::Start;
+
+/// Partitions read at once when there is an end; each holds a page of a few megabytes.
+const READERS: usize = 4;
+/// Partitions that can be followed at once: each waits in a request of its own.
+const MAX_FOLLOWED: usize = 256;
+const FOLLOW_WAIT: Duration = Duration::from_secs(30);
+/// A server that has records below the watermark sends one within this.
+const WAIT: Duration = Duration::from_secs(1);
+/// Pages without any progress below the watermark before the server is not believed any more.
+const MAX_EMPTY_PAGES: u32 = 30;
+
+/// Reads and prints.
+pub(super) async fn run(args: &ConsumeArgs) -> Result<()> {
+    if matches!(args.from, Start::Offset(_)) && args.partition.is_none() {
+        return Err(usage("--from with an offset needs --partition: offsets are those of one partition"));
+    }
+    let client = connect(&args.remote)?;
+    let (topic, description) = client.topic(&args.topic).await?;
+    let lanes = lanes(args, &description)?;
+    let readers = if args.follow { lanes.len() } else { READERS.min(lanes.len()) };
+    let lanes = Arc::new(Mutex::new(VecDeque::from(lanes)));
+    let (sender, pages) = mpsc::channel(readers.max(1));
+    for _ in 0..readers {
+        let (topic, lanes, sender) = (topic.clone(), Arc::clone(&lanes), sender.clone());
+        tokio::spawn(async move { read_lanes(&topic, &lanes, &sender).await });
+    }
+    drop(sender);
+    print_pages(args, pages).await
+}
+
+/// What is read of one partition.
+#[derive(Debug, Clone, Copy)]
+struct Lane {
+    partition: u32,
+    start: FetchStart,
+    /// Exclusive; `None` follows.
+    end: Option<u64>,
+}
+
+fn lanes(args: &ConsumeArgs, description: &TopicDescription) -> Result<Vec<Lane>> {
+    let wanted = |partition: &&PartitionDescription| args.partition.is_none_or(|only| only == partition.partition);
+    let lanes: Vec<Lane> = description
+        .partitions
+        .iter()
+        .filter(wanted)
+        .map(|partition| Lane {
+            partition: partition.partition,
+            start: fetch_start(args.from, partition),
+            end: (!args.follow).then_some(partition.high_watermark),
+        })
+        .collect();
+    if let (Some(partition), true) = (args.partition, lanes.is_empty()) {
+        bail!("topic {} has no partition {partition}, it has {}", args.topic, description.partitions.len());
+    }
+    if args.follow && lanes.len() > MAX_FOLLOWED {
+        bail!("at most {MAX_FOLLOWED} partitions can be followed at once: name one with --partition");
+    }
+    Ok(lanes)
+}
+
+fn fetch_start(start: Start, partition: &PartitionDescription) -> FetchStart {
+    match start {
+        Start::Earliest => FetchStart::Offset(partition.log_start_offset),
+        Start::Latest => FetchStart::Offset(partition.high_watermark),
+        Start::Offset(offset) => FetchStart::Offset(offset),
+        Start::Time(time) => FetchStart::Timestamp(time),
+        Start::Ago(ago) => FetchStart::Timestamp((chrono::Utc::now().timestamp_millis() - ago).max(0)),
+    }
+}
+
+type PageSender = mpsc::Sender<Result<Page>>;
+
+/// Reads one partition after the other; ends early when the receiver is gone.
+async fn read_lanes(topic: &Topic, lanes: &Mutex<VecDeque<Lane>>, pages: &PageSender) {
+    loop {
+        let next = lanes.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some(lane) = next else { return };
+        match read_lane(topic, lane, pages).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                let error = error.context(format!("partition {}", lane.partition));
+                // A closed channel means that the command is over: nobody wants the error.
+                let _ = pages.send(Err(error)).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Reads a partition to its end; `false` if nobody takes the pages any more.
+async fn read_lane(topic: &Topic, lane: Lane, pages: &PageSender) -> Result<bool> {
+    let wait = if lane.end.is_some() { WAIT } else { FOLLOW_WAIT };
+    let mut records = topic.records(lane.partition, lane.start).waiting(wait);
+    let mut empty = 0;
+    loop {
+        if let (Some(end), Some(position)) = (lane.end, records.position()) {
+            if position >= end {
+                return Ok(true);
+            }
+            records.set_max_records(usize::try_from(end - position).unwrap_or(MAX_FETCH_RECORDS));
+        }
+        let before = records.position();
+        let mut page = match records.next_page().await {
+            Ok(page) => page,
+            Err(error) if error.is(ErrorCode::OffsetExpired) => {
+                records = after_trim(topic, lane, &error)?.waiting(wait);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        empty = if before == Some(page.next_offset) && lane.end.is_some() { empty + 1 } else { 0 };
+        if empty > MAX_EMPTY_PAGES {
+            bail!("the server has records up to its high watermark but sends none from offset {}", page.next_offset);
+        }
+        if let Some(end) = lane.end.filter(|end| page.next_offset > *end) {
+            page = clip(&page, end)?;
+        }
+        if !page.lines.is_empty() && pages.send(Ok(page)).await.is_err() {
+            return Ok(false);
+        }
+    }
+}
+
+/// Goes on at the log start after retention trimmed what was to be read next, and says so.
+fn after_trim(topic: &Topic, lane: Lane, error: &tidelog_client::Error) -> Result<Records> {
+    let start = error.details().and_then(|details| details.get("log_start_offset")?.as_u64());
+    let start = start.ok_or_else(|| anyhow!("{error}"))?;
+    note(&format!("note: partition {} was trimmed, going on at its log start offset {start}", lane.partition));
+    Ok(topic.records(lane.partition, FetchStart::Offset(start)))
+}
+
+/// The lines of a page below `end`.
+fn clip(page: &Page, end: u64) -> Result<Page> {
+    #[derive(Deserialize)]
+    struct Line {
+        offset: u64,
+    }
+    let mut len = 0;
+    for line in page.lines() {
+        let Line { offset } = serde_json::from_slice(line).context("a line of the answer is no record")?;
+        if offset >= end {
+            break;
+        }
+        len += line.len() + 1;
+    }
+    Ok(Page { lines: page.lines.slice(..len), next_offset: end, high_watermark: page.high_watermark })
+}
+
+async fn print_pages(args: &ConsumeArgs, mut pages: mpsc::Receiver<Result<Page>>) -> Result<()> {
+    let mut out = Out::new();
+    let mut left = args.limit.unwrap_or(u64::MAX);
+    while left > 0 {
+        let Some(page) = pages.recv().await else { break };
+        let page = page?;
+        match (args.output, args.limit) {
+            // The lines are passed on as they came: nothing is parsed.
+            (ConsumeOutput::Json, None) => out.write(&page.lines)?,
+            (output, _) => left -= print_lines(&mut out, &page, output, left)?,
+        }
+        if args.follow {
+            out.flush()?;
+        }
+    }
+    out.finish()
+}
+
+/// Prints at most `left` records of a page and says how many.
+fn print_lines(out: &mut Out, page: &Page, output: ConsumeOutput, left: u64) -> Result<u64> {
+    let mut count = 0;
+    for line in page.lines().take(usize::try_from(left).unwrap_or(usize::MAX)) {
+        match output {
+            ConsumeOutput::Json => out.write(line)?,
+            ConsumeOutput::Value => print_value(out, line)?,
+        }
+        out.write(b"\n")?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Prints the value of a record; the null value is an empty line.
+fn print_value(out: &mut Out, line: &[u8]) -> Result<()> {
+    let record: FetchedRecord = serde_json::from_slice(line).context("a line of the answer is no record")?;
+    match (record.value, record.text, record.base64) {
+        (Some(json), ..) if json.get() != "null" => out.write(json.get().as_bytes()),
+        (_, Some(text), _) => out.write(text.as_bytes()),
+        (_, _, Some(base64)) => out.write(&STANDARD.decode(base64).context("a value is no base64")?),
+        _ => Ok(()),
+    }
+}

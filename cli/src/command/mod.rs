@@ -1,0 +1,42 @@
+//! The subcommands.
+
+mod admin;
+mod compact;
+mod consume;
+mod produce;
+mod serve;
+mod topic;
+mod verify;
+
+use anyhow::{Context, Result};
+use tidelog_client::{Client, ClientOptions};
+
+use crate::args::{Command, Remote};
+use crate::exit::usage;
+
+/// Runs a subcommand to its end.
+pub(crate) fn run(command: Command) -> Result<()> {
+    if let Command::Serve(args) = command {
+        return serve::run(&args);
+    }
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Serve(_) => Ok(()),
+            Command::Compact(args) => compact::run(args).await,
+            Command::Topic(command) => topic::run(command).await,
+            Command::Produce(args) => produce::run(&args).await,
+            Command::Consume(args) => consume::run(&args).await,
+            Command::Verify(args) => verify::run(&args).await,
+            Command::Admin(command) => admin::run(command).await,
+        }
+    });
+    // A thread that waits for standard input must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// The client for the server that was named.
+fn connect(remote: &Remote) -> Result<Client> {
+    Client::new(&remote.server, ClientOptions::default()).map_err(|error| usage(error.to_string()))
+}

@@ -1,0 +1,147 @@
+//! `tidelog produce`: rows of the input to records of a topic, each written once whatever breaks.
+//!
+//! ```text
+//! input ── one blocking thread ──► batches by partition ── at most 32 MiB ──► one request at a time for each partition
+//!          parse, choose partition     (cut.rs)                                  (send.rs)
+//! ```
+//!
+//! The command chooses partitions itself, because a producer's sequence belongs to a partition: by the key as Kafka's
+//! clients do, else in turn by row number. So the n-th record of a partition is the same in every run over the same input,
+//! its sequence is n, and `--resume` has only to ask how far each partition came and to leave that many of its rows out.
+
+mod cut;
+mod identity;
+mod progress;
+mod send;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Result, anyhow, bail};
+use tidelog_api::topics::{SettingsRequest, TopicDescription};
+use tidelog_client::{Acks, Client, Producer, Topic};
+
+use self::cut::Cutter;
+use self::progress::Progress;
+use self::send::Sender;
+use super::connect;
+use crate::args::{AcksArg, ProduceArgs};
+use crate::exit::{note, usage};
+use crate::input::{self, Extent, Format};
+
+/// Reads, sends, and says what was done.
+pub(super) async fn run(args: &ProduceArgs) -> Result<()> {
+    let format = check_usage(args)?;
+    let client = connect(&args.remote)?;
+    if args.create {
+        create(&client, args).await?;
+    }
+    let (topic, description) = client.topic(&args.topic).await?;
+    check_partition(args, &description)?;
+    let input = input::open(args.file.as_deref(), format, args.key_field.as_deref())?;
+    let partitions = description.settings.partitions;
+    let name = identity::producer_name(args, format, &description)?;
+    let sender = Arc::new(open_sender(args, topic, name.as_deref()).await?);
+
+    let started = Instant::now();
+    let interactive = input.extent == Extent::Unknown;
+    let progress = Progress::new(input.extent, Arc::clone(&input.read), args.remote.json);
+    let stop = Arc::new(AtomicBool::new(false));
+    let cutter = Cutter::new(partitions, args.partition, sender.written(), args.limit);
+    let batches = cut::spawn(input.rows, cutter, interactive, Arc::clone(&stop));
+    let result = send::drive(&sender, batches, &progress).await;
+    // Whoever reads the input may be in the middle of it.
+    stop.store(true, Ordering::Relaxed);
+    progress.finish();
+    let sent = progress.sent();
+    if let Err(error) = result {
+        return Err(explain(error, &sent, name.is_some()));
+    }
+    progress::summary(args, &sent, &sender, started.elapsed())
+}
+
+fn check_usage(args: &ProduceArgs) -> Result<Format> {
+    let by_extension = args.file.as_deref().and_then(Format::of);
+    let format = args.format.or(by_extension).unwrap_or(Format::Lines);
+    if let Some(field) = args.key_field.as_deref().filter(|_| !format.has_fields()) {
+        return Err(usage(format!("--key-field {field}: lines have no fields, name another --format")));
+    }
+    if args.resume && args.file.is_none() && args.producer.is_none() {
+        return Err(usage("--resume without --file needs --producer: standard input has no name"));
+    }
+    if args.acks == AcksArg::None && (args.resume || args.producer.is_some()) {
+        return Err(usage("--acks none promises nothing, so there is nothing to resume and no producer to name"));
+    }
+    Ok(format)
+}
+
+/// Creates the topic unless it is there; one that is there has to have the partitions that were asked for.
+async fn create(client: &Client, args: &ProduceArgs) -> Result<()> {
+    let settings = SettingsRequest { partitions: args.partitions.map(Some), ..SettingsRequest::default() };
+    let (description, created) = client.create_topic(&args.topic, &settings).await?;
+    if created {
+        note(&format!("created topic {} (partitions: {})", args.topic, description.settings.partitions));
+    }
+    Ok(())
+}
+
+fn check_partition(args: &ProduceArgs, description: &TopicDescription) -> Result<()> {
+    let count = description.settings.partitions;
+    match args.partition {
+        Some(partition) if partition >= count => {
+            bail!("topic {} has no partition {partition}, it has {count}", args.topic)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Registers the producer, or takes up the one that `--resume` names.
+async fn open_sender(args: &ProduceArgs, topic: Topic, name: Option<&str>) -> Result<Sender> {
+    let acks = match args.acks {
+        AcksArg::None => return Ok(Sender::plain(topic)),
+        AcksArg::Quorum => Acks::Quorum,
+        AcksArg::Object => Acks::Object,
+    };
+    let topic_name = args.topic.as_str();
+    let Some(name) = name.filter(|_| args.resume) else {
+        let producer = Producer::register(topic, name).await?;
+        if producer.epoch() > 0 {
+            note(&format!(
+                "note: this was produced to {topic_name} before and is now appended again; --resume continues an interrupted run"
+            ));
+        }
+        return Ok(Sender::idempotent(producer, acks));
+    };
+    let producer = Producer::resume(topic, name).await.map_err(|error| match error.code() {
+        Some("producer_not_found") => nothing_to_resume(topic_name),
+        _ => error.into(),
+    })?;
+    if producer.written().is_empty() {
+        return Err(nothing_to_resume(topic_name));
+    }
+    Ok(Sender::idempotent(producer, acks))
+}
+
+fn nothing_to_resume(topic: &str) -> anyhow::Error {
+    anyhow!(
+        "there is nothing to resume: no run with this input, these options and the topic's present partitions has \
+         written to {topic}; produce without --resume"
+    )
+}
+
+/// Adds what a person can do about it.
+fn explain(error: anyhow::Error, sent: &progress::Sent, named: bool) -> anyhow::Error {
+    let collided = error.downcast_ref::<tidelog_client::Error>().and_then(tidelog_client::Error::code);
+    match collided {
+        Some("producer_fenced") => error.context("a later run of this producer has taken over"),
+        Some("sequence_reused" | "sequence_gap" | "duplicate_sequence") => {
+            error.context("another run of this producer is writing, or the input is not what it was")
+        }
+        _ if named && sent.records + sent.skipped > 0 => error.context(format!(
+            "{} records were written before this; the same command with --resume continues",
+            sent.records + sent.skipped
+        )),
+        _ => error,
+    }
+}

@@ -1,0 +1,135 @@
+//! Log time: what a leader stamps on the commands that it proposes.
+//!
+//! It continues from the log time that the leader found, with the monotonic clock, slewed towards wall time by at most
+//! 10%. A larger gap is jumped only when the wall clock has a witness. A group of one voter has none: it jumps gaps up to
+//! `max_jump` (a laptop that slept over the weekend) and slews anything above, so that a clock a year ahead expires
+//! nothing (docs/decisions/0003-log-time-of-a-sole-voter.md). Log time never runs backwards.
+
+use std::sync::Mutex;
+
+use crate::clock::{Clock, Millis};
+use crate::model::LogTime;
+
+/// Gaps up to this are slewed, larger ones may be jumped.
+const JUMP_THRESHOLD_MS: Millis = 60_000;
+/// Log time runs at most this share faster or slower than the monotonic clock.
+const SLEW_DIVISOR: Millis = 10;
+/// The slew is reckoned from an anchor at least this old: a tenth of one millisecond would always round to nothing.
+const ANCHOR_MS: Millis = 1_000;
+
+/// Makes log time for one leader.
+#[derive(Debug)]
+pub struct LogClock {
+    clock: Clock,
+    max_jump: Millis,
+    anchor: Mutex<Anchor>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    log_time: LogTime,
+    monotonic: Millis,
+    given: LogTime,
+}
+
+impl LogClock {
+    /// A clock that goes on from `found`, the state's log time; 0 means that there is none yet, and wall time is taken.
+    #[must_use]
+    pub fn new(clock: Clock, found: LogTime, max_jump: Millis) -> Self {
+        let wall = clock.wall();
+        let log_time = if found == 0 { wall } else { jumped(found, wall, max_jump) };
+        let anchor = Mutex::new(Anchor { log_time, monotonic: clock.monotonic(), given: log_time });
+        Self { clock, max_jump, anchor }
+    }
+
+    /// Log time now.
+    #[must_use]
+    pub fn now(&self) -> LogTime {
+        let mut anchor = self.anchor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (monotonic, wall) = (self.clock.monotonic(), self.clock.wall());
+        let elapsed = monotonic.saturating_sub(anchor.monotonic);
+        let next = jumped(advance(anchor.log_time, elapsed, wall), wall, self.max_jump).max(anchor.given);
+        anchor.given = next;
+        if elapsed >= ANCHOR_MS {
+            *anchor = Anchor { log_time: next, monotonic, given: next };
+        }
+        next
+    }
+
+    /// How far log time is behind (positive) or ahead of wall time, milliseconds.
+    #[must_use]
+    pub fn lag_ms(&self) -> i64 {
+        let now = self.now();
+        i64::try_from(i128::from(self.clock.wall()) - i128::from(now)).unwrap_or(i64::MAX)
+    }
+}
+
+/// Log time `elapsed` after `log_time`, slewed towards `wall`.
+fn advance(log_time: LogTime, elapsed: Millis, wall: Millis) -> LogTime {
+    let straight = log_time.saturating_add(elapsed);
+    let slew = elapsed / SLEW_DIVISOR;
+    if wall > straight {
+        straight + slew.min(wall - straight)
+    } else {
+        straight - slew.min(straight - wall)
+    }
+}
+
+/// Jumps to `wall` over a gap that is large enough to be worth it and small enough to be believed.
+fn jumped(log_time: LogTime, wall: Millis, max_jump: Millis) -> LogTime {
+    let gap = wall.saturating_sub(log_time);
+    if gap > JUMP_THRESHOLD_MS && gap <= max_jump { wall } else { log_time }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEEK: Millis = 7 * 24 * 3_600_000;
+    const YEAR: Millis = 365 * 24 * 3_600_000;
+    const START: Millis = 1_700_000_000_000;
+
+    #[test]
+    fn starts_at_wall_time_when_there_is_no_log_time_yet() {
+        assert_eq!(LogClock::new(Clock::manual(START), 0, WEEK).now(), START);
+    }
+
+    #[test]
+    fn a_night_away_is_jumped() {
+        assert_eq!(LogClock::new(Clock::manual(START + WEEK), START, WEEK).now(), START + WEEK);
+    }
+
+    #[test]
+    fn a_clock_a_year_ahead_is_slewed_and_comes_right_again() {
+        let clock = Clock::manual(START + YEAR);
+        let log = LogClock::new(clock.clone(), START, WEEK);
+        clock.advance(10_000);
+        assert_eq!(log.now(), START + 11_000);
+        clock.set_wall(START + 11_000);
+        clock.advance(10_000);
+        assert_eq!(log.now(), START + 21_000);
+    }
+
+    #[test]
+    fn a_year_ahead_while_running_is_not_followed() {
+        let clock = Clock::manual(START);
+        let log = LogClock::new(clock.clone(), START, WEEK);
+        clock.set_wall(START + YEAR);
+        clock.advance(1_000);
+        assert_eq!(log.now(), START + 1_100);
+    }
+
+    #[test]
+    fn a_clock_set_back_slows_log_time_and_never_turns_it() {
+        let clock = Clock::manual(START);
+        let log = LogClock::new(clock.clone(), START, WEEK);
+        clock.set_wall(START - YEAR);
+        let mut before = log.now();
+        for _ in 0..100 {
+            clock.advance(10);
+            let now = log.now();
+            assert!(now >= before + 9);
+            before = now;
+        }
+    }
+}

@@ -2,6 +2,12 @@
 
 use crate::model::{TailRef, TopicPartition};
 
+/// Bytes of tail that are sorted together. A segment is built from the log entries of its window only, so that a long
+/// tail (a bucket that was away) does not read the whole log for every segment.
+const WINDOW_BYTES: u64 = 128 << 20;
+/// Partition ranges that one `Flushed` names at most, about: what bounds the size of the command.
+const MAX_RANGES: u64 = 32_768;
+
 /// A segment to write: batches sorted by partition, then offset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PlannedSegment {
@@ -11,15 +17,58 @@ pub struct PlannedSegment {
     pub bytes: u64,
 }
 
-/// Cuts `tail`, which comes sorted by partition and offset, into segments of about `target` bytes. A segment ends with
-/// the batch that reaches the target; a partition may go on in the next one. Costs one step for each batch.
-pub fn cut<'a>(tail: impl Iterator<Item = (TopicPartition, &'a TailRef)>, target: u64) -> Vec<PlannedSegment> {
+/// A batch of the tail with its partition.
+pub type TailBatch = (TopicPartition, TailRef);
+
+/// Cuts `tail` into segments of about `target` bytes: windows of the log in log order, each sorted by partition and
+/// offset. A segment ends with the batch that reaches the target; a partition may go on in the next one, and its
+/// ranges follow each other in the order of the segments. Costs O(n log n) for n batches.
+#[must_use]
+pub fn cut(mut tail: Vec<TailBatch>, target: u64) -> Vec<PlannedSegment> {
+    tail.sort_unstable_by_key(|(_, batch)| (batch.log_index, batch.position));
+    let window = window_bytes(&tail);
     let mut segments = Vec::new();
+    let mut rest = tail.as_mut_slice();
+    while !rest.is_empty() {
+        let (head, tail) = rest.split_at_mut(window_end(rest, window));
+        head.sort_unstable_by_key(|(partition, batch)| (*partition, batch.base_offset));
+        cut_window(head, target, &mut segments);
+        rest = tail;
+    }
+    segments
+}
+
+/// The bytes of a window: larger if many partitions would be named once for each window.
+fn window_bytes(tail: &[TailBatch]) -> u64 {
+    let total: u64 = tail.iter().map(|(_, batch)| u64::from(batch.len)).sum();
+    if total <= WINDOW_BYTES {
+        return total;
+    }
+    let mut partitions: Vec<TopicPartition> = tail.iter().map(|(partition, _)| *partition).collect();
+    partitions.sort_unstable();
+    partitions.dedup();
+    let windows = (MAX_RANGES / partitions.len() as u64).max(1);
+    WINDOW_BYTES.max(total.div_ceil(windows))
+}
+
+/// How many of `batches` make the first window; a log entry is never split between two.
+fn window_end(batches: &[TailBatch], window: u64) -> usize {
+    let mut bytes = 0;
+    for (at, (_, batch)) in batches.iter().enumerate() {
+        if bytes >= window && batch.log_index != batches[at - 1].1.log_index {
+            return at;
+        }
+        bytes += u64::from(batch.len);
+    }
+    batches.len()
+}
+
+fn cut_window(batches: &[TailBatch], target: u64, segments: &mut Vec<PlannedSegment>) {
     let mut current = PlannedSegment::default();
-    for (partition, batch) in tail {
+    for (partition, batch) in batches {
         match current.partitions.last_mut() {
-            Some((last, batches)) if *last == partition => batches.push(*batch),
-            _ => current.partitions.push((partition, vec![*batch])),
+            Some((last, batches)) if last == partition => batches.push(*batch),
+            _ => current.partitions.push((*partition, vec![*batch])),
         }
         current.bytes += u64::from(batch.len);
         if current.bytes >= target {
@@ -29,20 +78,21 @@ pub fn cut<'a>(tail: impl Iterator<Item = (TopicPartition, &'a TailRef)>, target
     if !current.partitions.is_empty() {
         segments.push(current);
     }
-    segments
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::model::TopicId;
     use uuid::Uuid;
 
-    fn batch(base_offset: u64, len: u32) -> TailRef {
-        TailRef { base_offset, count: 1, log_index: base_offset, position: 0, len, max_timestamp: 0, append_time: 0 }
+    use super::*;
+    use crate::model::TopicId;
+
+    fn batch(partition: u32, base_offset: u64, log_index: u64, len: u32) -> TailBatch {
+        let batch = TailRef { base_offset, count: 1, log_index, position: 0, len, max_timestamp: 0, append_time: 0 };
+        (TopicPartition::new(TopicId(Uuid::nil()), partition), batch)
     }
 
-    fn lens(segments: &[PlannedSegment]) -> Vec<Vec<(u32, Vec<u64>)>> {
+    fn offsets(segments: &[PlannedSegment]) -> Vec<Vec<(u32, Vec<u64>)>> {
         let offsets = |refs: &Vec<TailRef>| refs.iter().map(|batch| batch.base_offset).collect();
         segments
             .iter()
@@ -52,16 +102,40 @@ mod tests {
 
     #[test]
     fn cuts_at_the_target_and_goes_on_with_the_same_partition() {
-        let topic = TopicId(Uuid::nil());
-        let tail = [(0, batch(0, 6)), (0, batch(1, 6)), (0, batch(2, 6)), (1, batch(0, 3)), (2, batch(5, 100))];
-        let tail: Vec<_> = tail.into_iter().map(|(p, b)| (TopicPartition::new(topic, p), b)).collect();
-        let cut = cut(tail.iter().map(|(tp, b)| (*tp, b)), 10);
-        assert_eq!(lens(&cut), vec![vec![(0, vec![0, 1])], vec![(0, vec![2]), (1, vec![0]), (2, vec![5])]]);
+        let tail = vec![
+            batch(2, 5, 1, 100),
+            batch(0, 0, 2, 6),
+            batch(1, 0, 3, 3),
+            batch(0, 1, 4, 6),
+            batch(0, 2, 5, 6),
+        ];
+        let cut = cut(tail, 10);
+        assert_eq!(offsets(&cut), vec![vec![(0, vec![0, 1])], vec![(0, vec![2]), (1, vec![0]), (2, vec![5])]]);
         assert_eq!(cut.iter().map(|segment| segment.bytes).collect::<Vec<_>>(), vec![12, 109]);
     }
 
     #[test]
+    fn a_long_tail_is_sorted_in_windows_of_the_log() {
+        let mib = 1 << 20;
+        let tail = (0..600).map(|at| batch(at % 2, u64::from(at / 2), u64::from(at), mib)).collect();
+        let segments = cut(tail, 16 << 20);
+        let mut next = [0, 0];
+        for segment in &segments {
+            let indexes: Vec<u64> = segment.partitions.iter().flat_map(|(_, refs)| refs).map(|b| b.log_index).collect();
+            let spread = indexes.iter().max().unwrap_or(&0) - indexes.iter().min().unwrap_or(&0);
+            assert!(spread < 256, "a segment reads {spread} entries");
+            for (partition, refs) in &segment.partitions {
+                for batch in refs {
+                    assert_eq!(batch.base_offset, next[partition.partition as usize]);
+                    next[partition.partition as usize] += 1;
+                }
+            }
+        }
+        assert_eq!(next, [300, 300]);
+    }
+
+    #[test]
     fn an_empty_tail_makes_no_segment() {
-        assert!(cut(std::iter::empty(), 10).is_empty());
+        assert!(cut(Vec::new(), 10).is_empty());
     }
 }

@@ -8,7 +8,8 @@
 use std::sync::Mutex;
 
 use crate::clock::{Clock, Millis};
-use crate::model::LogTime;
+
+
 
 /// Gaps up to this are slewed, larger ones may be jumped.
 const JUMP_THRESHOLD_MS: Millis = 60_000;
@@ -27,15 +28,15 @@ pub struct LogClock {
 
 #[derive(Debug, Clone, Copy)]
 struct Anchor {
-    log_time: LogTime,
+    log_time: Millis,
     monotonic: Millis,
-    given: LogTime,
+    given: Millis,
 }
 
 impl LogClock {
     /// A clock that goes on from `found`, the state's log time; 0 means that there is none yet, and wall time is taken.
     #[must_use]
-    pub fn new(clock: Clock, found: LogTime, max_jump: Millis) -> Self {
+    pub fn new(clock: Clock, found: Millis, max_jump: Millis) -> Self {
         let wall = clock.wall();
         let log_time = if found == 0 { wall } else { jumped(found, wall, max_jump) };
         let anchor = Mutex::new(Anchor { log_time, monotonic: clock.monotonic(), given: log_time });
@@ -44,7 +45,7 @@ impl LogClock {
 
     /// Log time now.
     #[must_use]
-    pub fn now(&self) -> LogTime {
+    pub fn now(&self) -> Millis {
         let mut anchor = self.anchor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (monotonic, wall) = (self.clock.monotonic(), self.clock.wall());
         let elapsed = monotonic.saturating_sub(anchor.monotonic);
@@ -65,7 +66,7 @@ impl LogClock {
 }
 
 /// Log time `elapsed` after `log_time`, slewed towards `wall`.
-fn advance(log_time: LogTime, elapsed: Millis, wall: Millis) -> LogTime {
+fn advance(log_time: Millis, elapsed: Millis, wall: Millis) -> Millis {
     let straight = log_time.saturating_add(elapsed);
     let slew = elapsed / SLEW_DIVISOR;
     if wall > straight {
@@ -76,7 +77,7 @@ fn advance(log_time: LogTime, elapsed: Millis, wall: Millis) -> LogTime {
 }
 
 /// Jumps to `wall` over a gap that is large enough to be worth it and small enough to be believed.
-fn jumped(log_time: LogTime, wall: Millis, max_jump: Millis) -> LogTime {
+fn jumped(log_time: Millis, wall: Millis, max_jump: Millis) -> Millis {
     let gap = wall.saturating_sub(log_time);
     if gap > JUMP_THRESHOLD_MS && gap <= max_jump { wall } else { log_time }
 }

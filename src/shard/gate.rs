@@ -1,0 +1,99 @@
+//! Whether appends are taken: the WAL budget and the low-space mark. Control commands do not pass here, and 64 MiB of the
+//! budget stay reserved for them, so that a flush can always drain the log.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::raft::RaftNode;
+
+/// How often the disk is asked for its free space: at 1 GB/s this is a tenth of the smallest mark.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
+/// When a refused producer may come again: a flush takes about this.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+/// Decides for one node; clones share the samples.
+#[derive(Clone)]
+pub struct AppendGate(Arc<Inner>);
+
+struct Inner {
+    node: RaftNode,
+    dir: PathBuf,
+    settings: config::Wal,
+    free: AtomicU64,
+    low_space: AtomicBool,
+}
+
+impl AppendGate {
+    /// A gate for the log of `node` in `dir`; [`AppendGate::sample`] keeps it up to date.
+    #[must_use]
+    pub fn new(node: RaftNode, dir: PathBuf, settings: config::Wal) -> Self {
+        let (free, low_space) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
+        let gate = Self(Arc::new(Inner { node, dir, settings, free, low_space }));
+        gate.measure();
+        gate
+    }
+
+    /// Takes an append, or says why not.
+    ///
+    /// # Errors
+    /// `overloaded` with `retry_after_ms`; nothing was written.
+    pub fn check(&self) -> Result<()> {
+        let (used, limit) = self.budget();
+        if used >= limit {
+            return Err(refused("the write-ahead log has used its budget and the bucket does not take it over"));
+        }
+        if self.0.low_space.load(Ordering::Relaxed) {
+            return Err(refused("the disk of the write-ahead log has too little free space"));
+        }
+        Ok(())
+    }
+
+    /// Bytes of log, and how many stop appends.
+    #[must_use]
+    pub fn budget(&self) -> (u64, u64) {
+        let settings = &self.0.settings;
+        (self.0.node.wal_bytes(), settings.budget.saturating_sub(settings.reserve))
+    }
+
+    /// Free bytes of the disk at the last sample.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        self.0.free.load(Ordering::Relaxed)
+    }
+
+    /// Measures the free space again and again until dropped.
+    pub async fn sample(self) {
+        loop {
+            tokio::time::sleep(SAMPLE_INTERVAL).await;
+            self.measure();
+        }
+    }
+
+    fn measure(&self) {
+        let Ok(disk) = rustix::fs::statvfs(&self.0.dir) else { return };
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let total = disk.f_blocks.saturating_mul(disk.f_frsize);
+        let share = total / 100 * u64::from(self.0.settings.min_free_percent);
+        // On a disk too small for the absolute mark the share alone decides, or nothing could ever be written there.
+        let absolute = self.0.settings.min_free.min(total / 4);
+        let low = free < share.max(absolute);
+        self.0.free.store(free, Ordering::Relaxed);
+        if self.0.low_space.swap(low, Ordering::Relaxed) != low {
+            if low {
+                warn!(free, "the disk runs low: appends are refused");
+            } else {
+                info!(free, "the disk has space again: appends are taken");
+            }
+        }
+    }
+}
+
+fn refused(message: &str) -> Error {
+    Error::overloaded(message).with_number("retry_after_ms", RETRY_AFTER_MS)
+}

@@ -46,6 +46,9 @@ pub struct Checkpoint {
     pub self_ref: CheckpointRef,
     /// The shard.
     pub shard: ShardId,
+    /// A Raft term at or above that of the entry at the index, set by the flusher (the state knows no terms): a start from the
+    /// bucket begins above it.
+    pub term: u64,
     /// The incarnation of the state (that of the name, unless a reopening is still in the log).
     pub incarnation: Incarnation,
     /// Which behaviour `apply` follows.

@@ -64,6 +64,9 @@ pub struct Produced {
     pub failures: Vec<Error>,
     /// All of it had been written by an earlier attempt.
     pub duplicate: bool,
+    /// For [`Acks::Object`]: why what was written is not known to be in the bucket yet (`flush_timeout`, or the shard
+    /// stopped). What `records` says was written is written: wait for the flushed offset, do not resend.
+    pub flush_failure: Option<Error>,
 }
 
 /// What became of one record.

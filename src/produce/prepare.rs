@@ -320,6 +320,6 @@ impl Layout {
             [(_, count)] => (0..*count).map(|_| take(0)).collect(),
             _ => self.placement.iter().map(|part| take(*part as usize)).collect(),
         };
-        Produced { topic_id: self.topic_id, records, failures, duplicate }
+        Produced { topic_id: self.topic_id, records, failures, duplicate, flush_failure: None }
     }
 }

@@ -118,6 +118,11 @@ impl Queue {
     pub async fn register_producer(&self, name: Option<String>) -> Result<(ProducerId, u16)> {
         todo!()
     }
+    /// The id and the current epoch of a named producer, which this does not raise; `producer_not_found` otherwise. A
+    /// resumed `tidelog produce` goes on under the epoch that it had, because its sequences count records of that epoch.
+    pub async fn find_producer(&self, name: &str) -> Result<(ProducerId, u16)> {
+        todo!()
+    }
     /// What the partitions of `topic` remember of a producer.
     pub async fn producer_positions(
         &self,

@@ -21,20 +21,31 @@
 //!
 //! Expired producers and keys leave in bounded steps with every command, so expiry is never a scan either.
 
+mod append;
+mod archived;
+mod catalog;
 mod checkpoint;
+mod expiry;
+mod flushed;
 mod hash;
+mod keys;
+mod names;
 mod objects;
 mod partition;
 mod producer;
 mod ranges;
 mod read;
 mod restore;
+mod trim;
 
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
 pub use self::checkpoint::FlushMismatch;
+use self::flushed::Flush;
+use self::keys::Keys;
+use self::names::Names;
 use self::objects::Objects;
 pub use self::objects::{LiveFile, LiveSegment};
 pub use self::partition::PartitionState;
@@ -42,8 +53,8 @@ pub use self::producer::{ProducerPosition, Producers};
 pub use self::ranges::RangeList;
 pub use self::restore::RestoreError;
 use crate::model::{
-    Answer, CheckpointRef, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex, LogTime, LoggedCommand, ObjectId,
-    ShardId, Topic, TopicId, TopicPartition,
+    Answer, CheckpointRef, Command, Control, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex, LogTime,
+    LoggedCommand, ObjectId, ProducerId, Rejection, ShardId, Topic, TopicId, TopicPartition,
 };
 
 /// The behaviour of `apply` that this program starts new shards with, and the newest that it knows.
@@ -51,6 +62,9 @@ pub const STATE_VERSION: u32 = 1;
 
 /// Partitions that a shard holds at most, deleted topics included.
 pub const MAX_SHARD_PARTITIONS: u32 = 32_768;
+
+/// Producer ids are `incarnation << 40 | counter`.
+const PRODUCER_COUNTER_BITS: u32 = 40;
 
 /// What applying one entry did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,10 +96,17 @@ pub struct State {
     partitions: OrdMap<u32, Arc<PartitionState>>,
     /// Slots of partitions with a tail.
     unflushed: OrdSet<u32>,
+    /// Deleted topics by name and time of deletion.
+    deleted: OrdSet<(String, LogTime, TopicId)>,
     objects: Objects,
     parts: OrdMap<u32, PartState>,
     jobs: OrdMap<JobId, Arc<Job>>,
     next_job: u64,
+    next_producer: u64,
+    producer_names: Names,
+    /// When to look next for expired producers, by partition; one entry for each partition that has any.
+    producer_checks: OrdSet<(LogTime, u32)>,
+    keys: Keys,
 }
 
 /// A topic of the shard and where its partitions are.
@@ -103,6 +124,8 @@ struct PartState {
     written: Option<IndexPartRef>,
     /// The last command that changed its ranges other than by flush or trim.
     changed_at: LogIndex,
+    /// Partitions in it; a part without any leaves.
+    partitions: u32,
 }
 
 impl State {
@@ -127,21 +150,107 @@ impl State {
             names: OrdMap::new(),
             partitions: OrdMap::new(),
             unflushed: OrdSet::new(),
+            deleted: OrdSet::new(),
             objects: Objects::default(),
             parts: OrdMap::new(),
             jobs: OrdMap::new(),
             next_job: 0,
+            next_producer: 0,
+            producer_names: Names::default(),
+            producer_checks: OrdSet::new(),
+            keys: Keys::default(),
         }
     }
 
-    /// Applies the entry at `index`, which is above all applied before. Never fails: what is declined is an answer.
+    /// Applies the entry at `index`. Never fails: what is declined is an answer.
+    ///
+    /// # Panics
+    /// If `index` is not above all applied before: the caller lost its place, and going on would make replicas differ.
     pub fn apply(&mut self, index: LogIndex, entry: &LoggedCommand) -> Applied {
-        let _ = (index, entry);
-        todo!("lands next")
+        assert!(index > self.applied, "entry {index} applied after {}", self.applied);
+        self.applied = index;
+        self.log_time = self.log_time.max(entry.log_time);
+        match &entry.command {
+            Command::Append(batches) => {
+                let (outcomes, grown) = self.append(batches);
+                self.expire(batches.len());
+                Applied { answer: Answer::Appended(outcomes), grown }
+            }
+            Command::Control(control) => {
+                let answer = self.control(control).unwrap_or_else(Answer::Rejected);
+                self.expire(0);
+                Applied { answer, grown: Vec::new() }
+            }
+        }
+    }
+
+    fn control(&mut self, control: &Control) -> Result<Answer, Rejection> {
+        match control {
+            Control::CreateTopic { id, name, settings, named } => self.create_topic(*id, name, settings, *named),
+            Control::AlterTopic { id, expected, settings } => self.alter_topic(*id, expected, settings),
+            Control::DeleteTopic { id } => self.delete_topic(*id),
+            Control::UndeleteTopic { name } => self.undelete_topic(name),
+            Control::RemoveTopics { ids } => Ok(done(self.remove_topics(ids))),
+            Control::RegisterProducer { name } => self.register_producer(name.as_deref()),
+            Control::Flushed { .. } => match Flush::from_control(control) {
+                Some(flush) => self.flush(flush).map(done),
+                None => Ok(Answer::Done),
+            },
+            Control::ClaimArchive { worker, deadline, segments } => self.claim_archive(worker, *deadline, segments),
+            Control::ExtendArchive { job, deadline } => self.extend_archive(*job, *deadline),
+            Control::AbandonArchive { job } => self.abandon_archive(*job),
+            Control::Archived { job, files, ranges } => self.archived(*job, files, ranges),
+            Control::Trim { starts } => Ok(done(self.trim(starts))),
+            Control::Condemn { floor } => {
+                self.condemned = self.condemned.max(*floor);
+                Ok(Answer::Done)
+            }
+            Control::SetLimits(limits) => {
+                self.limits = *limits;
+                self.changed_at = self.applied;
+                Ok(Answer::Done)
+            }
+            Control::Close => {
+                self.closed = true;
+                self.changed_at = self.applied;
+                Ok(Answer::Done)
+            }
+            Control::Reopen { incarnation } => Ok(done(self.reopen(*incarnation))),
+            Control::Tick => Ok(Answer::Done),
+        }
+    }
+
+    /// Takes appends again. Producer ids count anew in a new incarnation.
+    fn reopen(&mut self, incarnation: Incarnation) {
+        self.closed = false;
+        if incarnation > self.incarnation {
+            self.incarnation = incarnation;
+            self.next_producer = 0;
+        }
+        self.changed_at = self.applied;
+    }
+
+    fn register_producer(&mut self, name: Option<&str>) -> Result<Answer, Rejection> {
+        if self.closed {
+            return Err(Rejection::Closed);
+        }
+        let fresh = ProducerId((self.incarnation.0 << PRODUCER_COUNTER_BITS) | self.next_producer);
+        let (id, epoch, used) = match name {
+            Some(name) => self.producer_names.register(name, fresh, self.log_time, self.producer_cutoff()),
+            None => (fresh, 0, true),
+        };
+        self.next_producer += u64::from(used);
+        self.changed_at = self.applied;
+        Ok(Answer::Producer { id, epoch })
     }
 
     /// Notes that the Raft log has an entry at `index` which is no command (a blank one, a membership).
     pub fn skip(&mut self, index: LogIndex) {
         self.applied = self.applied.max(index);
     }
+}
+
+/// The answer to a command that has nothing to say.
+fn done((): ()) -> Answer {
+    Answer::Done
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use imbl::Vector;
 
-use super::{LiveFile, LiveSegment, PartitionState, ProducerPosition, State, TopicEntry};
+use super::{LiveFile, LiveSegment, PartitionState, ProducerPosition, State};
 use crate::model::checkpoint::NamedObject;
 use crate::model::{
     CheckpointRef, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex, LogTime, ObjectId, Place, ProducerId,
@@ -113,9 +113,9 @@ impl State {
             .filter_map(|(_, id)| self.topic(*id))
     }
 
-    /// Deleted topics that are not removed yet. Reads all topics.
+    /// Deleted topics that are not removed yet, by name, then time of deletion.
     pub fn deleted_topics(&self) -> impl Iterator<Item = &Arc<Topic>> + '_ {
-        self.topics.values().map(|entry| &entry.topic).filter(|topic| topic.deleted_at.is_some())
+        self.deleted.iter().filter_map(|(_, _, id)| self.topic(*id))
     }
 
     /// The partition, also of a deleted topic.
@@ -152,6 +152,25 @@ impl State {
         self.partitions_of(topic)
             .filter_map(|partition| Some((partition.id().partition, partition.producers().position(id)?)))
             .collect()
+    }
+
+    /// Idempotency keys remembered.
+    #[must_use]
+    pub fn idempotency_keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// How long keys really are remembered, in milliseconds: the window, or less when so many came that the bound on
+    /// their number pushes the oldest out before its time.
+    #[must_use]
+    pub fn idempotency_window_ms(&self) -> u64 {
+        let window = self.limits.idempotency_window_ms;
+        match self.keys.oldest() {
+            Some(oldest) if self.keys.len() >= self.limits.idempotency_keys as usize => {
+                window.min(self.log_time.saturating_sub(oldest))
+            }
+            _ => window,
+        }
     }
 
     /// Live segments in flush order.
@@ -238,17 +257,5 @@ impl State {
     /// The slot of a partition that exists.
     pub(super) fn slot(&self, id: TopicPartition) -> Option<u32> {
         self.topics.get(&id.topic)?.slot(id.partition)
-    }
-}
-
-impl TopicEntry {
-    /// The slot of `partition`, if the topic has it.
-    pub(super) fn slot(&self, partition: u32) -> Option<u32> {
-        if partition >= self.topic.settings.partitions {
-            return None;
-        }
-        let run = self.extents.partition_point(|(first, _)| *first <= partition).checked_sub(1)?;
-        let (first, slot) = self.extents[run];
-        Some(slot + (partition - first))
     }
 }

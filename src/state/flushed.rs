@@ -1,0 +1,235 @@
+//! `Flushed`: the tail up to F is in segments now.
+//!
+//! Everything is checked before anything changes. What has to hold: the flush builds on the current flushed index, its
+//! objects are not condemned, and for every partition its ranges are exactly the tail at or below F. Between the cut and
+//! this command partitions may have been trimmed or removed, so ranges are clipped to the log start and to live partitions;
+//! what is left of nothing is not registered. On the checkpoint of its own F the command changes nothing.
+
+use std::iter::Peekable;
+use std::sync::Arc;
+use std::vec::IntoIter;
+
+use super::{LiveSegment, PartitionState, State};
+use crate::model::checkpoint::PARTITIONS_PER_PART;
+use crate::model::{
+    CheckpointRef, Control, IndexPartRef, LogIndex, ObjectId, Place, Rejection, SegmentInfo, SegmentRange, StoredRange,
+};
+
+/// The members of [`Control::Flushed`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flush<'a> {
+    pub(super) previous: LogIndex,
+    pub(super) index: LogIndex,
+    pub(super) segments: &'a [SegmentInfo],
+    pub(super) ranges: &'a [Vec<SegmentRange>],
+    pub(super) checkpoint: CheckpointRef,
+    pub(super) parts: &'a [IndexPartRef],
+}
+
+impl<'a> Flush<'a> {
+    pub(super) fn from_control(control: &'a Control) -> Option<Self> {
+        let Control::Flushed { previous, index, segments, ranges, checkpoint, parts } = control else { return None };
+        Some(Self { previous: *previous, index: *index, segments, ranges, checkpoint: *checkpoint, parts })
+    }
+}
+
+/// What one partition gets: the segments by number, each with its range.
+struct Group {
+    slot: u32,
+    /// Batches of its tail that leave.
+    batches: usize,
+    ranges: Vec<(usize, SegmentRange)>,
+}
+
+impl State {
+    /// Registers a flush.
+    pub(super) fn flush(&mut self, flush: Flush<'_>) -> Result<(), Rejection> {
+        if flush.index == self.flushed_index && self.checkpoint == Some(flush.checkpoint) {
+            return Ok(());
+        }
+        let stale = Rejection::StaleFlush { current: self.flushed_index };
+        self.check_flush(&flush, &stale)?;
+        let groups = self.match_tails(&flush).ok_or(stale)?;
+        let mut live = vec![0u32; flush.segments.len()];
+        self.register_ranges(&flush, &groups, &mut live);
+        for (ordinal, (info, live_ranges)) in flush.segments.iter().zip(live).enumerate() {
+            if live_ranges > 0 {
+                let ordinal = ordinal as u32;
+                let flushed_at = flush.index;
+                self.objects.add_segment(LiveSegment { info: *info, flushed_at, ordinal, live_ranges, claim: None });
+            }
+        }
+        for written in flush.parts {
+            if let Some(part) = self.parts.get_mut(&written.part) {
+                part.written = Some(*written);
+            }
+        }
+        self.flushed_index = flush.index;
+        self.checkpoint = Some(flush.checkpoint);
+        Ok(())
+    }
+
+    /// What can be checked without looking at a partition.
+    fn check_flush(&self, flush: &Flush<'_>, stale: &Rejection) -> Result<(), Rejection> {
+        let builds_on_current = flush.previous == self.flushed_index
+            && flush.index > flush.previous
+            && flush.index <= self.applied
+            && flush.checkpoint.index == flush.index
+            && flush.segments.len() == flush.ranges.len()
+            && flush.parts.iter().all(|part| part.written_at == flush.index);
+        if !builds_on_current {
+            return Err(stale.clone());
+        }
+        let condemned = |id: ObjectId| id < self.condemned;
+        if condemned(flush.checkpoint.id)
+            || flush.segments.iter().any(|segment| condemned(segment.id))
+            || flush.parts.iter().any(|part| condemned(part.id))
+        {
+            return Err(Rejection::Condemned);
+        }
+        let mut ids: Vec<ObjectId> = flush.segments.iter().map(|segment| segment.id).collect();
+        ids.sort_unstable();
+        let known = ids.iter().any(|id| self.objects.segment(*id).is_some());
+        if known || ids.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(stale.clone());
+        }
+        Ok(())
+    }
+
+    /// The flush by partition, if it is exactly the tails at or below F; `None` otherwise.
+    fn match_tails(&self, flush: &Flush<'_>) -> Option<Vec<Group>> {
+        let mut ranges = self.ranges_by_slot(flush).into_iter().peekable();
+        let mut groups = Vec::with_capacity(self.unflushed.len());
+        let mut tails = self.unflushed.iter().peekable();
+        loop {
+            let next_range = ranges.peek().map_or(u32::MAX, |(slot, ..)| *slot);
+            let next_tail = tails.peek().map_or(u32::MAX, |slot| **slot);
+            let slot = next_range.min(next_tail);
+            if slot == u32::MAX {
+                return Some(groups);
+            }
+            if next_tail == slot {
+                tails.next();
+            }
+            let partition = self.partitions.get(&slot)?;
+            let group = Group {
+                slot,
+                batches: partition.batches_until(flush.index),
+                ranges: take_slot(&mut ranges, slot),
+            };
+            if group.batches == 0 && group.ranges.is_empty() {
+                continue;
+            }
+            if !partition.fits(&group) {
+                return None;
+            }
+            groups.push(group);
+        }
+    }
+
+    /// All ranges of live partitions as (slot, segment number, range), by slot, then in the order given.
+    fn ranges_by_slot(&self, flush: &Flush<'_>) -> Vec<(u32, usize, SegmentRange)> {
+        let mut topic = None;
+        let mut flat = Vec::with_capacity(flush.ranges.iter().map(Vec::len).sum());
+        for (segment, ranges) in flush.ranges.iter().enumerate() {
+            for range in ranges {
+                let id = range.partition;
+                if topic.is_none_or(|(known, _)| known != id.topic) {
+                    topic = Some((id.topic, self.topics.get(&id.topic)));
+                }
+                if let Some(slot) = topic.and_then(|(_, entry)| entry?.slot(id.partition)) {
+                    flat.push((slot, segment, *range));
+                }
+            }
+        }
+        flat.sort_by_key(|(slot, segment, _)| (*slot, *segment));
+        flat
+    }
+
+    /// Moves the ranges into the partitions and the batches out of the tails; counts live ranges by segment.
+    fn register_ranges(&mut self, flush: &Flush<'_>, groups: &[Group], live: &mut [u32]) {
+        let mut emptied = Vec::with_capacity(groups.len());
+        for group in groups {
+            let Some(partition) = self.partitions.get_mut(&group.slot) else { continue };
+            let partition = Arc::make_mut(partition);
+            for (segment, range) in &group.ranges {
+                if range.end > partition.log_start {
+                    live[*segment] += 1;
+                    partition.store(flush.segments[*segment].id, range);
+                }
+            }
+            if group.batches > 0 {
+                self.tail_bytes -= partition.drop_tail(group.batches);
+                partition.flushed = partition.tail.front().map_or(partition.high_watermark, |batch| batch.base_offset);
+                if partition.tail.is_empty() {
+                    emptied.push(group.slot);
+                }
+            }
+        }
+        if emptied.len() == self.unflushed.len() {
+            self.unflushed.clear();
+        } else {
+            for slot in &emptied {
+                self.unflushed.remove(slot);
+            }
+        }
+    }
+}
+
+fn take_slot(ranges: &mut Peekable<IntoIter<(u32, usize, SegmentRange)>>, slot: u32) -> Vec<(usize, SegmentRange)> {
+    let mut taken = Vec::new();
+    while let Some((_, segment, range)) = ranges.next_if(|(of, ..)| *of == slot) {
+        taken.push((segment, range));
+    }
+    taken
+}
+
+impl PartitionState {
+    /// Batches of the tail that were appended at or below log index `index`.
+    fn batches_until(&self, index: LogIndex) -> usize {
+        match self.tail.back() {
+            Some(last) if last.log_index <= index => self.tail.len(),
+            Some(_) => self.tail.iter().take_while(|batch| batch.log_index <= index).count(),
+            None => 0,
+        }
+    }
+
+    /// Whether the ranges of `group` are the part of the tail that it takes, apart from what was trimmed since the cut.
+    fn fits(&self, group: &Group) -> bool {
+        let end = match group.batches.checked_sub(1).and_then(|last| self.tail.get(last)) {
+            Some(last) => last.end_offset(),
+            // All of it was trimmed since: the log start is above.
+            None => return group.ranges.iter().all(|(_, range)| range.end <= self.log_start),
+        };
+        let (Some((_, first)), Some((_, last))) = (group.ranges.first(), group.ranges.last()) else { return false };
+        let contiguous = group.ranges.windows(2).all(|pair| pair[0].1.end == pair[1].1.start);
+        let whole = group.ranges.iter().all(|(_, range)| range.start < range.end);
+        // A trim into the tail empties the list and raises the flushed offset to the first batch left.
+        let begins = first.start == self.flushed || (first.start < self.flushed && self.ranges.is_empty());
+        contiguous && whole && begins && last.end == end
+    }
+
+    /// Adds what a segment holds of this partition to the list.
+    pub(super) fn store(&mut self, segment: ObjectId, range: &SegmentRange) {
+        self.stored_bytes += range.len;
+        self.ranges.push(&stored_range(segment, range), self.slot);
+    }
+}
+
+/// A segment's range as the list of its partition holds it.
+pub(super) fn stored_range(segment: ObjectId, range: &SegmentRange) -> StoredRange {
+    StoredRange {
+        start: range.start,
+        end: range.end,
+        bytes: range.len,
+        max_timestamp: range.max_timestamp,
+        min_append_time: range.min_append_time,
+        max_append_time: range.max_append_time,
+        place: Place::Segment { id: segment, position: range.position },
+    }
+}
+
+/// The index part of a slot.
+pub(super) const fn part_of(slot: u32) -> u32 {
+    slot / PARTITIONS_PER_PART
+}

@@ -1,0 +1,78 @@
+//! `Trim`: raising log starts. What ends at or below the log start is let go, in the lists and in the tail.
+
+use std::sync::Arc;
+
+use super::objects::Dropped;
+use super::{PartitionState, State};
+use crate::model::batch::BATCH_OVERHEAD_BYTES;
+use crate::model::{Offset, Place, TailRef, TopicPartition};
+
+impl State {
+    /// Raises the log starts named; those of unknown partitions and those that are not above the current one are ignored.
+    pub(super) fn trim(&mut self, starts: &[(TopicPartition, Offset)]) {
+        let mut dropped = Dropped::default();
+        for (id, start) in starts {
+            if let Some(slot) = self.slot(*id) {
+                self.trim_partition(slot, *start, &mut dropped);
+            }
+        }
+        self.objects.drop_ranges(dropped);
+    }
+
+    /// Raises one log start, at most to the high watermark.
+    pub(super) fn trim_partition(&mut self, slot: u32, start: Offset, dropped: &mut Dropped) {
+        let Some(partition) = self.partitions.get_mut(&slot) else { return };
+        let start = start.min(partition.high_watermark);
+        if start <= partition.log_start {
+            return;
+        }
+        let partition = Arc::make_mut(partition);
+        let (topic, mut stored) = (partition.id.topic, 0);
+        partition.log_start = start;
+        partition.ranges.trim(start, |range| {
+            stored += range.bytes;
+            dropped.add(topic, range);
+        });
+        partition.stored_bytes -= stored;
+        let batches = partition.tail.iter().take_while(|batch| batch.end_offset() <= start).count();
+        if batches > 0 {
+            self.tail_bytes -= partition.drop_tail(batches);
+            partition.flushed = partition.tail.front().map_or(partition.high_watermark, |batch| batch.base_offset);
+            if partition.tail.is_empty() {
+                self.unflushed.remove(&slot);
+            }
+        }
+        partition.advance_archived();
+        self.changed_at = self.applied;
+    }
+}
+
+impl PartitionState {
+    /// Drops the first `batches` of the tail; gives the bytes that budgets get back.
+    pub(super) fn drop_tail(&mut self, batches: usize) -> u64 {
+        let charge = |batch: &TailRef| u64::from(batch.len) + BATCH_OVERHEAD_BYTES;
+        let freed = if batches == self.tail.len() {
+            self.tail = imbl::Vector::new();
+            self.tail_bytes
+        } else {
+            let rest = self.tail.split_off(batches);
+            let dropped = std::mem::replace(&mut self.tail, rest);
+            dropped.iter().map(charge).sum()
+        };
+        self.tail_bytes -= freed;
+        freed
+    }
+
+    /// Moves the archived offset over what was archived or trimmed since.
+    pub(super) fn advance_archived(&mut self) {
+        self.archived = self.archived.max(self.log_start.min(self.flushed));
+        let mut archived = self.archived;
+        for range in self.ranges.iter_from(archived) {
+            if matches!(range.place, Place::Segment { .. }) {
+                break;
+            }
+            archived = range.end;
+        }
+        self.archived = archived;
+    }
+}

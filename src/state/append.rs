@@ -22,7 +22,8 @@ impl State {
             .iter()
             .map(|batch| {
                 let outcome = self.append_batch(batch);
-                if outcome.as_ref().is_ok_and(|appended| !appended.duplicate) && grown.last() != Some(&batch.partition) {
+                if outcome.as_ref().is_ok_and(|appended| !appended.duplicate) && grown.last() != Some(&batch.partition)
+                {
                     grown.push(batch.partition);
                 }
                 outcome

@@ -224,7 +224,7 @@ impl TopicEntry {
         }
         let run = self.extents.partition_point(|(first, _)| *first <= partition).checked_sub(1)?;
         let (first, slot) = self.extents[run];
-        Some(slot + (partition - first))
+        slot.checked_add(partition - first)
     }
 
     /// The slots of all partitions, in partition order.

@@ -112,11 +112,8 @@ impl State {
                 tails.next();
             }
             let partition = self.partitions.get(&slot)?;
-            let group = Group {
-                slot,
-                batches: partition.batches_until(flush.index),
-                ranges: take_slot(&mut ranges, slot),
-            };
+            let group =
+                Group { slot, batches: partition.batches_until(flush.index), ranges: take_slot(&mut ranges, slot) };
             if group.batches == 0 && group.ranges.is_empty() {
                 continue;
             }

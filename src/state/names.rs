@@ -26,7 +26,13 @@ pub(super) struct Names {
 
 impl Names {
     /// Registers `name`: the id it has with the next epoch, or `fresh` with epoch 0. The second value is whether `fresh` was used.
-    pub(super) fn register(&mut self, name: &str, fresh: ProducerId, now: LogTime, cutoff: LogTime) -> (ProducerId, u16, bool) {
+    pub(super) fn register(
+        &mut self,
+        name: &str,
+        fresh: ProducerId,
+        now: LogTime,
+        cutoff: LogTime,
+    ) -> (ProducerId, u16, bool) {
         let known = self.by_name.get(name).cloned();
         if let Some(known) = &known {
             self.forget(known.id);

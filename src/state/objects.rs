@@ -65,15 +65,6 @@ impl Objects {
         self.segments.values()
     }
 
-    /// Live segments of flushes after `index`, in flush order.
-    pub(super) fn segments_after(&self, index: LogIndex) -> impl Iterator<Item = &LiveSegment> + '_ {
-        self.segments.range((index.saturating_add(1), 0)..).map(|(_, segment)| segment)
-    }
-
-    pub(super) fn segment_count(&self) -> usize {
-        self.segments.len()
-    }
-
     pub(super) fn segment(&self, id: ObjectId) -> Option<&LiveSegment> {
         self.segments.get(self.order.get(&id)?)
     }

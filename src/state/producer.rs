@@ -88,7 +88,14 @@ impl Producers {
     }
 
     /// Remembers a batch that was just written under `triple`. At most `bound` producers stay; the longest idle goes first.
-    pub(super) fn record(&mut self, triple: &Triple, batch: RememberedBatch, now: LogTime, cutoff: LogTime, bound: u32) {
+    pub(super) fn record(
+        &mut self,
+        triple: &Triple,
+        batch: RememberedBatch,
+        now: LogTime,
+        cutoff: LogTime,
+        bound: u32,
+    ) {
         let fresh = Producer { epoch: triple.epoch, written: 0, last_used: now, batches: Vec::new() };
         let entry = self.by_id.entry(triple.id).or_insert_with(|| Arc::new(fresh.clone()));
         let producer = Arc::make_mut(entry);

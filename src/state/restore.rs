@@ -1,25 +1,20 @@
 //! From a checkpoint back to a state.
+//!
+//! The stored ranges of a partition are those of its index part, then those in the footers of segments newer than the
+//! part. Both may name what was trimmed since, or a partition that was removed; that is left out, as the live state did.
+//! Nothing of the input is trusted: gaps, overlaps and names of unknown objects are refused.
 
-use super::State;
-use crate::model::{Checkpoint, IndexPart, ObjectId, SegmentRange};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-impl State {
-    /// The state at the checkpoint's index: equal, hash included, to the live one after the same flush.
-    ///
-    /// `parts` are the index parts that the checkpoint names, `footers` the ranges of the segments of
-    /// [`Checkpoint::footer_segments`]; both in any order.
-    ///
-    /// # Errors
-    /// A part or footer is missing, or the contents contradict each other.
-    pub fn restore(
-        checkpoint: Checkpoint,
-        parts: Vec<IndexPart>,
-        footers: Vec<(ObjectId, Vec<SegmentRange>)>,
-    ) -> Result<Self, RestoreError> {
-        let _ = (checkpoint, parts, footers);
-        todo!("lands next")
-    }
-}
+use super::flushed::{part_of, stored_range};
+use super::ranges::RangeList;
+use super::{LiveSegment, PartState, PartitionState, STATE_VERSION, State, TopicEntry};
+use crate::model::checkpoint::{PartitionRecord, SegmentRecord, TopicRecord};
+use crate::model::{
+    ArchiveFile, Checkpoint, IndexPart, IndexPartRef, Job, LogIndex, ObjectId, Place, SegmentRange, StoredRange,
+    TopicId, TopicPartition,
+};
 
 /// Why a checkpoint cannot be restored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,4 +31,207 @@ pub enum RestoreError {
     /// Written by a newer program.
     #[error("the state has version {0}, which this program does not know")]
     Version(u32),
+}
+
+/// The stored ranges by slot while they are gathered.
+type Ranges = BTreeMap<u32, Vec<StoredRange>>;
+
+impl State {
+    /// The state at the checkpoint's index: equal, hash included, to the live one after the same flush.
+    ///
+    /// `parts` are the index parts that the checkpoint names, `footers` the ranges of the segments of
+    /// [`Checkpoint::footer_segments`]; both in any order.
+    ///
+    /// # Errors
+    /// A part or footer is missing, or the contents contradict each other.
+    pub fn restore(
+        checkpoint: Checkpoint,
+        parts: Vec<IndexPart>,
+        footers: Vec<(ObjectId, Vec<SegmentRange>)>,
+    ) -> Result<Self, RestoreError> {
+        if checkpoint.version > STATE_VERSION {
+            return Err(RestoreError::Version(checkpoint.version));
+        }
+        let mut state = Self::new(checkpoint.shard, checkpoint.incarnation);
+        let index = checkpoint.self_ref.index;
+        state.version = checkpoint.version;
+        state.applied = index;
+        state.flushed_index = index;
+        state.checkpoint = Some(checkpoint.self_ref);
+        state.log_time = checkpoint.log_time;
+        state.changed_at = checkpoint.changed_at;
+        state.closed = checkpoint.closed;
+        state.limits = checkpoint.limits;
+        state.condemned = checkpoint.condemned;
+        state.next_slot = checkpoint.next_slot;
+        state.next_job = checkpoint.next_job;
+        state.next_producer = checkpoint.next_producer;
+        let needed = checkpoint.footer_segments();
+        state.restore_topics(checkpoint.topics, &checkpoint.partitions)?;
+        state.restore_parts(&checkpoint.parts)?;
+        let mut ranges = state.part_ranges(parts)?;
+        let mut footers: HashMap<ObjectId, Vec<SegmentRange>> = footers.into_iter().collect();
+        for segment in &checkpoint.segments {
+            if needed.iter().any(|info| info.id == segment.info.id) {
+                let footer = footers.remove(&segment.info.id);
+                let footer = footer.ok_or(RestoreError::FooterMissing(segment.info.id))?;
+                state.footer_ranges(segment, &footer, &mut ranges);
+            }
+        }
+        let live = state.restore_ranges(ranges)?;
+        state.restore_objects(checkpoint.segments, checkpoint.archive_files, live)?;
+        state.restore_jobs(checkpoint.jobs);
+        checkpoint.names.into_iter().for_each(|name| state.producer_names.restore(name));
+        for record in checkpoint.producers {
+            let partition = state.partitions.get_mut(&record.slot);
+            let partition = partition.ok_or(RestoreError::Contradiction("a producer of an unknown partition"))?;
+            if partition.producers.is_empty() {
+                state.producer_checks.insert((partition.producers_checked, record.slot));
+            }
+            Arc::make_mut(partition).producers.restore(record);
+        }
+        checkpoint.keys.into_iter().for_each(|key| state.keys.record(key));
+        Ok(state)
+    }
+
+    fn restore_topics(&mut self, topics: Vec<TopicRecord>, partitions: &[PartitionRecord]) -> Result<(), RestoreError> {
+        let records: HashMap<u32, &PartitionRecord> = partitions.iter().map(|record| (record.slot, record)).collect();
+        let mut restored = 0;
+        for TopicRecord { topic, extents } in topics {
+            let id = topic.id;
+            if let Some(deleted_at) = topic.deleted_at {
+                self.deleted.insert((topic.name.clone(), deleted_at, id));
+            } else {
+                self.names.insert(topic.name.clone(), id);
+            }
+            if topic.settings.partitions as usize > records.len() {
+                return Err(RestoreError::Contradiction("a topic has more partitions than there are"));
+            }
+            let entry = TopicEntry { topic: Arc::new(topic), extents };
+            for (partition, slot) in (0..).zip(entry.slots()) {
+                let record = records.get(&slot).filter(|record| record.slot < self.next_slot);
+                let record = record.ok_or(RestoreError::Contradiction("a topic's partition is missing"))?;
+                let mut state = PartitionState::new(TopicPartition::new(id, partition), slot);
+                state.log_start = record.log_start;
+                state.flushed = record.flushed;
+                state.high_watermark = record.flushed;
+                state.producers_checked = record.producers_checked;
+                self.partitions.insert(slot, Arc::new(state));
+                self.parts.entry(part_of(slot)).or_insert_with(PartState::default).partitions += 1;
+                restored += 1;
+            }
+            self.topics.insert(id, Arc::new(entry));
+        }
+        if restored != partitions.len() || self.partitions.len() != restored {
+            return Err(RestoreError::Contradiction("topics and partitions do not match"));
+        }
+        Ok(())
+    }
+
+    fn restore_parts(&mut self, parts: &[IndexPartRef]) -> Result<(), RestoreError> {
+        for written in parts {
+            let part = self.parts.get_mut(&written.part);
+            part.ok_or(RestoreError::Contradiction("an index part without a partition"))?.written = Some(*written);
+        }
+        Ok(())
+    }
+
+    /// The ranges in the index parts that are named.
+    fn part_ranges(&self, parts: Vec<IndexPart>) -> Result<Ranges, RestoreError> {
+        let mut given: HashMap<(u32, LogIndex), IndexPart> =
+            parts.into_iter().map(|part| ((part.part, part.written_at), part)).collect();
+        let mut ranges = Ranges::new();
+        for written in self.parts.values().filter_map(|part| part.written) {
+            let part = given.remove(&(written.part, written.written_at));
+            for (slot, list) in part.ok_or(RestoreError::PartMissing(written.id))?.partitions {
+                if part_of(slot) != written.part {
+                    return Err(RestoreError::Contradiction("a partition in the wrong index part"));
+                }
+                if let Some(partition) = self.partitions.get(&slot) {
+                    let live = list.into_iter().filter(|range| range.end > partition.log_start).collect();
+                    ranges.insert(slot, live);
+                }
+            }
+        }
+        Ok(ranges)
+    }
+
+    /// Adds the ranges of a segment to the partitions whose parts are older.
+    fn footer_ranges(&self, segment: &SegmentRecord, footer: &[SegmentRange], ranges: &mut Ranges) {
+        for range in footer {
+            let Some(slot) = self.slot(range.partition) else { continue };
+            let newer = self.parts.get(&part_of(slot)).is_some_and(|part| segment.flushed_at > part.written_at());
+            let live = self.partitions.get(&slot).is_some_and(|partition| range.end > partition.log_start);
+            if newer && live {
+                ranges.entry(slot).or_default().push(stored_range(segment.info.id, range));
+            }
+        }
+    }
+
+    /// Puts the lists into the partitions; gives the number of live ranges by object.
+    fn restore_ranges(&mut self, ranges: Ranges) -> Result<HashMap<(Option<TopicId>, ObjectId), u32>, RestoreError> {
+        let mut live = HashMap::new();
+        for (slot, list) in ranges {
+            let Some(partition) = self.partitions.get_mut(&slot) else { continue };
+            let partition = Arc::make_mut(partition);
+            check_list(&list, partition)?;
+            for range in &list {
+                let object = match range.place {
+                    Place::Segment { id, .. } => (None, id),
+                    Place::Archive { file } => (Some(partition.id.topic), file),
+                };
+                *live.entry(object).or_insert(0) += 1;
+                partition.stored_bytes = partition.stored_bytes.saturating_add(range.bytes);
+            }
+            partition.ranges = RangeList::from_ranges(&list, slot);
+        }
+        let slots: Vec<u32> = self.partitions.keys().copied().collect();
+        for slot in slots {
+            let Some(partition) = self.partitions.get_mut(&slot).map(Arc::make_mut) else { continue };
+            if partition.ranges.is_empty() && partition.log_start < partition.flushed {
+                return Err(RestoreError::Contradiction("stored ranges are missing"));
+            }
+            partition.advance_archived();
+        }
+        Ok(live)
+    }
+
+    fn restore_objects(
+        &mut self,
+        segments: Vec<SegmentRecord>,
+        files: Vec<ArchiveFile>,
+        mut live: HashMap<(Option<TopicId>, ObjectId), u32>,
+    ) -> Result<(), RestoreError> {
+        let unused = RestoreError::Contradiction("a live object without a live range");
+        for SegmentRecord { info, flushed_at, ordinal } in segments {
+            let live_ranges = live.remove(&(None, info.id)).ok_or_else(|| unused.clone())?;
+            self.objects.add_segment(LiveSegment { info, flushed_at, ordinal, live_ranges, claim: None });
+        }
+        for file in files {
+            let live_ranges = live.remove(&(Some(file.topic), file.id)).ok_or_else(|| unused.clone())?;
+            self.objects.add_file(file, live_ranges);
+        }
+        if live.is_empty() { Ok(()) } else { Err(RestoreError::Contradiction("a range in an unknown object")) }
+    }
+
+    fn restore_jobs(&mut self, jobs: Vec<Job>) {
+        for job in jobs {
+            for segment in &job.segments {
+                self.objects.claim(*segment, job.id);
+            }
+            self.jobs.insert(job.id, Arc::new(job));
+        }
+    }
+}
+
+/// Whether a list is gapless, begins at or below the log start and ends at the flushed offset.
+fn check_list(list: &[StoredRange], partition: &PartitionState) -> Result<(), RestoreError> {
+    let contiguous = list.windows(2).all(|pair| pair[0].end == pair[1].start);
+    let whole = list.iter().all(|range| range.start < range.end);
+    let begins = list.first().is_none_or(|first| first.start <= partition.log_start);
+    let ends = list.last().is_none_or(|last| last.end == partition.flushed);
+    if contiguous && whole && begins && ends {
+        return Ok(());
+    }
+    Err(RestoreError::Contradiction("the stored ranges of a partition have a gap or overlap"))
 }

@@ -99,6 +99,8 @@ impl State {
         Checkpoint {
             self_ref,
             shard: self.shard,
+            // The flusher knows it.
+            term: 0,
             incarnation: self.incarnation,
             version: self.version,
             log_time: self.log_time,

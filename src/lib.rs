@@ -16,9 +16,12 @@
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod failpoint;
 pub mod format;
+pub mod metrics;
 pub mod model;
 pub mod produce;
 pub mod queue;
 pub mod raft;
 pub mod state;
+pub mod store;

@@ -1,0 +1,249 @@
+//! Named places where a test can stop, delay or fail the process: always compiled, one relaxed load when not armed.
+//!
+//! Armed by the environment variable `TIDELOG_FAILPOINTS` (`name=action[;name=action…]`) or by [`arm`]. Every arming
+//! and every firing is logged. Actions: `crash` (SIGKILL to this process, nothing is flushed), `error` (the step
+//! fails), `pause` (until disarmed), `sleep:MILLIS`; `action@N` fires at the Nth hit only. A name that is not in
+//! [`POINTS`] is refused, so that a misspelt test cannot pass by doing nothing. The server refuses to listen beyond
+//! loopback while [`armed`].
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// The environment variable that arms fail points at start.
+pub const ENVIRONMENT: &str = "TIDELOG_FAILPOINTS";
+
+/// Every fail point there is: the numbered steps of docs/architecture.md. Add a name here to be able to arm it.
+pub const POINTS: &[&str] = &[
+    "flush.before_upload",
+    "flush.after_segments",
+    "flush.after_checkpoint",
+    "flush.after_flushed",
+    "pointer.before_write",
+    "pointer.after_write",
+    "purge.before",
+    "purge.after",
+    "truncate.after",
+    "archive.after_claim",
+    "archive.after_files",
+    "archive.after_archived",
+    "gc.after_condemn",
+    "gc.before_delete",
+    "gc.after_checkpoints",
+    "boot.after_incarnation",
+];
+
+/// How often a paused caller looks whether it was released.
+const PAUSE_POLL: Duration = Duration::from_millis(10);
+
+static ARMED: AtomicBool = AtomicBool::new(false);
+static TABLE: Mutex<BTreeMap<&'static str, Armed>> = Mutex::new(BTreeMap::new());
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Crash,
+    Error,
+    Pause,
+    Sleep(Duration),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Armed {
+    action: Action,
+    /// Fires at this hit only, counted from 1; `None` at every hit.
+    at: Option<u64>,
+    hits: u64,
+}
+
+/// Passes fail point `name` in synchronous code; `pause` and `sleep` block the thread.
+///
+/// # Errors
+/// If the point is armed with `error`.
+#[inline]
+pub fn hit(name: &str) -> Result<()> {
+    if ARMED.load(Ordering::Relaxed) { hit_armed(name) } else { Ok(()) }
+}
+
+/// Passes fail point `name` in asynchronous code.
+///
+/// # Errors
+/// If the point is armed with `error`.
+#[inline]
+pub async fn hit_async(name: &str) -> Result<()> {
+    if ARMED.load(Ordering::Relaxed) { hit_armed_async(name).await } else { Ok(()) }
+}
+
+/// Whether any fail point is armed.
+#[must_use]
+pub fn armed() -> bool {
+    ARMED.load(Ordering::Relaxed)
+}
+
+/// Arms what [`ENVIRONMENT`] names, if it is set. Call once at start, after logging is set up.
+///
+/// # Errors
+/// A sentence that says what is wrong with its text.
+pub fn arm_from_environment() -> Result<(), String> {
+    match std::env::var(ENVIRONMENT) {
+        Ok(text) => arm(&text).map_err(|problem| format!("{ENVIRONMENT}: {problem}")),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Arms the points of `text`; see the module's head for its form.
+///
+/// # Errors
+/// A sentence that says what is wrong; nothing is armed then.
+pub fn arm(text: &str) -> Result<(), String> {
+    let parsed =
+        text.split(';').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect::<Result<Vec<_>, _>>()?;
+    let mut table = table();
+    for (name, armed) in parsed {
+        tracing::warn!(name, action = ?armed.action, at = armed.at, "fail point armed");
+        table.insert(name, armed);
+    }
+    ARMED.store(!table.is_empty(), Ordering::Relaxed);
+    Ok(())
+}
+
+/// Disarms `name`; who is paused there goes on.
+pub fn disarm(name: &str) {
+    let mut table = table();
+    table.remove(name);
+    ARMED.store(!table.is_empty(), Ordering::Relaxed);
+}
+
+/// How often `name` was hit since it was armed; 0 if it is not armed. Lets a test wait until a pause is reached.
+#[must_use]
+pub fn hits(name: &str) -> u64 {
+    table().get(name).map_or(0, |armed| armed.hits)
+}
+
+fn table() -> MutexGuard<'static, BTreeMap<&'static str, Armed>> {
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn parse(item: &str) -> Result<(&'static str, Armed), String> {
+    let (name, action) = item.split_once('=').ok_or_else(|| format!("{item:?} is not name=action"))?;
+    let known = POINTS.iter().find(|point| **point == name.trim());
+    let name = known.ok_or_else(|| format!("there is no fail point {name:?}"))?;
+    let (action, at) = match action.trim().split_once('@') {
+        Some((action, at)) => (action, Some(at.parse().map_err(|_| format!("{at:?} is not a number of hits"))?)),
+        None => (action.trim(), None),
+    };
+    let action = match action.split_once(':') {
+        None if action == "crash" => Action::Crash,
+        None if action == "error" => Action::Error,
+        None if action == "pause" => Action::Pause,
+        Some(("sleep", millis)) => {
+            Action::Sleep(Duration::from_millis(millis.parse().map_err(|_| format!("{millis:?} is not a number"))?))
+        }
+        _ => return Err(format!("{action:?} is not crash, error, pause or sleep:MILLIS")),
+    };
+    Ok((name, Armed { action, at, hits: 0 }))
+}
+
+/// Counts the hit; the action if it fires now.
+fn fire(name: &str) -> Option<Action> {
+    let action = {
+        let mut table = table();
+        let armed = table.get_mut(name)?;
+        armed.hits += 1;
+        armed.at.is_none_or(|at| at == armed.hits).then_some(armed.action)
+    }?;
+    tracing::warn!(name, ?action, "fail point fired");
+    Some(action)
+}
+
+fn is_paused(name: &str) -> bool {
+    table().contains_key(name)
+}
+
+#[cold]
+fn hit_armed(name: &str) -> Result<()> {
+    match fire(name) {
+        None => {}
+        Some(Action::Crash) => crash(),
+        Some(Action::Error) => return Err(failed(name)),
+        Some(Action::Sleep(time)) => std::thread::sleep(time),
+        Some(Action::Pause) => {
+            while is_paused(name) {
+                std::thread::sleep(PAUSE_POLL);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cold]
+async fn hit_armed_async(name: &str) -> Result<()> {
+    match fire(name) {
+        None => {}
+        Some(Action::Crash) => crash(),
+        Some(Action::Error) => return Err(failed(name)),
+        Some(Action::Sleep(time)) => tokio::time::sleep(time).await,
+        Some(Action::Pause) => {
+            while is_paused(name) {
+                tokio::time::sleep(PAUSE_POLL).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn failed(name: &str) -> Error {
+    Error::internal(format!("fail point {name}"))
+}
+
+/// Ends the process as `kill -9` does: no destructor, no buffer and no other thread gets a turn.
+fn crash() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    std::process::abort();
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    // The table is the process's: the tests of this module use names of their own each.
+
+    #[tokio::test]
+    async fn an_armed_point_fails_at_its_hit_and_a_disarmed_one_never() {
+        assert!(hit("truncate.after").is_ok());
+        arm("truncate.after=error@2").unwrap();
+        assert!(armed());
+        assert!(hit("truncate.after").is_ok());
+        assert!(hit_async("truncate.after").await.is_err());
+        assert!(hit("truncate.after").is_ok());
+        assert_eq!(hits("truncate.after"), 3);
+        disarm("truncate.after");
+        assert!(hit("truncate.after").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_pause_lasts_until_it_is_disarmed() {
+        arm("boot.after_incarnation=pause").unwrap();
+        let paused = tokio::spawn(hit_async("boot.after_incarnation"));
+        while hits("boot.after_incarnation") == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!paused.is_finished());
+        disarm("boot.after_incarnation");
+        assert!(paused.await.unwrap().is_ok());
+    }
+
+    #[test]
+    fn misspelt_texts_are_refused_and_arm_nothing() {
+        for text in ["nosuch=error", "purge.after", "purge.after=explode", "purge.after=sleep:x", "purge.after=error@x"]
+        {
+            assert!(arm(text).is_err(), "{text}");
+        }
+        assert!(arm("purge.after=crash; nosuch=error").is_err());
+        assert_eq!(hits("purge.after"), 0);
+        assert!(hit("purge.after").is_ok());
+    }
+}

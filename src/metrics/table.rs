@@ -1,0 +1,61 @@
+//! Every metric there is: name, kind, help, labels. Add a line here; nothing else is needed to have it described,
+//! registered at start and compared with docs/operations.md.
+//!
+//! A label lists its values, or the ones to start with where more come at run time (shards): those are registered
+//! with zero, so that a rate over a series that has not happened yet is zero and not absent.
+
+use super::{Kind, Metric};
+
+macro_rules! metrics {
+    ($($kind:ident $constant:ident $name:literal $([$($label:ident: $($value:literal)|+),*])? $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: &str = $name;)*
+
+        /// All metrics, in the order of the source.
+        pub const TABLE: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: Kind::$kind,
+            help: $help,
+            labels: &[$($((stringify!($label), &[$($value),+])),*)?],
+        }),*];
+    };
+}
+
+metrics! {
+    // Bucket
+    Counter BUCKET_CALLS "tidelog_bucket_calls_total"
+        [kind: "put" | "put_part" | "get" | "delete" | "list", outcome: "ok" | "not_found" | "already_exists" | "timeout" | "error"]
+        "Calls to the bucket; each attempt counts, a listing counts once";
+    Histogram BUCKET_CALL_SECONDS "tidelog_bucket_call_seconds" [kind: "put" | "put_part" | "get" | "delete"]
+        "Time of one attempt of a call to the bucket, its body included";
+    Counter BUCKET_WRITTEN_BYTES "tidelog_bucket_written_bytes_total" "Bytes written to the bucket";
+    Counter BUCKET_READ_BYTES "tidelog_bucket_read_bytes_total" "Bytes read from the bucket";
+    Counter BUCKET_RETRIES "tidelog_bucket_retries_total" "Attempts after the first of calls to the bucket";
+    Gauge BUCKET_HEALTHY "tidelog_bucket_healthy" "1 if the last call to the bucket reached it, 0 if not";
+
+    // Block cache
+    Counter CACHE_LOOKUPS "tidelog_cache_lookups_total" [outcome: "hit" | "miss" | "corrupt"]
+        "Lookups of the block cache; corrupt is a cached block that failed its checksum and was fetched anew";
+    Counter CACHE_FETCHED_BYTES "tidelog_cache_fetched_bytes_total" "Bytes fetched from the bucket for the block cache";
+    Gauge CACHE_MEMORY_BYTES "tidelog_cache_memory_bytes" "Bytes of the block cache in memory";
+    Gauge CACHE_MEMORY_BUDGET_BYTES "tidelog_cache_memory_budget_bytes" "cache.memory";
+    Gauge CACHE_DISK_BUDGET_BYTES "tidelog_cache_disk_budget_bytes" "cache.disk, 0 if the disk part is off or could not be opened";
+
+    // Garbage collection and retention
+    Counter GC_DELETED_OBJECTS "tidelog_gc_deleted_objects_total" [kind: "segment" | "checkpoint" | "index" | "archive"]
+        "Objects deleted because nothing named them";
+    Counter GC_DELETED_BYTES "tidelog_gc_deleted_bytes_total" "Bytes of deleted objects";
+    Counter RETENTION_TRIMMED_PARTITIONS "tidelog_retention_trimmed_partitions_total" "Log starts raised by retention";
+
+    // Background jobs
+    Gauge JOB_LAST_SUCCESS_AGE_SECONDS "tidelog_job_last_success_age_seconds"
+        [job: "flush" | "checkpoint" | "archive" | "retention" | "gc"]
+        "Seconds since a background job last succeeded, since the start if it never did";
+    Counter JOB_FAILURES "tidelog_job_failures_total"
+        [job: "flush" | "checkpoint" | "archive" | "retention" | "gc"] "Runs of a background job that failed";
+
+    // Process
+    Gauge BUILD "tidelog_build_info" [version: "unknown"] "1; its label is the version";
+    Gauge UPTIME_SECONDS "tidelog_uptime_seconds" "Seconds since the process started";
+    Gauge OPEN_FILES "tidelog_open_files" "File descriptors of the process";
+    Gauge RESIDENT_MEMORY_BYTES "tidelog_resident_memory_bytes" "Resident memory of the process";
+}

@@ -1,0 +1,341 @@
+//! The bucket: immutable objects under the keys of [`keys`], in S3, a local directory or memory.
+//!
+//! A [`Bucket`] is a cheap handle over an `object_store` with decorators, outermost first: retry with a deadline, a
+//! limit on calls in flight, one attempt (bounded in time, counted), and for a local directory durable writes. A PUT
+//! that returned survives a power cut. There is no overwrite that matters: every object but the two kinds created with
+//! [`Bucket::put_if_absent`] has a name of its own, so writing one again writes the same bytes.
+//!
+//! This module knows no format; what an object holds is `format`'s.
+
+mod attempt;
+mod error;
+pub mod keys;
+mod local;
+mod open;
+mod retry;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use object_store::limit::LimitStore;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
+
+pub use attempt::Health;
+pub use error::StoreError;
+
+use crate::config;
+use crate::error::Result;
+
+/// Bytes of a part of an [`Upload`]; S3 wants at least 5 MiB.
+const PART_BYTES: usize = 8 << 20;
+
+/// An object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: String,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// What became of [`Bucket::put_if_absent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// The object is now there with our bytes.
+    New,
+    /// Somebody else's was there before.
+    Exists,
+}
+
+/// A handle of the bucket; clones share it.
+#[derive(Debug, Clone)]
+pub struct Bucket(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    local: Option<Arc<local::LocalDurable>>,
+    url: String,
+    health: Arc<Mutex<Health>>,
+}
+
+impl Bucket {
+    /// Opens the bucket at `url`; see the module `open` for what it may be. Nothing is read yet.
+    ///
+    /// # Errors
+    /// `invalid_bucket` if the URL makes no sense, `unavailable` if a local directory cannot be created.
+    pub fn open(url: &str, settings: &config::Store) -> Result<Self> {
+        let opened = open::open(url, settings)?;
+        let mut bucket = Self::decorated(opened.store, &opened.url, settings);
+        if let Some(inner) = Arc::get_mut(&mut bucket.0) {
+            inner.local = opened.local;
+        }
+        Ok(bucket)
+    }
+
+    /// A bucket over `store` with the usual decorators, for tests that bring a store that fails.
+    #[must_use]
+    pub fn decorated(store: Arc<dyn ObjectStore>, url: &str, settings: &config::Store) -> Self {
+        let health = Arc::default();
+        let attempts = attempt::Attempts::new(store, settings.attempt_timeout, Arc::clone(&health));
+        let limited = LimitStore::new(attempts, settings.concurrency.max(1) as usize);
+        let store = Arc::new(retry::Retry::new(limited, settings.deadline));
+        Self(Arc::new(Inner { store, local: None, url: url.to_owned(), health }))
+    }
+
+    /// A fresh bucket in memory.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self::decorated(Arc::new(object_store::memory::InMemory::new()), "memory://", &config::Store::default())
+    }
+
+    /// The store with its decorators, for readers that bring their own calls.
+    #[must_use]
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.0.store)
+    }
+
+    /// The bucket's URL, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.0.url
+    }
+
+    /// A URL of the object that an external reader can open.
+    #[must_use]
+    pub fn url_of(&self, key: &str) -> String {
+        format!("{}/{}", self.0.url, open::encode(key))
+    }
+
+    /// Whether the bucket answers.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.0.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes an object, durable when this returns. Dropped, or failed as [`StoreError::Unavailable`], it may
+    /// nevertheless appear, whole.
+    ///
+    /// # Errors
+    /// If it could not be written within the deadline.
+    pub async fn put(&self, key: &str, parts: Vec<Bytes>) -> Result<(), StoreError> {
+        self.put_with("put", key, parts.into_iter().collect(), PutMode::Overwrite).await
+    }
+
+    /// Writes an object if there is none of that key. `bytes` have to be different for each writer (a random id in
+    /// them), so that a retry recognises its own earlier attempt.
+    ///
+    /// # Errors
+    /// If it could not be told within the deadline.
+    pub async fn put_if_absent(&self, key: &str, bytes: Bytes) -> Result<Created, StoreError> {
+        match self.put_with("put", key, bytes.clone().into(), PutMode::Create).await {
+            Ok(()) => Ok(Created::New),
+            // An attempt whose answer was lost may have been ours.
+            Err(StoreError::AlreadyExists { .. }) => {
+                let there = self.get(key, u64::MAX).await?;
+                Ok(if there == bytes { Created::New } else { Created::Exists })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put_with(
+        &self,
+        operation: &'static str,
+        key: &str,
+        payload: PutPayload,
+        mode: PutMode,
+    ) -> Result<(), StoreError> {
+        let path = path(operation, key)?;
+        let options = PutOptions { mode, ..PutOptions::default() };
+        match self.0.store.put_opts(&path, payload, options).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(StoreError::new(operation, key, error)),
+        }
+    }
+
+    /// Begins an object of unknown length; it appears when [`Upload::finish`] returns.
+    ///
+    /// # Errors
+    /// If the upload could not be begun within the deadline.
+    pub async fn upload(&self, key: &str) -> Result<Upload, StoreError> {
+        let upload = self.0.store.put_multipart(&path("upload", key)?).await;
+        let upload = upload.map_err(|error| StoreError::new("upload", key, error))?;
+        Ok(Upload { key: key.to_owned(), upload, buffered: Vec::new(), buffered_bytes: 0 })
+    }
+
+    /// Reads a whole object of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Unexpected`] if it is longer, or what the bucket says.
+    pub async fn get(&self, key: &str, limit: u64) -> Result<Bytes, StoreError> {
+        let result = self.0.store.get_opts(&path("get", key)?, GetOptions::default()).await;
+        let result = result.map_err(|error| StoreError::new("get", key, error))?;
+        if result.meta.size > limit {
+            let what = format!("has {} bytes, at most {limit} were expected", result.meta.size);
+            return Err(StoreError::Unexpected { key: key.to_owned(), what });
+        }
+        result.bytes().await.map_err(|error| StoreError::new("get", key, error))
+    }
+
+    /// Reads exactly the bytes of `range`, which is not empty.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`], [`StoreError::Unexpected`] if the object ends before the range does, or what the
+    /// bucket says.
+    pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let wanted = range.end.saturating_sub(range.start);
+        let bytes = self.get_part(key, GetRange::Bounded(range.clone())).await?;
+        if bytes.len() as u64 != wanted {
+            let what = format!("ends before byte {}", range.end);
+            return Err(StoreError::Unexpected { key: key.to_owned(), what });
+        }
+        Ok(bytes)
+    }
+
+    /// Reads the last `len` bytes, or all of a shorter object.
+    ///
+    /// # Errors
+    /// As [`Bucket::get`].
+    pub async fn get_suffix(&self, key: &str, len: u64) -> Result<Bytes, StoreError> {
+        // Not every store knows suffix ranges, and a local one refuses those longer than the file.
+        let size = self.head(key).await?;
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        self.get_range(key, size.saturating_sub(len)..size).await
+    }
+
+    async fn get_part(&self, key: &str, range: GetRange) -> Result<Bytes, StoreError> {
+        let options = GetOptions { range: Some(range), ..GetOptions::default() };
+        let path = path("get", key)?;
+        let read = async { self.0.store.get_opts(&path, options).await?.bytes().await };
+        read.await.map_err(|error| StoreError::new("get", key, error))
+    }
+
+    /// The bytes of an object, which also tells that it exists.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] or what the bucket says.
+    pub async fn head(&self, key: &str) -> Result<u64, StoreError> {
+        let meta = self.0.store.head(&path("head", key)?).await;
+        meta.map(|meta| meta.size).map_err(|error| StoreError::new("head", key, error))
+    }
+
+    /// Whether there is an object of that key.
+    ///
+    /// # Errors
+    /// What the bucket says.
+    pub async fn exists(&self, key: &str) -> Result<bool, StoreError> {
+        match self.head(key).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The objects whose keys begin with the path `prefix`, in no particular order, a page at a time: memory does not
+    /// grow with the listing. Objects written or deleted meanwhile may or may not be in it.
+    pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<Listed, StoreError>> {
+        let key = prefix.to_owned();
+        let Ok(prefix) = path("list", prefix) else { return futures::stream::empty().boxed() };
+        let prefix = (!prefix.as_ref().is_empty()).then_some(prefix);
+        let listing = self.0.store.list(prefix.as_ref());
+        listing
+            .map_ok(|meta| Listed { key: meta.location.into(), bytes: meta.size })
+            .map_err(move |error| StoreError::new("list", &key, error))
+            .boxed()
+    }
+
+    /// Deletes objects, up to a thousand a call; one that is gone already counts. Returns the keys deleted.
+    ///
+    /// # Errors
+    /// The first object that could not be deleted within the deadline; others may have been.
+    pub async fn delete(&self, keys: Vec<String>) -> Result<usize, StoreError> {
+        let count = keys.len();
+        let first = keys.first().cloned().unwrap_or_default();
+        let paths = keys.iter().map(|key| path("delete", key)).collect::<Result<Vec<_>, _>>()?;
+        let mut deleted = self.0.store.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
+        let mut failed = None;
+        while let Some(result) = deleted.next().await {
+            if let Err(error) = result {
+                failed = failed.or(Some(error));
+            }
+        }
+        failed.map_or(Ok(count), |error| Err(StoreError::new("delete", &first, error)))
+    }
+
+    /// Removes what interrupted writes left in a local bucket at least `age` ago; elsewhere the store does that itself.
+    /// Returns how many files were removed.
+    ///
+    /// # Errors
+    /// If a directory cannot be read.
+    pub async fn remove_stale_uploads(&self, age: Duration) -> Result<usize> {
+        let Some(local) = self.0.local.clone() else { return Ok(0) };
+        let removed = tokio::task::spawn_blocking(move || local.remove_stale_uploads(age)).await;
+        let removed =
+            removed.map_err(|error| crate::error::Error::internal("the sweep broke off").with_source(error))?;
+        removed.map_err(|error| crate::error::Error::unavailable("cannot read the bucket directory").with_source(error))
+    }
+}
+
+fn path(operation: &'static str, key: &str) -> Result<Path, StoreError> {
+    Path::parse(key).map_err(|error| StoreError::new(operation, key, error.into()))
+}
+
+/// An object written in parts. Dropped before [`Upload::finish`] returned, it does not appear; on S3 its parts stay
+/// until the bucket's lifecycle rule removes them, so prefer [`Upload::abort`].
+#[derive(Debug)]
+pub struct Upload {
+    key: String,
+    upload: Box<dyn MultipartUpload>,
+    buffered: Vec<Bytes>,
+    buffered_bytes: usize,
+}
+
+impl Upload {
+    /// Adds bytes; holds at most one part in memory.
+    ///
+    /// # Errors
+    /// What the bucket says; the upload has to be aborted then.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.buffered_bytes += bytes.len();
+        self.buffered.push(bytes);
+        if self.buffered_bytes >= PART_BYTES { self.send().await } else { Ok(()) }
+    }
+
+    async fn send(&mut self) -> Result<(), StoreError> {
+        let parts: PutPayload = std::mem::take(&mut self.buffered).into_iter().collect();
+        self.buffered_bytes = 0;
+        self.upload.put_part(parts).await.map_err(|error| StoreError::new("upload", &self.key, error))
+    }
+
+    /// Makes the object appear, durable when this returns.
+    ///
+    /// # Errors
+    /// What the bucket says; whether the object exists is unknown then.
+    pub async fn finish(mut self) -> Result<(), StoreError> {
+        if !self.buffered.is_empty() {
+            self.send().await?;
+        }
+        let done = self.upload.complete().await;
+        done.map(|_| ()).map_err(|error| StoreError::new("upload", &self.key, error))
+    }
+
+    /// Gives the upload up and removes its parts.
+    ///
+    /// # Errors
+    /// What the bucket says; the parts are then left to its lifecycle rule.
+    pub async fn abort(mut self) -> Result<(), StoreError> {
+        self.upload.abort().await.map_err(|error| StoreError::new("upload", &self.key, error))
+    }
+}

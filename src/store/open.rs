@@ -1,0 +1,149 @@
+//! Opens a bucket by its URL and says what an external reader can open.
+//!
+//! `file:///absolute/path`, `memory:///` (fresh each time) and `memory:///name` (shared within the process),
+//! `s3://bucket/prefix` with credentials, region and endpoint from the environment (`AWS_ACCESS_KEY_ID`,
+//! `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, web identity, instance metadata).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use object_store::aws::AmazonS3Builder;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, RetryConfig};
+
+use super::local::LocalDurable;
+use crate::config;
+use crate::error::{Error, Result};
+
+/// Environment variables that name an S3 endpoint, the most specific first.
+const ENDPOINT_VARIABLES: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+/// Attempts of the S3 client's own: they alone cover the parts of a multipart upload.
+const CLIENT_RETRIES: usize = 3;
+
+static SHARED_MEMORY: Mutex<BTreeMap<String, Arc<InMemory>>> = Mutex::new(BTreeMap::new());
+
+/// A bucket's place: the store without decorators, and its URL without a slash at the end.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) local: Option<Arc<LocalDurable>>,
+    pub(super) url: String,
+}
+
+pub(super) fn open(url: &str, settings: &config::Store) -> Result<Opened> {
+    if let Some(path) = url.strip_prefix("file://") {
+        open_local(path)
+    } else if let Some(name) = url.strip_prefix("memory://") {
+        Ok(open_memory(name.trim_matches('/')))
+    } else if let Some(place) = url.strip_prefix("s3://") {
+        open_s3(place, settings)
+    } else {
+        Err(invalid(url, "does not start with file://, memory:// or s3://"))
+    }
+}
+
+fn invalid(url: &str, what: &str) -> Error {
+    Error::invalid("invalid_bucket", format!("bucket {url:?} {what}"))
+}
+
+fn open_local(path: &str) -> Result<Opened> {
+    let url = format!("file://{path}");
+    let decoded = decode(path).ok_or_else(|| invalid(&url, "is not a valid URL"))?;
+    if !decoded.starts_with('/') {
+        return Err(invalid(&url, "is not an absolute path"));
+    }
+    let local = LocalDurable::open(&PathBuf::from(&decoded)).map_err(|error| {
+        Error::unavailable(format!("cannot open the bucket directory {decoded}: {error}")).with_source(error)
+    })?;
+    let root = local.root().to_str().ok_or_else(|| invalid(&url, "is not UTF-8"))?;
+    let url = format!("file://{}", encode(root));
+    let local = Arc::new(local);
+    Ok(Opened { store: Arc::clone(&local) as Arc<dyn ObjectStore>, local: Some(local), url })
+}
+
+fn open_memory(name: &str) -> Opened {
+    let store = if name.is_empty() {
+        Arc::default()
+    } else {
+        let mut shared = SHARED_MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(shared.entry(name.to_owned()).or_default())
+    };
+    Opened { store, local: None, url: format!("memory:///{name}").trim_end_matches('/').to_owned() }
+}
+
+fn open_s3(place: &str, settings: &config::Store) -> Result<Opened> {
+    let place = place.trim_end_matches('/');
+    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+    let url = format!("s3://{place}");
+    if bucket.is_empty() {
+        return Err(invalid(&url, "names no bucket"));
+    }
+    let retry =
+        RetryConfig { max_retries: CLIENT_RETRIES, retry_timeout: settings.attempt_timeout, ..RetryConfig::default() };
+    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+    let endpoint = ENDPOINT_VARIABLES.iter().find_map(|name| std::env::var(name).ok());
+    if let Some(endpoint) = endpoint {
+        // An endpoint of one's own that has no TLS was meant so.
+        builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
+    }
+    let store = builder.build().map_err(|error| invalid(&url, "cannot be opened").with_source(error))?;
+    let store: Arc<dyn ObjectStore> = if prefix.is_empty() {
+        Arc::new(store)
+    } else {
+        let prefix = Path::parse(prefix).map_err(|error| invalid(&url, "has a bad prefix").with_source(error))?;
+        Arc::new(PrefixStore::new(store, prefix))
+    };
+    Ok(Opened { store, local: None, url })
+}
+
+/// Escapes all of a path that has a meaning in a URL.
+pub(super) fn encode(path: &str) -> String {
+    use std::fmt::Write;
+    path.bytes().fold(String::with_capacity(path.len()), |mut url, byte| {
+        if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            let _ = write!(url, "%{byte:02X}");
+        }
+        url
+    })
+}
+
+/// Undoes [`encode`]; `None` if an escape is broken or the result is not UTF-8.
+fn decode(url: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(url.len());
+    let mut rest = url.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digits = [rest.next()?, rest.next()?];
+            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn escapes_are_undone() {
+        for path in ["/a b/ü/%41", "/plain/path-1_2.x", "/#?&"] {
+            assert_eq!(decode(&encode(path)).as_deref(), Some(path));
+        }
+        assert_eq!(decode("/%4"), None);
+        assert_eq!(decode("/%ff"), None);
+    }
+
+    #[test]
+    fn wrong_urls_are_refused() {
+        for url in ["", "bucket", "ftp://x", "file://relative", "file:///%zz", "s3://"] {
+            assert!(open(url, &config::Store::default()).is_err(), "{url}");
+        }
+    }
+}

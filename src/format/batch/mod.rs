@@ -30,5 +30,6 @@ pub use records::{HeaderView, Headers, RecordView, Records};
 /// Bytes of a batch's records, uncompressed. Larger than any request, so that only a decompression bomb meets it.
 pub const MAX_RECORDS_BYTES: usize = 16 << 20;
 
-/// Records a batch may hold, merged requests included; bounds what decoding a batch allocates.
-pub const MAX_BATCH_RECORDS: u32 = 100_000;
+/// Records a batch may hold, merged requests included; bounds what decoding a batch allocates. An entry of 4 MiB as
+/// [`max_encoded_len`] counts never has more.
+pub const MAX_BATCH_RECORDS: u32 = 1 << 17;

@@ -16,7 +16,7 @@ pub const TRAILER_LEN: usize = 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Footer {
     info: SegmentInfo,
-    body: Body,
+    pub(super) body: Body,
 }
 
 /// What is encoded. Field order is the format.

@@ -21,6 +21,8 @@
 mod block;
 mod footer;
 mod frame;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod writer;
 

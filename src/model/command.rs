@@ -186,7 +186,7 @@ pub struct NamedSettings {
 }
 
 /// What `apply` answers to one entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// To [`Command::Append`]: one for each batch, in order.
     Appended(Vec<BatchOutcome>),

@@ -9,6 +9,9 @@ mod identity;
 mod lock;
 mod node;
 mod options;
+mod tail;
+mod types;
+mod wal;
 
 pub use error::ProposeError;
 pub use identity::NodeIdentity;

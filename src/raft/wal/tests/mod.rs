@@ -1,0 +1,51 @@
+//! The log store under openraft's suite, and under crashes and damage.
+#![allow(clippy::unwrap_used)]
+
+mod damage;
+mod suite;
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
+use openraft::{Entry, EntryPayload};
+use uuid::Uuid;
+
+use super::*;
+use crate::raft::types::{EncodedCommand, LogEntry, log_id};
+
+const DIRECTORY: Uuid = Uuid::from_u128(0x7469_6465);
+
+pub(super) fn command(index: u64, len: usize) -> LogEntry {
+    let byte = u8::try_from(index % 251).unwrap();
+    Entry { log_id: log_id(1, index), payload: EntryPayload::Normal(EncodedCommand(Bytes::from(vec![byte; len]))) }
+}
+
+pub(super) fn open(dir: &Path) -> LogStore {
+    // Without a tail cache every read goes to the log.
+    LogStore::open(dir, DIRECTORY, 0).unwrap().0
+}
+
+/// Appends one entry, waits for its sync and says that it is committed, as openraft does.
+pub(super) async fn append(store: &mut LogStore, entry: LogEntry) {
+    let id = entry.log_id;
+    store.blocking_append([entry]).await.unwrap();
+    store.save_committed(Some(id)).await.unwrap();
+}
+
+/// A copy of the files as a crash would find them.
+pub(super) fn copy(dir: &Path) -> tempfile::TempDir {
+    let copied = tempfile::tempdir().unwrap();
+    for path in chunks(dir) {
+        std::fs::copy(&path, copied.path().join(path.file_name().unwrap())).unwrap();
+    }
+    copied
+}
+
+/// The chunk files, oldest first.
+pub(super) fn chunks(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
+    paths.sort();
+    paths
+}

@@ -1,20 +1,43 @@
 //! The handle of one shard's Raft node.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
+use openraft::{Raft, ReadPolicy};
+use tokio::sync::{Mutex, watch};
 
 use super::error::ProposeError;
-use super::options::{CheckpointFiles, RaftOptions, WalPresence};
-use crate::error::Result;
+use super::growth::Growth;
+use super::machine::{Machine, Shared};
+use super::options::{RaftOptions, WalPresence};
+use super::start;
+use super::types::{EncodedCommand, Reply, TypeConfig, term_of};
+use super::wal::WalPayload;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::command::MAX_COMMAND_BYTES;
 use crate::model::{Answer, LogIndex, NodeId, ShardId, TopicPartition};
+use crate::state::State;
 
 /// A Raft node of one shard; clones share it.
 ///
 /// All methods may be cancelled by dropping their futures; a proposal that was dropped may still be written.
 #[derive(Clone)]
-pub struct RaftNode {}
+pub struct RaftNode {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) raft: Raft<TypeConfig, Machine>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) wal_keep: u64,
+    /// One adoption at a time.
+    pub(super) adopting: Mutex<()>,
+    stopping: AtomicBool,
+}
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,40 +62,45 @@ pub struct RaftStatus {
     pub tail_bytes: u64,
 }
 
-/// A subscription to the growth of partitions: see [`RaftNode::watch_growth`].
-pub struct Growth {}
-
-impl Growth {
-    /// Returns once one of the partitions has grown since the last call, or since the subscription.
-    pub async fn changed(&mut self) {
-        todo!()
-    }
-}
-
-#[allow(unused_variables, clippy::unused_async, clippy::todo, reason = "skeleton")]
 impl RaftNode {
     /// What `wal_dir` holds of `shard`. Changes nothing, but cuts a torn tail of the log.
     ///
     /// # Errors
     /// `corrupt` if what was acknowledged is damaged.
     pub fn presence(wal_dir: &Path, directory: uuid::Uuid, shard: ShardId) -> Result<WalPresence> {
-        todo!()
+        start::presence(wal_dir, directory, shard)
     }
 
-    /// Opens the shard and starts its node. What the log holds is applied when this returns, except what only a new
-    /// leader can commit: see [`RaftNode::ready`].
+    /// Opens the shard and starts its node. What the log knows to be committed is applied when this returns; what only a
+    /// new leader can commit is once [`RaftNode::ready`] returned.
     ///
     /// # Errors
     /// `corrupt` if what was acknowledged is damaged; `internal` if the directory cannot be used or holds something
     /// else than `options.start` says.
     pub async fn start(options: RaftOptions) -> Result<Self> {
-        todo!()
+        let started = start::start(&options).await?;
+        let inner = Inner {
+            raft: started.raft,
+            shared: started.shared,
+            wal_keep: options.wal_keep,
+            adopting: Mutex::new(()),
+            stopping: AtomicBool::new(false),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Returns once the shard has a leader that this node knows, and this node has applied all that its log held when it
-    /// started. Waits without end: put a deadline around it.
+    /// Returns once this node has applied an entry of the current term: then there is a leader, and all that any log
+    /// held before it is applied. Waits without end: put a deadline around it.
     pub async fn ready(&self) {
-        todo!()
+        let mut metrics = self.inner.raft.metrics();
+        let led = |metrics: &openraft::RaftMetrics<TypeConfig>| {
+            let applied = metrics.last_applied.as_ref().map(term_of);
+            metrics.current_leader.is_some() && applied == Some(metrics.current_term)
+        };
+        if metrics.wait_until(led).await.is_err() {
+            // The node has stopped, which `fatal` reports; it will never be ready.
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Proposes an encoded command and returns what `apply` answered.
@@ -80,21 +108,64 @@ impl RaftNode {
     /// # Errors
     /// See [`ProposeError`]: what was written differs.
     pub async fn propose(&self, command: Bytes) -> Result<(LogIndex, Answer), ProposeError> {
-        todo!()
+        if command.len() > MAX_COMMAND_BYTES {
+            return Err(ProposeError::TooLarge { bytes: command.len(), limit: MAX_COMMAND_BYTES });
+        }
+        // The convenience `forward_to_leader()` takes a discarded entry for one that was never written: match instead.
+        match self.inner.raft.client_write(EncodedCommand(command)).await {
+            Ok(written) => match written.data {
+                Reply(Some(answer)) => Ok((written.log_id.index, answer)),
+                Reply(None) => Err(ProposeError::Fatal("a command was applied without an answer".to_owned())),
+            },
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                Err(ProposeError::NotWritten { leader: forward.leader_id.map(NodeId) })
+            }
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => Err(ProposeError::Unknown),
+            // Of other requests than this one.
+            Err(RaftError::APIError(
+                error @ (ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)),
+            )) => Err(ProposeError::Fatal(error.to_string())),
+            Err(RaftError::Fatal(fatal)) => Err(ProposeError::Fatal(fatal.to_string())),
+        }
+    }
+
+    /// The state as it is now; it never changes. A short lock and a few pointers.
+    #[must_use]
+    pub fn view(&self) -> State {
+        self.inner.shared.with_state(State::clone)
+    }
+
+    /// Calls `f` with the state. `apply` waits for it: for a few look-ups, anything longer takes a [`RaftNode::view`].
+    pub fn with_state<R>(&self, f: impl FnOnce(&State) -> R) -> R {
+        self.inner.shared.with_state(f)
     }
 
     /// Returns once this node has applied all that was committed when it was called.
     ///
     /// # Errors
-    /// `not_leader`, or `unavailable` if the node has stopped.
+    /// `not_leader`, or `unavailable` if there is no quorum or the node has stopped.
     pub async fn linearize(&self) -> Result<()> {
-        todo!()
+        let read = self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
+        match read {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
+                let error = Error::new(ErrorKind::NotLeader, "not_leader", "this node does not lead the shard");
+                Err(match forward.leader_id {
+                    Some(leader) => error.with_number("leader", leader),
+                    None => error,
+                })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(error))) => {
+                Err(Error::unavailable(format!("no majority of the shard's voters answers: {error}")))
+            }
+            Err(RaftError::Fatal(error)) => Err(Error::unavailable(format!("the node has stopped: {error}"))),
+        }
     }
 
     /// The last applied log index; each value is visible in the state when it is seen here.
     #[must_use]
     pub fn applied(&self) -> watch::Receiver<LogIndex> {
-        todo!()
+        self.inner.shared.applied()
     }
 
     /// Subscribes to the growth of the high watermarks of `partitions`. Look at the state after subscribing, then wait:
@@ -103,50 +174,79 @@ impl RaftNode {
     /// # Errors
     /// `overloaded` if too many wait.
     pub fn watch_growth(&self, partitions: &[TopicPartition]) -> Result<Growth> {
-        todo!()
+        self.inner.shared.waiters.subscribe(partitions)
     }
 
     /// The encoded command of entry `index`, from the tail cache or else the log on disk; `None` if the log does not
-    /// have it (any more): make the plan again.
+    /// have it (any more), or if the entry is no command: make the plan again.
     ///
     /// # Errors
     /// `corrupt` if the entry's checksum is wrong, `internal` if it cannot be read.
     pub async fn read_entry(&self, index: LogIndex) -> Result<Option<Bytes>> {
-        todo!()
-    }
-
-    /// Makes an applied `Flushed` this node's own: keeps the checkpoint's files and the pointer to it on the local disk,
-    /// durably, has openraft adopt it as its snapshot, and purges the log up to it except the last `wal_keep` bytes.
-    ///
-    /// Files of the directory that the checkpoint names too need not be given again.
-    ///
-    /// # Errors
-    /// `missing_files` with the names in its details if a file that the checkpoint names is neither given nor there;
-    /// `unavailable` if the node has stopped. Nothing was purged then.
-    pub async fn adopt_checkpoint(&self, files: CheckpointFiles) -> Result<()> {
-        todo!()
+        match self.inner.shared.log.entry(index).await {
+            Ok(Some((_, WalPayload::Command(bytes)))) => Ok(Some(bytes)),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                Err(Error::corrupt(format!("entry {index} of the write-ahead log is damaged")).with_source(error))
+            }
+            Err(error) => {
+                Err(Error::internal(format!("entry {index} of the write-ahead log cannot be read")).with_source(error))
+            }
+        }
     }
 
     /// Bytes of the log's files.
     #[must_use]
     pub fn wal_bytes(&self) -> u64 {
-        todo!()
+        self.inner.shared.log.wal_bytes()
     }
 
     /// What the node says of itself.
     #[must_use]
     pub fn status(&self) -> RaftStatus {
-        todo!()
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        RaftStatus {
+            term: metrics.current_term,
+            leader: metrics.current_leader.map(NodeId),
+            is_leader: metrics.current_leader == Some(metrics.id),
+            last_log: metrics.last_log_index.unwrap_or(0),
+            applied: *self.inner.shared.applied().borrow(),
+            checkpoint: self.inner.shared.pointer().map(|pointer| pointer.reference.index),
+            purged: metrics.purged.map(|id| id.index),
+            wal_bytes: self.wal_bytes(),
+            tail_bytes: self.inner.shared.log.tail().bytes(),
+        }
     }
 
-    /// Returns what went wrong once the node can do no more: a panic in `apply`, a damaged entry, a failed write.
-    /// The process has to end then; a restart is the recovery.
+    /// Returns what went wrong once the node can do no more: a panic in `apply`, a damaged entry, a failed write. Never
+    /// returns because of [`RaftNode::shutdown`]. The process has to end then; a restart is the recovery.
     pub async fn fatal(&self) -> String {
-        todo!()
+        let mut applying = self.inner.shared.fatal();
+        let mut metrics = self.inner.raft.metrics();
+        let why = tokio::select! {
+            Ok(why) = applying.wait_for(Option::is_some) => why.clone().unwrap_or_default(),
+            stopped = metrics.wait_until(|metrics| metrics.running_state.is_err()) => match stopped {
+                Ok(metrics) => metrics.running_state.err().map(|fatal| fatal.to_string()).unwrap_or_default(),
+                Err(_) => "raft has stopped".to_owned(),
+            },
+        };
+        if self.inner.stopping.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+        // The cause, if both are there.
+        let first = self.inner.shared.fatal().borrow().clone();
+        first.unwrap_or(why)
     }
 
-    /// Stops the node and closes its log.
+    /// Stops the node, writes what is pending and closes its log; the directory can then be opened again.
     pub async fn shutdown(&self) {
-        todo!()
+        self.inner.stopping.store(true, Ordering::Release);
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not stop in order");
+        }
+        let log = self.inner.shared.log.clone();
+        if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
+            tracing::error!("closing the write-ahead log panicked");
+        }
     }
 }

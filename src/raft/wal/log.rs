@@ -177,8 +177,11 @@ impl WalLog {
         Ok(())
     }
 
-    /// Removes the entries from `index` on.
+    /// Removes the entries from `index` on, if there are any.
     pub(crate) fn truncate(&mut self, index: u64) -> io::Result<()> {
+        if self.last().is_none_or(|last| last.index < index) {
+            return Ok(());
+        }
         let segment = self.inner.truncate(index)?;
         self.track(segment);
         self.places.truncate(index);

@@ -107,7 +107,8 @@ async fn many_files_are_read_purged_and_reopened() {
     // Reads are limited in bytes, a stream of all of it is made of such reads.
     assert_eq!(reader.limited_get_log_entries(0, 72).await.unwrap().len(), 3);
     let mut count = 0;
-    let mut stream = std::pin::pin!(reader.entries_stream(0..72).await);
+    let mut streaming = reader.clone();
+    let mut stream = std::pin::pin!(streaming.entries_stream(0..72).await);
     while let Some(entry) = stream.next().await {
         assert_eq!(entry.unwrap(), command(count, MIB));
         count += 1;

@@ -1,0 +1,272 @@
+//! openraft's state machine over [`State`].
+//!
+//! The state sits behind a short lock; a view is a clone of it. An entry that cannot be decoded, a command of an unknown
+//! kind and a panic in `apply` end the node: none of them is an answer, since replicas would come to different ones.
+//! A snapshot is a checkpoint that was adopted: building one is saying which, and no method here talks to the bucket.
+
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use futures::{Stream, TryStreamExt};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta};
+use openraft::{EntryPayload, OptionalSend};
+use tokio::sync::watch;
+
+use super::growth::Waiters;
+use super::meta::{MetaDir, Pointer};
+use super::options::CheckpointFiles;
+use super::types::{EncodedCommand, LogEntry, LogId, Reply, StoredMembership, TypeConfig};
+use super::wal::LogReader;
+use crate::format::command;
+use crate::model::{Answer, CheckpointRef, Command, Control, LogIndex};
+use crate::state::State;
+
+type Meta = openraft::alias::SnapshotMetaOf<TypeConfig>;
+type CheckpointSnapshotOf = openraft::alias::SnapshotOf<TypeConfig, CheckpointSnapshot>;
+
+/// A snapshot on its way: the checkpoint's key, and on the receiver the files that the handler fetched by it.
+#[derive(Debug, Clone)]
+pub(crate) struct CheckpointSnapshot {
+    pub(crate) reference: CheckpointRef,
+    pub(crate) files: Option<Arc<CheckpointFiles>>,
+}
+
+/// How far the log was applied.
+#[derive(Debug)]
+pub(crate) struct Position {
+    pub(crate) applied: Option<LogId>,
+    /// Ascending: the membership at the pointer, and those after it.
+    pub(crate) memberships: Vec<StoredMembership>,
+}
+
+/// What openraft's state machine and the node's handle share.
+pub(crate) struct Shared {
+    state: RwLock<State>,
+    position: Mutex<Position>,
+    pointer: Mutex<Option<Pointer>>,
+    applied: watch::Sender<LogIndex>,
+    fatal: watch::Sender<Option<String>>,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) meta: MetaDir,
+    pub(crate) log: LogReader,
+}
+
+impl Shared {
+    /// The machine at `pointer`, or at the very beginning.
+    pub(crate) fn new(state: State, pointer: Option<Pointer>, meta: MetaDir, log: LogReader) -> Self {
+        let position = match &pointer {
+            Some(pointer) => Position { applied: Some(pointer.last), memberships: vec![pointer.membership.clone()] },
+            None => Position { applied: None, memberships: Vec::new() },
+        };
+        Self {
+            applied: watch::Sender::new(state.applied()),
+            state: RwLock::new(state),
+            position: Mutex::new(position),
+            pointer: Mutex::new(pointer),
+            fatal: watch::Sender::new(None),
+            waiters: Arc::default(),
+            meta,
+            log,
+        }
+    }
+
+    /// Calls `f` with the state, beside other readers.
+    ///
+    /// # Panics
+    /// If `apply` panicked: a state that was left halfway must not be seen.
+    #[allow(clippy::expect_used, reason = "a panic in a task ends the process, and this one must")]
+    pub(crate) fn with_state<R>(&self, f: impl FnOnce(&State) -> R) -> R {
+        f(&self.state.read().expect("apply panicked, the state is not usable"))
+    }
+
+    /// See [`super::RaftNode::applied`].
+    pub(crate) fn applied(&self) -> watch::Receiver<LogIndex> {
+        self.applied.subscribe()
+    }
+
+    /// Says why the node can do no more, once there is something to say.
+    pub(crate) fn fatal(&self) -> watch::Receiver<Option<String>> {
+        self.fatal.subscribe()
+    }
+
+    /// The last entry applied, of any kind.
+    pub(crate) fn last_applied(&self) -> Option<LogId> {
+        self.position().applied
+    }
+
+    /// The membership as of log index `index`.
+    pub(crate) fn membership_at(&self, index: LogIndex) -> StoredMembership {
+        let position = self.position();
+        let at = |membership: &&StoredMembership| membership.log_id().is_none_or(|id| id.index <= index);
+        position.memberships.iter().rev().find(at).cloned().unwrap_or_default()
+    }
+
+    /// The checkpoint that a restart would begin with.
+    pub(crate) fn pointer(&self) -> Option<Pointer> {
+        self.pointer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes `files` and `pointer` to the local disk, durably, and makes them the current snapshot.
+    pub(crate) async fn adopt(&self, files: Arc<CheckpointFiles>, pointer: Pointer) -> crate::error::Result<()> {
+        let (meta, written) = (self.meta.clone(), pointer.clone());
+        tokio::task::spawn_blocking(move || meta.adopt(&files, &written)).await.map_err(|error| {
+            crate::error::Error::internal("writing the local checkpoint panicked").with_source(error)
+        })??;
+        self.position().forget_before(pointer.reference.index);
+        *self.pointer.lock().unwrap_or_else(PoisonError::into_inner) = Some(pointer);
+        Ok(())
+    }
+
+    /// Applies one entry; commands have an answer.
+    pub(crate) fn apply(&self, entry: LogEntry) -> io::Result<Option<Answer>> {
+        let index = entry.log_id.index;
+        let answer = match entry.payload {
+            EntryPayload::Normal(encoded) => Some(self.apply_command(index, &encoded)?),
+            EntryPayload::Blank => {
+                self.skip(index)?;
+                None
+            }
+            EntryPayload::Membership(membership) => {
+                self.skip(index)?;
+                self.position().memberships.push(StoredMembership::new(Some(entry.log_id), membership));
+                None
+            }
+        };
+        self.position().applied = Some(entry.log_id);
+        self.applied.send_replace(index);
+        Ok(answer)
+    }
+
+    fn apply_command(&self, index: LogIndex, encoded: &EncodedCommand) -> io::Result<Answer> {
+        let logged = command::decode(&encoded.0)
+            .map_err(|error| self.fail(format!("entry {index} of the log cannot be applied: {error}")))?;
+        let applied = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            self.state.write().map(|mut state| state.apply(index, &logged)).ok()
+        }));
+        let Ok(Some(applied)) = applied else {
+            return Err(self.fail(format!("applying entry {index} of the log panicked")));
+        };
+        if let (Command::Control(Control::Flushed { index: flushed, .. }), Answer::Done) =
+            (&logged.command, &applied.answer)
+        {
+            self.log.tail().evict(*flushed);
+        }
+        self.waiters.wake(&applied.grown);
+        Ok(applied.answer)
+    }
+
+    fn skip(&self, index: LogIndex) -> io::Result<()> {
+        let mut state = self.state.write().map_err(|_| self.fail("an earlier apply panicked".to_owned()))?;
+        state.skip(index);
+        Ok(())
+    }
+
+    fn fail(&self, why: String) -> io::Error {
+        tracing::error!(error = %why, "the node stops");
+        self.fatal.send_if_modified(|first| {
+            let unset = first.is_none();
+            if unset {
+                *first = Some(why.clone());
+            }
+            unset
+        });
+        io::Error::other(why)
+    }
+
+    fn position(&self) -> MutexGuard<'_, Position> {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn snapshot(&self) -> Option<CheckpointSnapshotOf> {
+        self.pointer().map(|pointer| Snapshot {
+            meta: SnapshotMeta { last_log_id: Some(pointer.last), last_membership: pointer.membership },
+            snapshot: CheckpointSnapshot { reference: pointer.reference, files: None },
+        })
+    }
+}
+
+impl Position {
+    /// Keeps the newest membership at or before `index` and all after it.
+    fn forget_before(&mut self, index: LogIndex) {
+        let after = self.memberships.partition_point(|held| held.log_id().is_none_or(|id| id.index <= index));
+        self.memberships.drain(..after.saturating_sub(1));
+    }
+}
+
+/// See the module.
+pub(crate) struct Machine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// "Builds" the snapshot that was adopted.
+pub(crate) struct Builder {
+    shared: Arc<Shared>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = CheckpointSnapshot;
+
+    async fn build_snapshot(&mut self) -> Result<CheckpointSnapshotOf, io::Error> {
+        // openraft forces this at start-up when the log was purged and there is no snapshot. A checkpoint of the state
+        // at hand would then be one of an empty state.
+        self.shared.snapshot().ok_or_else(|| {
+            self.shared.fail("the pointer to the local checkpoint is gone although the log was purged".to_owned())
+        })
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = CheckpointSnapshot;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let position = self.shared.position();
+        Ok((position.applied, position.memberships.last().cloned().unwrap_or_default()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        loop {
+            let next = entries.try_next().await;
+            let next = next.map_err(|error| self.shared.fail(format!("cannot read the log: {error}")))?;
+            let Some((entry, responder)) = next else { return Ok(()) };
+            let answer = self.shared.apply(entry)?;
+            if let Some(responder) = responder {
+                responder.send(Reply(answer));
+            }
+        }
+    }
+
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        (force || self.shared.pointer().is_some()).then(|| Builder { shared: Arc::clone(&self.shared) })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { shared: Arc::clone(&self.shared) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &Meta, snapshot: CheckpointSnapshot) -> Result<(), io::Error> {
+        let fail = |why: String| self.shared.fail(format!("cannot install a checkpoint: {why}"));
+        let (Some(files), Some(last)) = (snapshot.files, meta.last_log_id) else {
+            return Err(fail("its files did not come with it".to_owned()));
+        };
+        let pointer = Pointer { reference: snapshot.reference, last, membership: meta.last_membership.clone() };
+        self.shared.adopt(files, pointer.clone()).await.map_err(|error| fail(error.to_string()))?;
+        let local = self.shared.meta.clone();
+        let restored = tokio::task::spawn_blocking(move || local.restore(&pointer).map(|state| (state, pointer)));
+        let restored = restored.await.map_err(|error| fail(error.to_string()))?;
+        let (state, pointer) = restored.map_err(|error| fail(error.to_string()))?;
+        let applied = state.applied();
+        *self.shared.state.write().map_err(|_| fail("an earlier apply panicked".to_owned()))? = state;
+        *self.shared.position() = Position { applied: Some(last), memberships: vec![pointer.membership] };
+        self.shared.applied.send_replace(applied);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<CheckpointSnapshotOf>, io::Error> {
+        Ok(self.shared.snapshot())
+    }
+}

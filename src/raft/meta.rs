@@ -1,0 +1,251 @@
+//! The local copy of the newest checkpoint: what a restart begins with when the bucket is away.
+//!
+//! Immutable files named by object id, and one file `pointer` that names the checkpoint in use. The pointer is replaced
+//! only after everything that its checkpoint names is on disk, and the log is purged only after the pointer is. A file
+//! that the pointer's checkpoint does not name is left over and goes with the next adoption.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::files;
+use super::options::CheckpointFiles;
+use super::types::{LogId, StoredMembership, log_id, term_of};
+use super::wal::{decode_membership, encode_membership};
+use crate::error::{Error, Result};
+use crate::format::checkpoint;
+use crate::model::{Checkpoint, CheckpointRef, ObjectId};
+use crate::state::State;
+
+const POINTER: &str = "pointer";
+const POINTER_MAGIC: &[u8; 8] = b"TLGPOINT";
+const RANGES_MAGIC: &[u8; 8] = b"TLGRANGE";
+const VERSION: u16 = 1;
+/// A pointer is some hundred bytes, the ranges of a segment some ten for each partition.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// What `pointer` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    /// The checkpoint.
+    pub(crate) reference: CheckpointRef,
+    /// The log id of the entry at the checkpoint's index.
+    pub(crate) last: LogId,
+    /// The membership as of that entry.
+    pub(crate) membership: StoredMembership,
+}
+
+/// As it is on disk; field order is the format.
+#[derive(Serialize, Deserialize)]
+struct PointerLayout {
+    reference: CheckpointRef,
+    term: u64,
+    membership_at: Option<(u64, u64)>,
+    membership: Vec<u8>,
+}
+
+/// The directory of the local copies.
+#[derive(Debug, Clone)]
+pub(crate) struct MetaDir {
+    dir: PathBuf,
+}
+
+impl MetaDir {
+    /// Uses `dir`, which exists.
+    pub(crate) fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The pointer, if there is one.
+    pub(crate) fn pointer(&self) -> Result<Option<Pointer>> {
+        let path = self.dir.join(POINTER);
+        if !path.try_exists().map_err(|error| self.failed(&error))? {
+            return Ok(None);
+        }
+        let layout: PointerLayout = self.unframe(POINTER, POINTER_MAGIC)?;
+        let membership = decode_membership(&layout.membership).map_err(|error| damaged(&path, error))?;
+        Ok(Some(Pointer {
+            last: log_id(layout.term, layout.reference.index),
+            reference: layout.reference,
+            membership: StoredMembership::new(
+                layout.membership_at.map(|(term, index)| log_id(term, index)),
+                membership,
+            ),
+        }))
+    }
+
+    /// The state at the pointer's checkpoint, from local files alone.
+    pub(crate) fn restore(&self, pointer: &Pointer) -> Result<State> {
+        let name = checkpoint_name(pointer.reference.id);
+        let found =
+            checkpoint::decode_checkpoint(&self.read(&name)?).map_err(|error| damaged(&self.dir.join(&name), error))?;
+        if found.self_ref != pointer.reference {
+            return Err(damaged(&self.dir.join(&name), "it is another checkpoint than its name says"));
+        }
+        let mut parts = Vec::new();
+        for part in &found.parts {
+            let name = part_name(part.id);
+            let bytes = self.read(&name)?;
+            parts.push(checkpoint::decode_part(&bytes).map_err(|error| damaged(&self.dir.join(&name), error))?);
+        }
+        let mut footers = Vec::new();
+        for segment in found.footer_segments() {
+            footers.push((segment.id, self.unframe(&ranges_name(segment.id), RANGES_MAGIC)?));
+        }
+        State::restore(found, parts, footers).map_err(|error| damaged(&self.dir.join(&name), error))
+    }
+
+    /// Writes what is not there yet of `files`, then the pointer; all of it durably. Afterwards a restart begins there.
+    ///
+    /// # Errors
+    /// `missing_files` if the checkpoint names a file that is neither in `files` nor here; the old pointer then holds.
+    pub(crate) fn adopt(&self, files: &CheckpointFiles, pointer: &Pointer) -> Result<()> {
+        let name = checkpoint_name(pointer.reference.id);
+        let decoded =
+            checkpoint::decode_checkpoint(&files.checkpoint).map_err(|error| damaged(&self.dir.join(&name), error))?;
+        if decoded.self_ref != pointer.reference || files.reference != pointer.reference {
+            return Err(Error::internal("the checkpoint to adopt is another than its reference says"));
+        }
+        self.write_missing(files, &decoded)?;
+        self.write(&name, &files.checkpoint)?;
+        let membership = encode_membership(pointer.membership.membership()).map_err(|error| self.failed(&error))?;
+        let layout = PointerLayout {
+            reference: pointer.reference,
+            term: term_of(&pointer.last),
+            membership_at: pointer.membership.log_id().as_ref().map(|id| (term_of(id), id.index)),
+            membership: membership.to_vec(),
+        };
+        self.write(POINTER, &frame(POINTER_MAGIC, &layout)?)?;
+        self.clean(&decoded);
+        Ok(())
+    }
+
+    fn write_missing(&self, files: &CheckpointFiles, checkpoint: &Checkpoint) -> Result<()> {
+        let mut missing = Vec::new();
+        for part in &checkpoint.parts {
+            let name = part_name(part.id);
+            if self.dir.join(&name).is_file() {
+                continue;
+            }
+            match files.parts.iter().find(|(id, _)| *id == part.id) {
+                Some((_, bytes)) => self.write(&name, bytes)?,
+                None => missing.push(name),
+            }
+        }
+        for segment in checkpoint.footer_segments() {
+            let name = ranges_name(segment.id);
+            if self.dir.join(&name).is_file() {
+                continue;
+            }
+            match files.ranges.iter().find(|(id, _)| *id == segment.id) {
+                Some((_, ranges)) => self.write(&name, &frame(RANGES_MAGIC, ranges)?)?,
+                None => missing.push(name),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let missing = missing.join(" ");
+        Err(Error::new(
+            crate::error::ErrorKind::Conflict,
+            "missing_files",
+            format!("the checkpoint names files that are not here: {missing}"),
+        )
+        .with_text("files", missing))
+    }
+
+    /// Removes what the checkpoint in use does not name. What cannot be removed now is tried again the next time.
+    fn clean(&self, checkpoint: &Checkpoint) {
+        let mut named: BTreeSet<String> = checkpoint.parts.iter().map(|part| part_name(part.id)).collect();
+        named.extend(checkpoint.footer_segments().iter().map(|segment| ranges_name(segment.id)));
+        named.insert(checkpoint_name(checkpoint.self_ref.id));
+        named.insert(POINTER.to_owned());
+        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
+        for entry in entries.flatten() {
+            let unnamed = entry.file_name().to_str().is_some_and(|name| !named.contains(name));
+            if unnamed && let Err(error) = std::fs::remove_file(entry.path()) {
+                tracing::warn!(file = %entry.path().display(), %error, "cannot remove a file that is no longer needed");
+            }
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.dir.join(name);
+        let found = std::fs::metadata(&path).and_then(|metadata| match metadata.len() {
+            len if len > MAX_BYTES => Err(io::Error::other(format!("it has {len} bytes"))),
+            _ => std::fs::read(&path),
+        });
+        found.map_err(|error| {
+            let message = format!("cannot read {}, which the local checkpoint needs", path.display());
+            match error.kind() {
+                io::ErrorKind::NotFound => Error::corrupt(message).with_source(error),
+                _ => Error::internal(message).with_source(error),
+            }
+        })
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        files::replace(&self.dir, name, content).map_err(|error| self.failed(&error))
+    }
+
+    fn unframe<T: DeserializeOwned>(&self, name: &str, magic: &[u8; 8]) -> Result<T> {
+        let bytes = self.read(name)?;
+        unframe(&bytes, magic).map_err(|why| damaged(&self.dir.join(name), why))
+    }
+
+    fn failed(&self, error: &io::Error) -> Error {
+        Error::internal(format!("cannot use {}", self.dir.display()))
+            .with_source(io::Error::new(error.kind(), error.to_string()))
+    }
+}
+
+fn checkpoint_name(id: ObjectId) -> String {
+    format!("{id}.ckpt")
+}
+
+fn part_name(id: ObjectId) -> String {
+    format!("{id}.idx")
+}
+
+fn ranges_name(segment: ObjectId) -> String {
+    format!("{segment}.ranges")
+}
+
+fn damaged(path: &Path, why: impl ToString) -> Error {
+    Error::corrupt(format!("{} is damaged: {}", path.display(), why.to_string()))
+}
+
+/// `magic (8) | version u16 LE | postcard | CRC-32C u32 LE` over all before it.
+fn frame<T: Serialize>(magic: &[u8; 8], content: &T) -> Result<Vec<u8>> {
+    let mut bytes = magic.to_vec();
+    bytes.extend(VERSION.to_le_bytes());
+    let mut bytes = postcard::to_extend(content, bytes)
+        .map_err(|error| Error::internal("a local file cannot be encoded").with_source(error))?;
+    let checksum = crc32c::crc32c(&bytes);
+    bytes.extend(checksum.to_le_bytes());
+    Ok(bytes)
+}
+
+fn unframe<T: DeserializeOwned>(bytes: &[u8], magic: &[u8; 8]) -> Result<T, String> {
+    let (covered, checksum) = bytes.split_last_chunk::<4>().ok_or("it is cut short")?;
+    if crc32c::crc32c(covered) != u32::from_le_bytes(*checksum) {
+        return Err("its checksum does not match".to_owned());
+    }
+    let rest = covered.strip_prefix(magic).ok_or("it does not begin as expected")?;
+    let (version, content) = rest.split_first_chunk::<2>().ok_or("it is cut short")?;
+    match u16::from_le_bytes(*version) {
+        VERSION => {}
+        other => return Err(format!("it has version {other}, this build knows version {VERSION}")),
+    }
+    match postcard::take_from_bytes(content) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err("it is too long".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

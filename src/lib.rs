@@ -13,6 +13,7 @@
 //! | 6 | `produce`, `flush`, `fetch`, `archive`, `gc` | a pure plan beside its executor |
 //! | 7 | `shard`, `queue` | one Raft group wired; the facade that everything above uses |
 
+pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod error;

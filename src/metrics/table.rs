@@ -33,8 +33,8 @@ metrics! {
     Gauge BUCKET_HEALTHY "tidelog_bucket_healthy" "1 if the last call to the bucket reached it, 0 if not";
 
     // Block cache
-    Counter CACHE_LOOKUPS "tidelog_cache_lookups_total" [outcome: "hit" | "miss" | "corrupt"]
-        "Lookups of the block cache; corrupt is a cached block that failed its checksum and was fetched anew";
+    Counter CACHE_LOOKUPS "tidelog_cache_lookups_total" [outcome: "memory" | "disk" | "miss" | "corrupt"]
+        "Lookups of the block cache by where the block came from; corrupt is a cached block that failed its checksum, a lookup of its own";
     Counter CACHE_FETCHED_BYTES "tidelog_cache_fetched_bytes_total" "Bytes fetched from the bucket for the block cache";
     Gauge CACHE_MEMORY_BYTES "tidelog_cache_memory_bytes" "Bytes of the block cache in memory";
     Gauge CACHE_MEMORY_BUDGET_BYTES "tidelog_cache_memory_budget_bytes" "cache.memory";

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+
+/// Code of an [`Error`] that says that an object is not there.
+pub const OBJECT_MISSING: &str = "object_missing";
 
 /// A call to the bucket failed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -95,8 +98,10 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            // The state names it, so it has to be there and to be whole.
-            StoreError::NotFound { .. } | StoreError::Unexpected { .. } => Self::corrupt(message),
+            // The state names it, so it has to be there and to be whole. A reader whose plan was older than the garbage
+            // collection that removed it knows it by the code, and makes its plan again.
+            StoreError::NotFound { .. } => Self::new(ErrorKind::Corrupt, OBJECT_MISSING, message),
+            StoreError::Unexpected { .. } => Self::corrupt(message),
             StoreError::AlreadyExists { .. } => Self::internal(message),
             StoreError::Refused { .. } | StoreError::Unavailable { .. } => Self::unavailable(message),
         }

@@ -30,7 +30,7 @@ use object_store::{
 };
 
 pub use attempt::Health;
-pub use error::StoreError;
+pub use error::{OBJECT_MISSING, StoreError};
 
 use crate::config;
 use crate::error::Result;

@@ -26,10 +26,10 @@ pub(super) fn footer(file: &ArchiveFile, parquet: &ArrowReaderMetadata, ours: &M
     }
     let mut rows = 0u64;
     for ((place, found), index) in ours.groups.iter().zip(theirs).zip(indexes) {
-        if u64::try_from(found.num_rows()) != Ok(place.rows) || !lies_within(place, found, index) {
+        if u64::try_from(found.num_rows()) != Ok(place.rows()) || !lies_within(place, found, index) {
             return Err(format!("the row group at byte {}", place.position));
         }
-        rows = rows.saturating_add(place.rows);
+        rows = rows.saturating_add(place.rows());
     }
     if rows == file.rows { Ok(()) } else { Err("the number of rows".to_owned()) }
 }
@@ -39,7 +39,7 @@ fn lies_within(place: &RowGroup, found: &RowGroupMetaData, indexes: &[OffsetInde
     found.columns().len() == indexes.len()
         && found.columns().iter().zip(indexes).all(|(chunk, index)| {
             chunk_bytes(chunk).is_some_and(|chunk| {
-                chunk.start >= place.position && chunk.end <= end && pages_fit(index, &chunk, place.rows)
+                chunk.start >= place.position && chunk.end <= end && pages_fit(index, &chunk, place.rows())
             })
         })
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{MAX_ROW_GROUPS, VERSION};
 use crate::error::{Error, Result};
+use crate::model::id::MAX_SAFE_INTEGER;
 use crate::model::{Offset, Topic, TopicId, ValueFormat};
 
 const KEY_VERSION: &str = "tidelog.version";
@@ -20,7 +21,7 @@ const KEY_ROW_GROUPS: &str = "tidelog.row_groups";
 /// Bytes a row group may claim to have: bounds what a reader is asked to fetch.
 const MAX_GROUP_BYTES: u64 = 1 << 30;
 
-/// One row group: records of one partition, contiguous in the file.
+/// One row group: records of one partition whose offsets have no gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RowGroup {
@@ -30,8 +31,6 @@ pub struct RowGroup {
     pub start: Offset,
     /// One more than the offset of the last record.
     pub end: Offset,
-    /// Records in it.
-    pub rows: u64,
     /// Where its bytes begin in the file.
     pub position: u64,
     /// Its bytes, bloom filter included.
@@ -40,6 +39,14 @@ pub struct RowGroup {
     pub crc32c: u32,
     /// The largest record timestamp.
     pub max_timestamp: i64,
+}
+
+impl RowGroup {
+    /// Records in it.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.end - self.start
+    }
 }
 
 /// Tidelog's part of the key-value metadata.
@@ -92,10 +99,10 @@ fn check(groups: &[RowGroup], footer_start: u64) -> Result<(), String> {
     let mut position = 0u64;
     let mut previous: Option<&RowGroup> = None;
     for (index, group) in groups.iter().enumerate() {
-        let records = group.end.checked_sub(group.start).filter(|_| group.end <= crate::model::id::MAX_SAFE_INTEGER);
+        let holds = group.start < group.end && group.end - 1 <= MAX_SAFE_INTEGER;
         let ordered = previous.is_none_or(|before| (before.partition, before.end) <= (group.partition, group.start));
         let placed = group.position == position && group.bytes > 0 && group.bytes <= MAX_GROUP_BYTES;
-        if !ordered || !placed || group.rows == 0 || records.is_none_or(|records| group.rows > records) {
+        if !ordered || !placed || !holds {
             return Err(format!("row group {index} contradicts itself or its predecessor"));
         }
         position = position.checked_add(group.bytes).ok_or("the row groups are longer than a file can be")?;

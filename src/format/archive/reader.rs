@@ -78,8 +78,11 @@ impl ArchiveReader {
         for batch in self.batches(group, bytes, &offsets, ProjectionMask::all())? {
             decode::records(&batch, &mut records).map_err(|what| self.corrupt(group, &what))?;
         }
-        self.check_order(group, records.iter().map(|record| record.offset))?;
-        records.retain(|record| offsets.contains(&record.offset));
+        let place = &self.groups[group];
+        let wanted = offsets.start.max(place.start)..offsets.end.min(place.end);
+        if records.iter().map(|record| record.offset).ne(wanted) {
+            return Err(self.corrupt(group, "has offsets that are out of order"));
+        }
         Ok(records)
     }
 
@@ -129,29 +132,15 @@ impl ArchiveReader {
         &self,
         group: usize,
         window: Window,
-        selection: Option<RowSelection>,
+        selection: RowSelection,
         columns: ProjectionMask,
     ) -> Result<Vec<RecordBatch>, ParquetError> {
-        let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.parquet.clone())
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(window, self.parquet.clone())
             .with_row_groups(vec![group])
             .with_projection(columns)
-            .with_batch_size(ROW_GROUP_ROWS);
-        if let Some(selection) = selection {
-            builder = builder.with_row_selection(selection);
-        }
+            .with_batch_size(ROW_GROUP_ROWS)
+            .with_row_selection(selection);
         Ok(builder.build()?.collect::<Result<_, _>>()?)
-    }
-
-    fn check_order(&self, group: usize, offsets: impl Iterator<Item = Offset>) -> Result<()> {
-        let place = &self.groups[group];
-        let mut next = place.start;
-        for offset in offsets {
-            if offset < next || offset >= place.end {
-                return Err(self.corrupt(group, "has offsets that are out of order"));
-            }
-            next = offset + 1;
-        }
-        Ok(())
     }
 
     fn corrupt(&self, group: usize, what: &str) -> Error {
@@ -159,19 +148,17 @@ impl ArchiveReader {
     }
 }
 
-/// The rows of `group` that hold `offsets`, if that can be told without looking: if the group has no gaps.
-fn selection(group: &RowGroup, offsets: &Range<Offset>) -> Option<RowSelection> {
-    if group.end - group.start != group.rows {
-        return None;
-    }
+/// The rows of `group` that hold `offsets`.
+fn selection(group: &RowGroup, offsets: &Range<Offset>) -> RowSelection {
     let start = offsets.start.clamp(group.start, group.end);
     let end = offsets.end.clamp(start, group.end);
-    let rows = |from: Offset, to: Offset| usize::try_from(to - from).ok();
-    Some(RowSelection::from(vec![
-        RowSelector::skip(rows(group.start, start)?),
-        RowSelector::select(rows(start, end)?),
-        RowSelector::skip(rows(end, group.end)?),
-    ]))
+    // At most the rows of the group, which a file's metadata counts in an i64 and memory holds.
+    let rows = |from: Offset, to: Offset| (to - from) as usize;
+    RowSelection::from(vec![
+        RowSelector::skip(rows(group.start, start)),
+        RowSelector::select(rows(start, end)),
+        RowSelector::skip(rows(end, group.end)),
+    ])
 }
 
 /// Runs Parquet's decoder, which asserts what other writers' metadata claims: bytes whose checksum is right and whose

@@ -39,7 +39,7 @@ pub struct FinishedArchive {
     pub bytes: Bytes,
     /// The file.
     pub file: ArchiveFile,
-    /// What it holds of each partition, by partition.
+    /// What it holds, by partition and offset; neighbours of one partition have a gap between them.
     pub ranges: Vec<ArchiveRange>,
 }
 
@@ -85,7 +85,7 @@ impl ArchiveWriter {
         })
     }
 
-    /// Adds a record, behind all that were added before.
+    /// Adds a record, behind all that were added before; a gap in the offsets begins another row group.
     ///
     /// # Errors
     /// `corrupt` if the record is out of order, of another day, or too large for the format: its source lied.
@@ -95,6 +95,7 @@ impl ArchiveWriter {
         }
         if let Some(open) = self.open
             && (open.partition != partition
+                || open.end != record.offset
                 || self.rows.len() >= ROW_GROUP_ROWS
                 || self.rows.bytes() + record.record.payload_len() > ROW_GROUP_BYTES)
         {
@@ -147,13 +148,14 @@ impl ArchiveWriter {
             partition: open.partition,
             start: open.start,
             end: open.end,
-            rows,
             position,
             bytes,
             crc32c,
             max_timestamp: open.max_timestamp,
         });
-        match self.ranges.last_mut().filter(|range| range.partition.partition == open.partition) {
+        let continued =
+            |range: &&mut ArchiveRange| (range.partition.partition, range.end) == (open.partition, open.start);
+        match self.ranges.last_mut().filter(continued) {
             Some(range) => {
                 range.end = open.end;
                 range.bytes += bytes;

@@ -13,12 +13,14 @@
 //! | 6 | `produce`, `flush`, `fetch`, `archive`, `gc` | a pure plan beside its executor |
 //! | 7 | `shard`, `queue` | one Raft group wired; the facade that everything above uses |
 
+pub mod archive;
 pub mod cache;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod failpoint;
 pub mod format;
+pub mod log_clock;
 pub mod metrics;
 pub mod model;
 pub mod produce;

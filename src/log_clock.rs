@@ -9,8 +9,6 @@ use std::sync::Mutex;
 
 use crate::clock::{Clock, Millis};
 
-
-
 /// Gaps up to this are slewed, larger ones may be jumped.
 const JUMP_THRESHOLD_MS: Millis = 60_000;
 /// Log time runs at most this share faster or slower than the monotonic clock.
@@ -69,11 +67,7 @@ impl LogClock {
 fn advance(log_time: Millis, elapsed: Millis, wall: Millis) -> Millis {
     let straight = log_time.saturating_add(elapsed);
     let slew = elapsed / SLEW_DIVISOR;
-    if wall > straight {
-        straight + slew.min(wall - straight)
-    } else {
-        straight - slew.min(straight - wall)
-    }
+    if wall > straight { straight + slew.min(wall - straight) } else { straight - slew.min(straight - wall) }
 }
 
 /// Jumps to `wall` over a gap that is large enough to be worth it and small enough to be believed.

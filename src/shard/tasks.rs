@@ -1,0 +1,66 @@
+//! The tasks of a shard: a panic in one of them, or a task that ends with a reason, is fatal to the process.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+/// Spawns and ends tasks; clones share them.
+#[derive(Debug, Clone)]
+pub struct Tasks(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    fatal: watch::Sender<Option<String>>,
+    running: Mutex<Vec<AbortHandle>>,
+}
+
+impl Tasks {
+    /// No tasks yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Inner { fatal: watch::Sender::new(None), running: Mutex::default() }))
+    }
+
+    /// Runs `task` until it ends or [`Tasks::abort`]; what it returns is why the process has to end, `None` if it need not.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = Option<String>> + Send + 'static) {
+        let task = tokio::spawn(task);
+        self.running().push(task.abort_handle());
+        let fatal = self.0.fatal.clone();
+        tokio::spawn(async move {
+            let reason = match task.await {
+                Ok(reason) => reason,
+                Err(error) if error.is_cancelled() => None,
+                Err(error) => Some(format!("the task {name} panicked: {error}")),
+            };
+            if let Some(reason) = reason {
+                fatal.send_if_modified(|first| first.is_none() && first.replace(reason).is_none());
+            }
+        });
+    }
+
+    /// Waits for the first fatal end.
+    pub async fn fatal(&self) -> String {
+        let mut fatal = self.0.fatal.subscribe();
+        match fatal.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the tasks are gone".to_owned(),
+        }
+    }
+
+    /// Ends all tasks where they are.
+    pub fn abort(&self) {
+        self.running().drain(..).for_each(|task| task.abort());
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, Vec<AbortHandle>> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -15,10 +15,12 @@
 
 pub mod archive;
 pub mod cache;
+pub mod checkpoints;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod failpoint;
+pub mod flush;
 pub mod format;
 pub mod log_clock;
 pub mod metrics;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::FuturesUnordered;
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
 use super::plan::{self, PlannedSegment};
@@ -123,7 +123,8 @@ impl Flusher {
         let mut ranges = Vec::with_capacity(planned.len());
         for planned in planned {
             let slot = Arc::clone(&slots).acquire_owned();
-            let slot = slot.await.map_err(|closed| Error::internal("the upload slots are closed").with_source(closed))?;
+            let slot =
+                slot.await.map_err(|closed| Error::internal("the upload slots are closed").with_source(closed))?;
             // What failed so far fails the flush before more is built.
             while let Some(Some(uploaded)) = futures::FutureExt::now_or_never(uploads.next()) {
                 uploaded.map_err(joined)??;
@@ -258,7 +259,11 @@ fn slice(entry: &Bytes, batch: &TailRef) -> Result<Bytes> {
         return Err(Error::corrupt(format!("log entry {} is shorter than its batches", batch.log_index)));
     }
     // A small batch must not hold on to a large entry while its segment is built.
-    if len < entry.len() / 4 { Ok(Bytes::copy_from_slice(&entry[start..start + len])) } else { Ok(entry.slice(start..start + len)) }
+    if len < entry.len() / 4 {
+        Ok(Bytes::copy_from_slice(&entry[start..start + len]))
+    } else {
+        Ok(entry.slice(start..start + len))
+    }
 }
 
 fn stored(batch: &TailRef, bytes: Bytes) -> StoredBatch {

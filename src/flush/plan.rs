@@ -102,13 +102,8 @@ mod tests {
 
     #[test]
     fn cuts_at_the_target_and_goes_on_with_the_same_partition() {
-        let tail = vec![
-            batch(2, 5, 1, 100),
-            batch(0, 0, 2, 6),
-            batch(1, 0, 3, 3),
-            batch(0, 1, 4, 6),
-            batch(0, 2, 5, 6),
-        ];
+        let tail =
+            vec![batch(2, 5, 1, 100), batch(0, 0, 2, 6), batch(1, 0, 3, 3), batch(0, 1, 4, 6), batch(0, 2, 5, 6)];
         let cut = cut(tail, 10);
         assert_eq!(offsets(&cut), vec![vec![(0, vec![0, 1])], vec![(0, vec![2]), (1, vec![0]), (2, vec![5])]]);
         assert_eq!(cut.iter().map(|segment| segment.bytes).collect::<Vec<_>>(), vec![12, 109]);

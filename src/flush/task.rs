@@ -63,7 +63,12 @@ impl FlushHandle {
     #[must_use]
     pub fn new(flushed: LogIndex) -> Self {
         let progress = watch::Sender::new(Progress { flushed, ..Progress::default() });
-        Self(Arc::new(Shared { wanted: AtomicU64::new(0), wake: Notify::new(), paused: AtomicBool::new(false), progress }))
+        Self(Arc::new(Shared {
+            wanted: AtomicU64::new(0),
+            wake: Notify::new(),
+            paused: AtomicBool::new(false),
+            progress,
+        }))
     }
 
     /// Asks for a flush of all at or below `index`, without waiting.
@@ -170,9 +175,11 @@ impl FlushTask {
     }
 
     fn is_due(&mut self) -> bool {
-        let (tail, changed, flushed, applied) = self.flusher.leader().node().with_state(|state| {
-            (state.tail_bytes(), state.changed_at(), state.flushed_index(), state.applied())
-        });
+        let (tail, changed, flushed, applied) = self
+            .flusher
+            .leader()
+            .node()
+            .with_state(|state| (state.tail_bytes(), state.changed_at(), state.flushed_index(), state.applied()));
         // A follower's flush, or one whose answer was lost, counts as well.
         self.handle.0.progress.send_if_modified(|progress| {
             let newer = flushed > progress.flushed;

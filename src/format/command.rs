@@ -31,7 +31,7 @@ const VERSION: u8 = 1;
 const KIND_APPEND: u8 = 1;
 const KIND_CONTROL: u8 = 2;
 /// Variants of [`Control`] that this build knows; postcard numbers them from 0.
-const CONTROL_VARIANTS: u32 = 17;
+const CONTROL_VARIANTS: u32 = 18;
 /// Version, kind and log time.
 const PREFIX_LEN: usize = 10;
 

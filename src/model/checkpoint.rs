@@ -59,6 +59,8 @@ pub struct Checkpoint {
     pub changed_at: LogIndex,
     /// No appends.
     pub closed: bool,
+    /// Closed, but about to be reopened: not a clean checkpoint.
+    pub unsealed: bool,
     /// What `apply` enforces.
     pub limits: Limits,
     /// Nothing below it may become live.
@@ -90,6 +92,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Whether the shard had ended with it: nothing can have been acknowledged after it in its incarnation.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.closed && !self.unsealed
+    }
+
     /// Segments whose footers are needed beside the parts to restore the state: those newer than the oldest part that
     /// is needed, in flush order. At most [`MAX_FOOTER_SEGMENTS`] if this program wrote the checkpoint.
     #[must_use]

@@ -154,15 +154,18 @@ pub enum Control {
     },
     /// Sets the limits that `apply` enforces.
     SetLimits(Limits),
-    /// No append from now on.
+    /// No append from now on; a checkpoint of this state is clean: a start from the bucket alone may trust it.
     Close,
-    /// Appends again, in `incarnation`.
+    /// Appends again, in `incarnation`. In the same incarnation only after an [`Control::Unseal`] and a checkpoint of what it
+    /// left are in the bucket, or an older clean checkpoint would hide what is acknowledged from now on.
     Reopen {
         /// The life of the cluster that begins, or the current one.
         incarnation: Incarnation,
     },
     /// Changes nothing: carries log time on.
     Tick,
+    /// Closed still, but a checkpoint of this state is no longer clean: the step before a [`Control::Reopen`].
+    Unseal,
 }
 
 /// Which settings the body of a create request named: an existing topic has to agree with these only.

@@ -168,7 +168,7 @@ async fn next_life(
 
 /// A start from the bucket loses nothing only if the newest life has ended with a clean checkpoint.
 fn check_clean(newest: Option<Incarnation>, loaded: Option<&LoadedCheckpoint>, restore: bool) -> Result<()> {
-    let clean = loaded.is_some_and(|loaded| loaded.checkpoint.closed && Some(loaded.reference.incarnation) == newest);
+    let clean = loaded.is_some_and(|loaded| loaded.checkpoint.is_clean() && Some(loaded.reference.incarnation) == newest);
     if clean || newest.is_none() {
         return Ok(());
     }

@@ -106,6 +106,7 @@ impl State {
             log_time: self.log_time,
             changed_at: self.changed_at,
             closed: self.closed,
+            unsealed: self.unsealed,
             limits: self.limits,
             condemned: self.condemned,
             next_slot: self.next_slot,

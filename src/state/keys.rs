@@ -43,6 +43,13 @@ impl Keys {
         }))
     }
 
+    /// Whether `key` was used since `cutoff`.
+    pub(super) fn remembers(&self, slot: u32, key: IdempotencyKey, cutoff: LogTime) -> bool {
+        let number = self.newest.get(&(slot, key));
+        let used = number.and_then(|number| self.queue.get((number - self.first) as usize));
+        used.is_some_and(|used| used.time >= cutoff)
+    }
+
     /// Remembers a use.
     pub(super) fn record(&mut self, used: KeyRecord) {
         self.newest.insert((used.slot, used.key), self.first + self.queue.len() as u64);

@@ -85,6 +85,7 @@ pub struct State {
     log_time: LogTime,
     changed_at: LogIndex,
     closed: bool,
+    unsealed: bool,
     limits: Limits,
     condemned: ObjectId,
     flushed_index: LogIndex,
@@ -140,6 +141,7 @@ impl State {
             log_time: 0,
             changed_at: 0,
             closed: false,
+            unsealed: false,
             limits: Limits::default(),
             condemned: ObjectId(0),
             flushed_index: 0,
@@ -212,17 +214,24 @@ impl State {
             }
             Control::Close => {
                 self.closed = true;
+                self.unsealed = false;
                 self.changed_at = self.applied;
                 Ok(Answer::Done)
             }
             Control::Reopen { incarnation } => Ok(done(self.reopen(*incarnation))),
             Control::Tick => Ok(Answer::Done),
+            Control::Unseal => {
+                self.unsealed = self.closed;
+                self.changed_at = self.applied;
+                Ok(Answer::Done)
+            }
         }
     }
 
     /// Takes appends again. Producer ids count anew in a new incarnation.
     fn reopen(&mut self, incarnation: Incarnation) {
         self.closed = false;
+        self.unsealed = false;
         if incarnation > self.incarnation {
             self.incarnation = incarnation;
             self.next_producer = 0;

@@ -48,6 +48,11 @@ impl Names {
         (id, epoch, used)
     }
 
+    /// The id and the epoch last handed out under `name`.
+    pub(super) fn find(&self, name: &str) -> Option<(ProducerId, u16)> {
+        self.by_name.get(name).map(|record| (record.id, record.epoch))
+    }
+
     /// The epoch last handed out for `id`, if it has a name that is still remembered.
     pub(super) fn epoch(&self, id: ProducerId, cutoff: LogTime) -> Option<u16> {
         let record = self.by_name.get(self.by_id.get(&id)?)?;

@@ -7,8 +7,8 @@ use imbl::Vector;
 use super::{LiveFile, LiveSegment, PartitionState, ProducerPosition, State};
 use crate::model::checkpoint::NamedObject;
 use crate::model::{
-    CheckpointRef, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex, LogTime, ObjectId, Place, ProducerId,
-    SegmentRange, ShardId, TailRef, Topic, TopicId, TopicPartition,
+    CheckpointRef, IdempotencyKey, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex, LogTime, ObjectId, Place,
+    ProducerId, SegmentRange, ShardId, TailRef, Topic, TopicId, TopicPartition,
 };
 
 impl State {
@@ -53,6 +53,25 @@ impl State {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether a checkpoint of this state would be clean: see [`crate::model::Checkpoint::is_clean`].
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.closed && !self.unsealed
+    }
+
+    /// Whether the partition remembers `key`.
+    #[must_use]
+    pub fn remembers(&self, id: TopicPartition, key: IdempotencyKey) -> bool {
+        let cutoff = self.log_time.saturating_sub(self.limits.idempotency_window_ms);
+        self.slot(id).is_some_and(|slot| self.keys.remembers(slot, key, cutoff))
+    }
+
+    /// The id and the epoch last handed out under a producer name.
+    #[must_use]
+    pub fn producer_by_name(&self, name: &str) -> Option<(ProducerId, u16)> {
+        self.producer_names.find(name)
     }
 
     /// The limits that `apply` enforces.

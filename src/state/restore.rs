@@ -61,6 +61,7 @@ impl State {
         state.log_time = checkpoint.log_time;
         state.changed_at = checkpoint.changed_at;
         state.closed = checkpoint.closed;
+        state.unsealed = checkpoint.unsealed;
         state.limits = checkpoint.limits;
         state.condemned = checkpoint.condemned;
         state.next_slot = checkpoint.next_slot;

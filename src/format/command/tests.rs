@@ -98,6 +98,7 @@ fn controls() -> Vec<Control> {
         Control::Close,
         Control::Reopen { incarnation: Incarnation(2) },
         Control::Tick,
+        Control::Unseal,
     ]
 }
 
@@ -147,6 +148,7 @@ const fn variant(control: &Control) -> u32 {
         Control::Close => 14,
         Control::Reopen { .. } => 15,
         Control::Tick => 16,
+        Control::Unseal => 17,
     }
 }
 

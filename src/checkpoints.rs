@@ -74,13 +74,13 @@ pub async fn incarnations(bucket: &Bucket) -> Result<Vec<Incarnation>> {
 /// `not_found` if something it names is missing, `corrupt` if something fails its checksum, or the bucket's.
 pub async fn load(bucket: &Bucket, shard: ShardId, reference: CheckpointRef) -> Result<LoadedCheckpoint> {
     let bytes = get(bucket, &Key::Checkpoint(shard, reference), MAX_CHECKPOINT_BYTES).await?;
-    let checkpoint = codec::decode_checkpoint(&bytes).map_err(|error| corrupt("checkpoint", error))?;
+    let checkpoint = codec::decode_checkpoint(&bytes)?;
     if checkpoint.self_ref != reference || checkpoint.shard != shard {
         return Err(Error::corrupt("a checkpoint lies under the name of another"));
     }
     let parts = futures::stream::iter(checkpoint.parts.clone()).map(async |part| {
         let bytes = get(bucket, &Key::IndexPart(shard, part.id), MAX_PART_BYTES).await?;
-        let content = codec::decode_part(&bytes).map_err(|error| corrupt("index part", error))?;
+        let content = codec::decode_part(&bytes)?;
         Ok::<_, Error>((part.id, bytes, content))
     });
     let parts = parts.buffered(PARALLEL_CALLS).try_collect().await?;
@@ -150,8 +150,4 @@ fn missing(error: StoreError) -> Error {
         }
         other => other.into(),
     }
-}
-
-fn corrupt(what: &str, error: codec::CheckpointError) -> Error {
-    Error::corrupt(format!("the {what} is damaged")).with_source(error)
 }

@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint;
 use crate::format::checkpoint as codec;
 use crate::format::segment::{FinishedSegment, SegmentWriter};
+use crate::metrics;
 use crate::model::{
     Checkpoint, CheckpointRef, Control, IndexPart, IndexPartRef, LogIndex, ObjectId, SegmentInfo, SegmentRange,
     ShardId, StoredBatch, TailRef, Topic,
@@ -103,6 +104,8 @@ impl Flusher {
             let key = Key::IndexPart(self.options.shard, *part).to_string();
             uploads.push(self.upload(key, vec![bytes.clone()]));
         }
+        let metadata = files.parts.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() + files.checkpoint.len();
+        ::metrics::counter!(metrics::FLUSH_CHECKPOINT_BYTES).increment(metadata as u64);
         let key = Key::Checkpoint(self.options.shard, files.reference).to_string();
         uploads.push(self.upload(key, vec![files.checkpoint.clone()]));
         while let Some(uploaded) = uploads.next().await {
@@ -138,6 +141,7 @@ impl Flusher {
                 failpoint::hit_async("flush.segments").await?;
                 put.map_err(Error::from)
             }));
+            ::metrics::counter!(metrics::FLUSH_SEGMENT_BYTES).increment(finished.info.bytes);
             infos.push(finished.info);
             ranges.push(finished.ranges);
         }
@@ -216,13 +220,16 @@ impl Flusher {
         let Control::Flushed { checkpoint: reference, parts: named, .. } = flushed else {
             return Err(Error::internal("a flush makes a Flushed"));
         };
-        let bytes = codec::encode_checkpoint(checkpoint);
+        let bytes = codec::encode_checkpoint(checkpoint)?;
         assert_eq!(named.len(), parts.len(), "one content for each index part named");
         let ids: Vec<ObjectId> = named.iter().map(|part| part.id).collect();
         let parts = tokio::task::spawn_blocking(move || {
-            ids.into_iter().zip(&parts).map(|(id, part)| (id, codec::encode_part(part))).collect::<Vec<_>>()
+            ids.into_iter()
+                .zip(&parts)
+                .map(|(id, part)| Ok((id, codec::encode_part(part)?)))
+                .collect::<Result<Vec<_>>>()
         });
-        let parts = parts.await.map_err(joined)?;
+        let parts = parts.await.map_err(joined)??;
         let ranges = segments.iter().map(|segment| segment.id).zip(ranges).collect();
         Ok(CheckpointFiles { reference: *reference, checkpoint: bytes, parts, ranges })
     }

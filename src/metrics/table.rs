@@ -46,6 +46,12 @@ metrics! {
     Counter GC_DELETED_BYTES "tidelog_gc_deleted_bytes_total" "Bytes of deleted objects";
     Counter RETENTION_TRIMMED_PARTITIONS "tidelog_retention_trimmed_partitions_total" "Log starts raised by retention";
 
+    // Flush
+    Counter FLUSHES "tidelog_flushes_total" [outcome: "ok" | "error"] "Flushes of the tail to the bucket";
+    Histogram FLUSH_SECONDS "tidelog_flush_seconds" "Time of a flush from its view to its purge";
+    Counter FLUSH_SEGMENT_BYTES "tidelog_flush_segment_bytes_total" "Bytes of segments written";
+    Counter FLUSH_CHECKPOINT_BYTES "tidelog_flush_checkpoint_bytes_total" "Bytes of checkpoints and index parts written";
+
     // Background jobs
     Gauge JOB_LAST_SUCCESS_AGE_SECONDS "tidelog_job_last_success_age_seconds"
         [job: "flush" | "checkpoint" | "archive" | "retention" | "gc"]

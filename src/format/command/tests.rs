@@ -208,6 +208,7 @@ const CONTROLS: [&str; CONTROL_VARIANTS as usize] = [
     "0e",
     "0f02",
     "10",
+    "11",
 ];
 
 #[test]

@@ -2,8 +2,9 @@
 //!
 //! However many readers ask for a block at a time, it is fetched once. A block carries its key and a CRC-32C through
 //! the disk: one that fails it counts as absent, so it is fetched anew and never served. Objects are immutable, so
-//! nothing is ever invalidated. The disk part is a convenience: a directory that cannot be read is discarded, one that
-//! cannot be written leaves the cache in memory, and neither stops a start or a read.
+//! nothing is ever invalidated but a block that was damaged when it was fetched. The disk part is a convenience: a
+//! directory that cannot be read is discarded, one that cannot be written leaves the cache in memory, and neither stops
+//! a start or a read.
 //!
 //! It knows nothing of what is in a block, nor of where it comes from.
 
@@ -273,6 +274,12 @@ impl BlockCache {
                 }
             },
         }
+    }
+
+    /// Drops a block whose content turned out to be damaged although it is what was fetched, so that the next reader
+    /// fetches it again.
+    pub fn forget(&self, key: &BlockKey) {
+        self.inner.remove(key);
     }
 
     /// Whether the block is probably cached: what a prefetch asks first.

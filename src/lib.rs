@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod failpoint;
+pub mod fetch;
 pub mod flush;
 pub mod format;
 pub mod log_clock;

@@ -82,6 +82,13 @@ struct Place {
     since: Millis,
 }
 
+impl Default for Sticky {
+    /// With a random seed.
+    fn default() -> Self {
+        Self::new(rand::random())
+    }
+}
+
 impl Sticky {
     /// Topics begin at partition `seed` modulo their partitions.
     #[must_use]

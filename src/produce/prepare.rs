@@ -291,6 +291,12 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// The topic that is written to.
+    #[must_use]
+    pub fn topic_id(&self) -> TopicId {
+        self.topic_id
+    }
+
     /// Joins the answers, which are in the order of the submissions.
     #[must_use]
     pub fn finish(self, answers: Vec<Result<Appended>>) -> Produced {

@@ -1,0 +1,343 @@
+//! Answers fetches of one shard: where to begin, how long to wait, and the pieces of the page.
+//!
+//! A view of the state is the plan's ground truth. What was replaced while its pieces were read (an entry purged after a
+//! flush, an object deleted after it was archived) is planned again with a fresh view, a bounded number of times. A page
+//! that has at least one record is answered as far as it got; what stopped it is met again by the next one.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+use super::ahead::Ahead;
+use super::objects::{Failure, Objects};
+use super::page::PageBuilder;
+use super::pieces::{PieceRead, Pieces};
+use super::plan::{Wanted, plan};
+use super::source::Source;
+use super::wait::wait_until;
+use crate::cache::BlockCache;
+use crate::config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{Bounds, FetchFrom, FetchPage, FetchRequest, Offset, Topic, TopicPartition};
+use crate::raft::RaftNode;
+use crate::state::{PartitionState, State};
+use crate::store::Bucket;
+
+/// Times that a page is planned before the failure is believed.
+const PLANS: u32 = 4;
+/// Pieces of a page that are read at a time: small ones lie in many objects.
+const PIECES: usize = 8;
+/// The memory budget is counted in these units: a semaphore has at most 2^29 permits on small machines.
+const MEMORY_UNIT: u64 = 1 << 10;
+
+/// Reads the partitions of one shard; clones share caches and budgets.
+pub struct Fetcher<S: Source = RaftNode>(Arc<Inner<S>>);
+
+struct Inner<S> {
+    source: S,
+    objects: Objects,
+    ahead: Ahead,
+    options: config::Fetch,
+    memory: Arc<Semaphore>,
+    memory_units: u32,
+}
+
+impl<S: Source> Clone for Fetcher<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Source> std::fmt::Debug for Fetcher<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher").field("options", &self.0.options).finish_non_exhaustive()
+    }
+}
+
+/// Why a page was not read at a view.
+enum Miss {
+    /// The start is above the high watermark.
+    Above(Bounds),
+    Failure(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Miss {
+    fn from(error: E) -> Self {
+        Self::Failure(error.into())
+    }
+}
+
+impl<S: Source> Fetcher<S> {
+    /// A fetcher of the shard of `source`.
+    #[must_use]
+    pub fn new(source: S, bucket: Bucket, cache: BlockCache, options: config::Fetch) -> Self {
+        let shard = source.view().shard();
+        // At least one page of any size can be made.
+        let memory_units = u32::try_from(options.memory / MEMORY_UNIT).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
+        Self(Arc::new(Inner {
+            source,
+            objects: Objects::new(bucket, cache, shard),
+            ahead: Ahead::new(),
+            options,
+            memory: Arc::new(Semaphore::new(memory_units as usize)),
+            memory_units,
+        }))
+    }
+
+    /// Reads a page of one partition of `topic`, waiting up to `request.wait` for the first record.
+    ///
+    /// # Errors
+    /// `offset_expired` and `offset_out_of_range` with the bounds in their details, `topic_not_found`,
+    /// `partition_not_found`, `invalid_parameter` for a range that is not flushed yet; `corrupt`; `unavailable`.
+    pub async fn fetch(&self, topic: &Arc<Topic>, request: &FetchRequest) -> Result<FetchPage> {
+        let partition = TopicPartition::new(topic.id, request.partition);
+        let deadline = Instant::now() + request.wait;
+        let start = self.start(topic, partition, request).await?;
+        let page = self.page(topic, partition, request, start).await?;
+        if page.next_offset > page.start || request.wait.is_zero() || request.end.is_some() {
+            return Ok(page);
+        }
+        let ready = |view: &State| look(view, partition).is_none_or(|found| found.bounds().high_watermark > page.start);
+        wait_until(&self.0.source, &[partition], deadline, ready).await?;
+        // A `latest` that was resolved stays where it was.
+        self.page(topic, partition, request, page.start).await
+    }
+
+    /// Returns once one of `positions` has a record at or after its offset, `done` holds (looked at about once a second),
+    /// or `deadline` is over.
+    ///
+    /// # Errors
+    /// `overloaded` if too many wait.
+    pub async fn wait_for_data(
+        &self,
+        positions: &[(TopicPartition, Offset)],
+        deadline: Instant,
+        done: impl Fn(&State) -> bool + Send,
+    ) -> Result<()> {
+        let partitions: Vec<TopicPartition> = positions.iter().map(|(partition, _)| *partition).collect();
+        let grown = move |view: &State| {
+            let above = |(partition, offset): &(TopicPartition, Offset)| {
+                look(view, *partition).is_none_or(|found| found.bounds().high_watermark > *offset)
+            };
+            positions.iter().any(above)
+        };
+        wait_until(&self.0.source, &partitions, deadline, move |view: &State| done(view) || grown(view)).await
+    }
+
+    /// The offset at which the request begins.
+    async fn start(&self, topic: &Arc<Topic>, partition: TopicPartition, request: &FetchRequest) -> Result<Offset> {
+        let view = self.0.source.view();
+        let bounds = existing(&view, topic, partition)?.bounds();
+        match request.from {
+            FetchFrom::Offset(offset) => Ok(offset),
+            _ if request.end.is_some() => {
+                Err(invalid("offset", "a range that ends needs the offset at which it begins"))
+            }
+            FetchFrom::Earliest => Ok(bounds.log_start),
+            FetchFrom::Latest => Ok(bounds.high_watermark),
+            FetchFrom::Tail(count) => Ok(bounds.high_watermark.saturating_sub(count).max(bounds.log_start)),
+            FetchFrom::Timestamp(timestamp) => self.locate(topic, partition, timestamp).await,
+        }
+    }
+
+    /// The lowest offset whose timestamp is at least `timestamp`, or the high watermark.
+    async fn locate(&self, topic: &Arc<Topic>, partition: TopicPartition, timestamp: i64) -> Result<Offset> {
+        let mut plans = 0;
+        loop {
+            let view = self.0.source.view();
+            let found = existing(&view, topic, partition)?;
+            match self.pieces(&view, topic, partition).locate(found, timestamp).await {
+                Ok(offset) => return Ok(offset.unwrap_or(found.bounds().high_watermark)),
+                Err(failure) => self.again(failure, &mut plans).await?,
+            }
+        }
+    }
+
+    /// Reads the page that begins at `start`, which is empty if there is nothing yet.
+    async fn page(
+        &self,
+        topic: &Arc<Topic>,
+        partition: TopicPartition,
+        request: &FetchRequest,
+        start: Offset,
+    ) -> Result<FetchPage> {
+        let mut plans = 0;
+        let mut linearized = false;
+        loop {
+            let view = self.0.source.view();
+            let above = match self.attempt(&view, topic, partition, (request, start)).await {
+                Ok(page) => return Ok(page),
+                Err(Miss::Failure(failure)) => {
+                    self.again(failure, &mut plans).await?;
+                    continue;
+                }
+                Err(Miss::Above(bounds)) => bounds,
+            };
+            if linearized {
+                return Err(beyond(start, request.end, above));
+            }
+            // This node may be behind: only a linearizable look proves that there is no such offset.
+            self.0.source.linearize().await?;
+            linearized = true;
+        }
+    }
+
+    /// Whether to plan again after `failure`.
+    async fn again(&self, failure: Failure, plans: &mut u32) -> Result<()> {
+        *plans += 1;
+        match failure {
+            Failure::Gone(error) if *plans < PLANS => {
+                tracing::debug!(%error, "what was planned is gone, planning again");
+                // A view that is fresh, if this node is behind; without a leader its own progress has to do.
+                let _ = self.0.source.linearize().await;
+                Ok(())
+            }
+            failure => Err(failure.into_error()),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        view: &State,
+        topic: &Arc<Topic>,
+        partition: TopicPartition,
+        (request, start): (&FetchRequest, Offset),
+    ) -> Result<FetchPage, Miss> {
+        let found = existing(view, topic, partition)?;
+        let bounds = found.bounds();
+        let start = match request.from {
+            FetchFrom::Offset(_) if start < bounds.log_start => return Err(expired(start, bounds).into()),
+            // What was resolved before a trim goes on at the log start.
+            _ => start.max(bounds.log_start),
+        };
+        let end = request.end.unwrap_or(bounds.high_watermark);
+        if start > bounds.high_watermark || request.end.is_some_and(|end| end > bounds.flushed) {
+            return Err(Miss::Above(bounds));
+        }
+        if start > end {
+            return Err(invalid("end", "the range ends before it begins").into());
+        }
+        let topic = view.topic(topic.id).unwrap_or(topic);
+        let page = |(next_offset, chunks)| FetchPage { topic: Arc::clone(topic), start, next_offset, chunks, bounds };
+        if start == end {
+            return Ok(page((start, Vec::new())));
+        }
+        let wanted =
+            Wanted { start, end, max_records: request.max_records as u64, max_bytes: request.max_bytes as u64 };
+        let full = self.read(&self.pieces(view, topic, partition), found, wanted).await?;
+        if full.0 < end {
+            self.read_ahead(topic, partition, start, full.0);
+        }
+        Ok(page(full))
+    }
+
+    /// Reads what `wanted` asks for: where it ends and its chunks, at least one.
+    async fn read(
+        &self,
+        pieces: &Pieces<'_, S>,
+        found: &PartitionState,
+        wanted: Wanted,
+    ) -> Result<(Offset, Vec<crate::model::Chunk>), Failure> {
+        let _memory = self.reserve(wanted.max_bytes).await?;
+        let give_up = Instant::now() + self.0.options.deadline;
+        let plan = plan(found, wanted);
+        let end = wanted.end.min(wanted.start.saturating_add(wanted.max_records.max(1)));
+        let mut builder = PageBuilder::new(wanted.start, end, usize::try_from(wanted.max_bytes).unwrap_or(usize::MAX));
+        let mut reads = stream::iter(plan)
+            .map(|piece| async move {
+                let read = pieces.read(&piece).await;
+                (piece, read)
+            })
+            .buffered(PIECES);
+        let mut failure = None;
+        while failure.is_none() && !builder.is_full() {
+            let Ok(next) = timeout_at(give_up, reads.next()).await else {
+                failure = Some(Error::unavailable("reading took longer than fetch.deadline").into());
+                break;
+            };
+            let Some((piece, read)) = next else { break };
+            let PieceRead { chunks, failure: stopped } = read;
+            for chunk in chunks {
+                if !builder.is_full() {
+                    builder.push(chunk)?;
+                }
+            }
+            // Never jump over what a piece did not give.
+            if stopped.is_none() && builder.next_offset() < piece.to {
+                break;
+            }
+            failure = stopped;
+        }
+        if builder.is_empty() {
+            let gap = || Error::internal(format!("no tier has offset {} of {}", wanted.start, pieces.partition));
+            return Err(failure.unwrap_or_else(|| gap().into()));
+        }
+        Ok(builder.finish())
+    }
+
+    /// Memory for a page in the making: its own bytes, and as much that is read beyond it.
+    async fn reserve(&self, max_bytes: u64) -> Result<tokio::sync::SemaphorePermit<'_>> {
+        let units = u32::try_from(2 * max_bytes / MEMORY_UNIT + 1).unwrap_or(u32::MAX).min(self.0.memory_units);
+        let closed = |source| Error::unavailable("the shard stopped").with_source(source);
+        self.0.memory.acquire_many(units).await.map_err(closed)
+    }
+
+    fn read_ahead(&self, topic: &Arc<Topic>, partition: TopicPartition, start: Offset, next: Offset) {
+        let Some((bytes, permit)) = self.0.ahead.note(partition, start, next) else { return };
+        let (fetcher, topic) = (self.clone(), Arc::clone(topic));
+        let give_up = Instant::now() + self.0.options.deadline;
+        tokio::spawn(async move {
+            let view = fetcher.0.source.view();
+            let _ = timeout_at(give_up, fetcher.pieces(&view, &topic, partition).warm(next, bytes)).await;
+            drop(permit);
+        });
+    }
+
+    fn pieces<'a>(&'a self, view: &'a State, topic: &'a Arc<Topic>, partition: TopicPartition) -> Pieces<'a, S> {
+        Pieces { source: &self.0.source, objects: &self.0.objects, view, topic, partition }
+    }
+}
+
+/// The partition, if its topic is live.
+fn look(view: &State, partition: TopicPartition) -> Option<&Arc<PartitionState>> {
+    view.topic(partition.topic).filter(|topic| topic.deleted_at.is_none())?;
+    view.partition(partition)
+}
+
+fn existing<'a>(view: &'a State, topic: &Topic, partition: TopicPartition) -> Result<&'a Arc<PartitionState>> {
+    look(view, partition).ok_or_else(|| match view.topic(topic.id).filter(|topic| topic.deleted_at.is_none()) {
+        None => Error::new(ErrorKind::NotFound, "topic_not_found", format!("topic {} does not exist", topic.name)),
+        Some(topic) => {
+            let (name, count) = (&topic.name, topic.settings.partitions);
+            let message = format!("topic {name} has no partition {}, it has {count}", partition.partition);
+            Error::new(ErrorKind::NotFound, "partition_not_found", message)
+        }
+    })
+}
+
+fn with_bounds(error: Error, bounds: Bounds) -> Error {
+    error.with_number("log_start_offset", bounds.log_start).with_number("high_watermark", bounds.high_watermark)
+}
+
+fn expired(start: Offset, bounds: Bounds) -> Error {
+    let message = format!("offset {start} was trimmed, the log starts at {}", bounds.log_start);
+    with_bounds(Error::new(ErrorKind::OutOfRange, "offset_expired", message), bounds)
+}
+
+/// The error for a start above the high watermark or an end above the flushed offset.
+fn beyond(start: Offset, end: Option<Offset>, bounds: Bounds) -> Error {
+    let high_watermark = bounds.high_watermark;
+    if start > high_watermark {
+        let message = format!("offset {start} is above the high watermark {high_watermark}");
+        return with_bounds(Error::new(ErrorKind::OutOfRange, "offset_out_of_range", message), bounds);
+    }
+    let message = format!("{} is above the flushed offset {}", end.unwrap_or_default(), bounds.flushed);
+    with_bounds(invalid("end", &message), bounds).with_number("flushed_offset", bounds.flushed)
+}
+
+fn invalid(parameter: &'static str, message: &str) -> Error {
+    Error::invalid("invalid_parameter", message).with_text("parameter", parameter)
+}

@@ -1,0 +1,35 @@
+//! The Raft node as a [`Source`].
+
+use bytes::Bytes;
+
+use super::source;
+use crate::error::Result;
+use crate::model::{LogIndex, TopicPartition};
+use crate::raft::{Growth, RaftNode};
+use crate::state::State;
+
+impl source::Source for RaftNode {
+    type Growth = Growth;
+
+    fn view(&self) -> State {
+        Self::view(self)
+    }
+
+    async fn read_entry(&self, index: LogIndex) -> Result<Option<Bytes>> {
+        Self::read_entry(self, index).await
+    }
+
+    async fn linearize(&self) -> Result<()> {
+        Self::linearize(self).await
+    }
+
+    fn watch_growth(&self, partitions: &[TopicPartition]) -> Result<Growth> {
+        Self::watch_growth(self, partitions)
+    }
+}
+
+impl source::Growth for Growth {
+    async fn changed(&mut self) {
+        Self::changed(self).await;
+    }
+}

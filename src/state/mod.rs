@@ -36,6 +36,8 @@ mod producer;
 mod ranges;
 mod read;
 mod restore;
+#[cfg(test)]
+mod tests;
 mod trim;
 
 use std::sync::Arc;

@@ -17,7 +17,7 @@ failures = []
 
 def check(what, query):
     """The query counts violations."""
-    count = db.sql(query).fetchone()[0]
+    count = db.sql(query).fetchall()[0][0]
     if count:
         failures.append(f"{what}: {count}")
     print(f"  {'ok  ' if not count else 'FAIL'} {what}" + (f": {count}" if count else ""))
@@ -36,7 +36,7 @@ db.sql(
         select file_row_number as row, date, delay, distance, origin, destination
         from read_parquet({quoted(source)}, file_row_number = true) {limit}"""
 )
-expected = db.sql("select count(*) from source").fetchone()[0]
+expected = db.sql("select count(*) from source").fetchall()[0][0]
 print(f"source: {expected} rows")
 
 listing = json.load(open(f"{work}/archive.json"))
@@ -52,7 +52,7 @@ db.sql(
     f"""create table archived as
         select "partition" as part, "offset" as off, decode(key) as key, value from read_parquet({files})"""
 )
-columns = "{partition: 'INTEGER', offset: 'BIGINT', timestamp: 'BIGINT', key: 'VARCHAR', value: 'JSON'}"
+columns = "{'partition': 'INTEGER', 'offset': 'BIGINT', 'timestamp': 'BIGINT', 'key': 'VARCHAR', 'value': 'JSON'}"
 db.sql(
     f"""create table consumed_raw as
         select row_number() over () as line, "partition" as part, "offset" as off, key, value::varchar as value

@@ -1,1 +1,17 @@
-//! it
+//! Integration tests against the real binary over HTTP: one test binary, one module for each subject.
+
+#![allow(clippy::unwrap_used, clippy::too_many_lines)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bucket;
+mod commands;
+mod consume;
+mod crash;
+mod fetch;
+mod idempotence;
+mod produce;
+mod s3;
+mod tiers;
+mod topics;

@@ -1,0 +1,116 @@
+//! Plain HTTP, as curl would speak it: for everything that our client would not send.
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.status, String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The JSON of an answer that has to have this status.
+    #[track_caller]
+    pub(crate) fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        self.json()
+    }
+
+    /// The error of an answer that has to have this status and code.
+    #[track_caller]
+    pub(crate) fn error(&self, status: u16, code: &str) -> Value {
+        let body = self.expect(status);
+        assert_eq!(body["error"]["code"], code, "{body}");
+        assert!(body["error"]["request_id"].as_str().is_some_and(|id| !id.is_empty()), "{body}");
+        body["error"].clone()
+    }
+
+    /// A header's text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+/// Requests to one server.
+#[derive(Debug, Clone)]
+pub(crate) struct Http {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Http {
+    /// Requests to the server at this URL.
+    pub(crate) fn new(base: &str) -> Self {
+        Self { http: reqwest::Client::builder().no_proxy().build().unwrap(), base: base.to_owned() }
+    }
+
+    /// A request that is not sent yet.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    /// `GET`
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        send(self.request(Method::GET, path)).await
+    }
+
+    /// Any method with a JSON body.
+    pub(crate) async fn json(&self, method: Method, path: &str, body: &Value) -> Answer {
+        send(self.request(method, path).header("content-type", "application/json").body(body.to_string())).await
+    }
+
+    /// `PUT` of a topic with these settings; it has to be new.
+    pub(crate) async fn create_topic(&self, name: &str, settings: &Value) -> Value {
+        self.json(Method::PUT, &format!("/v1/topics/{name}"), settings).await.expect(201)
+    }
+
+    /// `POST` of records to a topic.
+    pub(crate) async fn produce(&self, topic: &str, records: &Value) -> Answer {
+        let body = serde_json::json!({ "records": records });
+        self.json(Method::POST, &format!("/v1/topics/{topic}/records"), &body).await
+    }
+
+    /// All records of a partition from an offset on, page by page.
+    pub(crate) async fn fetch_all(&self, topic: &str, partition: u32, query: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut offset = 0;
+        loop {
+            let path =
+                format!("/v1/topics/{topic}/partitions/{partition}/records?offset={offset}&max_records=10000{query}");
+            let page = self.get(&path).await.expect(200);
+            all.extend(page["records"].as_array().unwrap().iter().cloned());
+            offset = page["next_offset"].as_u64().unwrap();
+            if offset >= page["high_watermark"].as_u64().unwrap() {
+                return all;
+            }
+        }
+    }
+
+    /// Flushes a topic, and archives it if asked; it has to be done.
+    pub(crate) async fn flush(&self, topic: &str, archive: bool) {
+        let path = format!("/v1/topics/{topic}:flush?archive={archive}&wait_ms=30000");
+        super::eventually("the flush", || async {
+            let answer = send(self.request(Method::POST, &path)).await;
+            assert!(matches!(answer.status, 200 | 202), "{answer:?}");
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Sends a request and reads its answer whole.
+pub(crate) async fn send(request: RequestBuilder) -> Answer {
+    let response = request.send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer { status, headers, body: response.bytes().await.unwrap().to_vec() }
+}

@@ -1,0 +1,231 @@
+//! The real binary as a server: started on a free port and its own directory, killed, stopped, started again.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use tempfile::TempDir;
+use tidelog_client::{Client, ClientOptions};
+
+use super::binary::command;
+use super::{DEADLINE, eventually};
+
+/// How a server is started, again and again with the same directory.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    args: Vec<String>,
+    environment: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// A setting, such as `flush.interval` and `1s`.
+    #[must_use]
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        let name = format!("TIDELOG__{}", key.replace('.', "__").to_uppercase());
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// A variable of the environment.
+    #[must_use]
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A flag of `serve`.
+    #[must_use]
+    pub(crate) fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
+        self
+    }
+}
+
+/// A running server; killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    url: String,
+    dir: Arc<TempDir>,
+    settings: Settings,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// A server with its own new directory.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    /// The same with settings.
+    pub(crate) async fn start_with(settings: Settings) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_in(dir, settings).await
+    }
+
+    /// A server on a directory that was used before.
+    pub(crate) async fn start_in(dir: Arc<TempDir>, settings: Settings) -> Self {
+        match Self::try_start(dir, settings).await {
+            Ok(server) => server,
+            Err(log) => panic!("the server did not start:\n{log}"),
+        }
+    }
+
+    /// Starts, and gives the log of a server that ended instead.
+    pub(crate) async fn try_start(dir: Arc<TempDir>, settings: Settings) -> Result<Self, String> {
+        let data = dir.path().join("data");
+        let mut child = command(&["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(&data)
+            .args(&settings.args)
+            .envs(settings.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let stderr = child.stderr.take().unwrap();
+        let reader = std::thread::spawn({
+            let log = Arc::clone(&log);
+            move || copy_lines(stderr, &log)
+        });
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let url = tokio::task::spawn_blocking(move || first_url(stdout)).await.unwrap();
+        let Some(url) = url else {
+            let status = child.wait().unwrap();
+            reader.join().unwrap();
+            let log = log.lock().unwrap().clone();
+            return Err(format!("{log}{status}"));
+        };
+        let server = Self { child, url, dir, settings, log };
+        let client = server.client();
+        eventually("readiness", || async { client.ready().await.ok() }).await;
+        Ok(server)
+    }
+
+    /// `http://127.0.0.1:…`
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// A client of it.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.url, ClientOptions::default()).unwrap()
+    }
+
+    /// Its data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Its bucket, unless the settings name another.
+    pub(crate) fn bucket(&self) -> PathBuf {
+        self.data().join("bucket")
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it as a power switch would its process, and gives its directory.
+    pub(crate) fn kill(mut self) -> Arc<TempDir> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        Arc::clone(&self.dir)
+    }
+
+    /// Kills it and starts it again.
+    pub(crate) async fn kill_and_restart(self) -> Self {
+        let settings = self.settings.clone();
+        Self::start_in(self.kill(), settings).await
+    }
+
+    /// SIGTERM; it has to end by itself.
+    pub(crate) fn terminate(mut self) -> (ExitStatus, Arc<TempDir>) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM)
+            .unwrap();
+        (self.wait(), Arc::clone(&self.dir))
+    }
+
+    /// SIGTERM and another start.
+    pub(crate) async fn terminate_and_restart(self) -> Self {
+        let settings = self.settings.clone();
+        let (status, dir) = self.terminate();
+        assert!(status.success(), "{status}");
+        Self::start_in(dir, settings).await
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < DEADLINE, "the server does not end:\n{}", self.log());
+            std::thread::sleep(super::POLL);
+        }
+    }
+
+    /// Waits for its end and gives its directory.
+    pub(crate) fn ended(mut self) -> (ExitStatus, Arc<TempDir>) {
+        (self.wait(), Arc::clone(&self.dir))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("--- end of the server's log\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+        }
+    }
+}
+
+/// Keeps what the process logs, so that its pipe never fills.
+fn copy_lines(pipe: impl Read, log: &Mutex<String>) {
+    for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+        let mut log = log.lock().unwrap();
+        log.push_str(&line);
+        log.push('\n');
+    }
+}
+
+/// The first URL that is printed; the rest is read on a thread so that the pipe stays open.
+fn first_url(mut stdout: impl BufRead + Send + 'static) -> Option<String> {
+    let mut line = String::new();
+    while stdout.read_line(&mut line).ok()? > 0 {
+        if let Some(at) = line.find("http://") {
+            let url = line[at..].split_whitespace().next()?.to_owned();
+            std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+            return Some(url);
+        }
+        line.clear();
+    }
+    None
+}
+
+/// Copies a directory tree: what another machine would find.
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

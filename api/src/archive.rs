@@ -2,14 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 /// `GET /v1/topics/{topic}/archive`: one consistent version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ArchiveListing {
-    /// The topic.
-    #[schema(value_type = String, format = "uuid")]
-    pub topic_id: Uuid,
     /// In key order.
     pub files: Vec<ArchiveFile>,
     /// There are more: go on with `start_after` = the last key.

@@ -90,6 +90,8 @@ codes! {
     TopicExists = "topic_exists", 409, false;
     /// The topic was deleted and created again, or restored: its id is another.
     TopicReplaced = "topic_replaced", 409, false;
+    /// Somebody else kept changing the topic's settings meanwhile.
+    SettingsChanged = "settings_changed", 409, true;
     /// The sequence was used for other records.
     SequenceReused = "sequence_reused", 409, false;
     /// The sequence was written before, its offsets are no longer remembered.

@@ -41,3 +41,7 @@ pub const MAX_LIST_LIMIT: usize = 10_000;
 pub const COMPRESS_ABOVE_BYTES: usize = 1_024;
 /// Seconds between two `ping` events of a follower.
 pub const PING_INTERVAL_SECS: u64 = 15;
+/// How long a flush request waits if it does not say.
+pub const DEFAULT_FLUSH_WAIT_MS: u64 = 10_000;
+/// How long a flush request waits at most; a larger `wait_ms` means this.
+pub const MAX_FLUSH_WAIT_MS: u64 = 60_000;

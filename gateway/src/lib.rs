@@ -1,1 +1,37 @@
-//! placeholder
+//! The HTTP server of Tidelog, on the facade [`tidelog::queue::Queue`].
+//!
+//! ```text
+//! server ─ router ─ compression ─ context (ids, errors, access log) ─ cors ─ guard ─ routes ─ Queue
+//!                                                                          parse ┘      └ render
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | `server` | listener, connections, drain |
+//! | `router`, `openapi` | the table of routes, and its description |
+//! | `context`, `access`, `guard` | what happens to every request |
+//! | `routes` | one module for each resource |
+//! | `body`, `parse`, `params`, `negotiate` | requests, read strictly and within bounds |
+//! | `render`, `error` | answers |
+//! | `walk` | positions in many partitions |
+//!
+//! It knows nothing of shards and of Raft. The contract is in `docs/http-api.md`; its types are in the crate `tidelog-api`.
+
+mod access;
+mod app;
+mod body;
+mod context;
+mod error;
+mod guard;
+mod negotiate;
+mod openapi;
+mod params;
+mod parse;
+mod render;
+mod router;
+mod routes;
+mod server;
+mod walk;
+
+pub use app::AdminHooks;
+pub use server::{Bound, Server};

@@ -1,0 +1,148 @@
+//! The access log and the metrics of requests: one line at the end of an answer, for sampled successes, all 5xx and all
+//! slow ones; no keys, no values, no queries.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body::{Frame, SizeHint};
+use tidelog::config::Log;
+use tidelog::metrics as names;
+use tracing::Span;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What is told of a request once its answer ends.
+#[derive(Debug)]
+pub(crate) struct Access {
+    slow: Duration,
+    sample: f64,
+    method: Method,
+    route: String,
+    status: StatusCode,
+    id: Arc<str>,
+    started: Instant,
+    bytes: u64,
+}
+
+impl Access {
+    /// Counts the request; its answer's head is ready.
+    pub(crate) fn new(
+        log: &Log,
+        method: Method,
+        route: String,
+        status: StatusCode,
+        (id, started): (Arc<str>, Instant),
+    ) -> Self {
+        let class = status_class(status);
+        metrics::counter!(names::HTTP_REQUESTS, "route" => route.clone(), "status" => class).increment(1);
+        metrics::histogram!(names::HTTP_REQUEST_SECONDS, "route" => route.clone()).record(started.elapsed());
+        Self { slow: log.slow_request, sample: log.sample, method, route, status, id, started, bytes: 0 }
+    }
+
+    fn is_logged(&self, elapsed: Duration) -> bool {
+        // The id decides, so that a client that sends its own can have all lines of one request or none.
+        let drawn = xxh3_64(self.id.as_bytes()) as f64 / u64::MAX as f64;
+        self.status.is_server_error() || elapsed >= self.slow || drawn < self.sample
+    }
+
+    fn log(&self, complete: bool) {
+        let elapsed = self.started.elapsed();
+        if self.is_logged(elapsed) {
+            tracing::info!(
+                target: "access",
+                method = %self.method,
+                route = %self.route,
+                status = self.status.as_u16(),
+                bytes = self.bytes,
+                duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+                request_id = %self.id,
+                complete,
+            );
+        }
+    }
+}
+
+const fn status_class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        0..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
+
+/// A body that counts its bytes and logs when it ends, or is dropped because the client went away.
+pub(crate) struct LoggedBody {
+    inner: Body,
+    access: Access,
+    span: Span,
+    ended: bool,
+}
+
+impl LoggedBody {
+    pub(crate) fn new(inner: Body, access: Access, span: Span) -> Self {
+        let ended = http_body::Body::is_end_stream(&inner);
+        Self { inner, access, span, ended }
+    }
+}
+
+impl http_body::Body for LoggedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let _entered = this.span.enter();
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        match &frame {
+            None => this.ended = true,
+            Some(Ok(frame)) => {
+                this.access.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                // A body of known length is not polled again after its last byte.
+                this.ended = this.inner.is_end_stream();
+            }
+            Some(Err(error)) => tracing::warn!(%error, "an answer broke off"),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for LoggedBody {
+    fn drop(&mut self) {
+        self.span.in_scope(|| self.access.log(self.ended));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(sample: f64, status: u16, id: &str) -> Access {
+        let status = StatusCode::from_u16(status).unwrap_or_default();
+        let log = Log { sample, slow_request: Duration::from_secs(1), ..Log::default() };
+        Access::new(&log, Method::GET, "/".to_owned(), status, (id.into(), Instant::now()))
+    }
+
+    #[test]
+    fn failures_and_slow_answers_are_always_logged_successes_by_sample() {
+        assert!(access(0.0, 503, "a").is_logged(Duration::ZERO));
+        assert!(access(0.0, 200, "a").is_logged(Duration::from_secs(1)));
+        assert!(!access(0.0, 200, "a").is_logged(Duration::ZERO));
+        assert!(access(1.0, 200, "a").is_logged(Duration::ZERO));
+        let logged = (0..1_000).filter(|id| access(0.25, 200, &id.to_string()).is_logged(Duration::ZERO)).count();
+        assert!((150..350).contains(&logged), "{logged}");
+    }
+}

@@ -1,0 +1,128 @@
+//! What every handler has at hand.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tidelog::clock::Clock;
+use tidelog::config::Config;
+use tidelog::queue::Queue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::body::BodyLimits;
+
+/// What the process around the gateway does on request of an operator.
+pub trait AdminHooks: Send + Sync {
+    /// Replaces the filter of the log, in the syntax of `RUST_LOG`.
+    ///
+    /// # Errors
+    /// What is wrong with the filter, for people.
+    fn set_log_filter(&self, filter: &str) -> Result<(), String>;
+
+    /// The metrics in Prometheus' text format.
+    fn render_metrics(&self) -> String;
+
+    /// Ends the process in order; called once the queue is closed.
+    fn stop(&self);
+}
+
+/// The state of all handlers; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Inner>);
+
+struct Inner {
+    queue: Queue,
+    config: Config,
+    clock: Clock,
+    hooks: Arc<dyn AdminHooks>,
+    bodies: BodyLimits,
+    followers: Arc<Semaphore>,
+    lifecycle: Lifecycle,
+    incarnation: u64,
+    rotation: AtomicUsize,
+}
+
+impl App {
+    pub(crate) fn new(
+        queue: Queue,
+        config: Config,
+        hooks: Arc<dyn AdminHooks>,
+        incarnation: u64,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        let http = &config.http;
+        let bodies = BodyLimits::new(http.max_body, http.body_memory, http.read_timeout);
+        let followers = Arc::new(Semaphore::new(http.max_followers as usize));
+        let rotation = AtomicUsize::new(0);
+        let clock = Clock::system();
+        Self(Arc::new(Inner { queue, config, clock, hooks, bodies, followers, lifecycle, incarnation, rotation }))
+    }
+
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.0.queue
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn hooks(&self) -> &dyn AdminHooks {
+        &*self.0.hooks
+    }
+
+    pub(crate) fn bodies(&self) -> &BodyLimits {
+        &self.0.bodies
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
+    }
+
+    /// Life of the cluster on its bucket; fixed as long as the process runs.
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.0.incarnation
+    }
+
+    /// The timestamp of records that have none.
+    pub(crate) fn now(&self) -> i64 {
+        self.0.clock.wall().cast_signed()
+    }
+
+    /// A place for one more follower, if there is one.
+    pub(crate) fn follow(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.followers).try_acquire_owned().ok()
+    }
+
+    /// A number that differs from request to request, so that no partition is always the first.
+    pub(crate) fn rotate(&self) -> usize {
+        self.0.rotation.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// How far the server is on its way down. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lifecycle {
+    draining: Arc<AtomicBool>,
+    waits: CancellationToken,
+}
+
+impl Lifecycle {
+    /// From now on the server is not ready.
+    pub(crate) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Ends followers and long polls.
+    pub(crate) fn end_waits(&self) {
+        self.waits.cancel();
+    }
+
+    /// Returns once followers and long polls have to end.
+    pub(crate) async fn waits_ended(&self) {
+        self.waits.cancelled().await;
+    }
+}

@@ -1,0 +1,181 @@
+//! Request bodies: bounded in bytes (as sent and decompressed), in memory over all requests, and in the time between
+//! two chunks.
+
+mod decode;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+use tidelog_api::ErrorCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::decode::Decoder;
+use crate::error::{ApiError, Result};
+
+/// The unit of the memory budget: a semaphore counts at most 2^29 or so permits.
+const UNIT: u64 = 1_024;
+/// How long a request waits for its share of the budget.
+const ADMISSION_WAIT: Duration = Duration::from_secs(1);
+
+/// Bounds on bodies, shared by all requests. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct BodyLimits {
+    max_body: u64,
+    idle: Duration,
+    admission_wait: Duration,
+    memory: Arc<Semaphore>,
+}
+
+impl BodyLimits {
+    /// Bodies of at most `max_body` bytes, `memory` bytes for all of them, `idle` between two chunks.
+    pub(crate) fn new(max_body: u64, memory: u64, idle: Duration) -> Self {
+        // A budget below one body would refuse every body.
+        let units = usize::try_from(memory.max(max_body).div_ceil(UNIT)).unwrap_or(usize::MAX);
+        Self {
+            max_body,
+            idle,
+            admission_wait: ADMISSION_WAIT,
+            memory: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
+        }
+    }
+
+    /// Begins to read `body`. What its length announces is admitted at once.
+    pub(crate) async fn read(&self, headers: &HeaderMap, body: axum::body::Body) -> Result<BodyReader> {
+        let decoder = Decoder::for_encoding(headers)?;
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > self.max_body) {
+            return Err(self.too_large());
+        }
+        let admitted = length.unwrap_or(0).div_ceil(UNIT);
+        let wait = Arc::clone(&self.memory).acquire_many_owned(u32::try_from(admitted).unwrap_or(u32::MAX));
+        let permit = match tokio::time::timeout(self.admission_wait, wait).await {
+            Ok(Ok(permit)) => permit,
+            _ => return Err(overloaded()),
+        };
+        Ok(BodyReader { limits: self.clone(), body, decoder, permit, sent: 0, given: 0, length })
+    }
+
+    fn too_large(&self) -> ApiError {
+        let message = format!("the body has more than {} bytes", self.max_body);
+        ApiError::new(ErrorCode::BodyTooLarge, message).with("limit", self.max_body)
+    }
+}
+
+fn overloaded() -> ApiError {
+    ApiError::new(ErrorCode::Overloaded, "too many request bodies are being read")
+}
+
+/// Holds a body's share of the budget; keep it until the records are handed on and answered.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A body as it arrives, decompressed.
+pub(crate) struct BodyReader {
+    limits: BodyLimits,
+    body: axum::body::Body,
+    decoder: Option<Decoder>,
+    permit: OwnedSemaphorePermit,
+    /// Bytes as sent.
+    sent: u64,
+    /// Bytes decompressed.
+    given: u64,
+    length: Option<u64>,
+}
+
+impl BodyReader {
+    /// The next chunk, decompressed; `None` at the end. Chunks may be empty.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
+        let frame = match tokio::time::timeout(self.limits.idle, self.body.frame()).await {
+            Err(_) => {
+                return Err(ApiError::new(ErrorCode::RequestTimeout, "the body did not arrive in time"));
+            }
+            Ok(None) => return self.end(),
+            Ok(Some(Err(error))) => {
+                return Err(ApiError::new(ErrorCode::InvalidBody, format!("the body broke off: {error}")));
+            }
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(chunk) = frame.into_data() else { return Ok(Some(Bytes::new())) };
+        self.sent += chunk.len() as u64;
+        if self.sent > self.limits.max_body {
+            return Err(self.limits.too_large());
+        }
+        let room = self.limits.max_body - self.given;
+        let chunk = match &mut self.decoder {
+            None => chunk,
+            Some(decoder) => decoder.push(&chunk, room)?.ok_or_else(|| self.limits.too_large())?,
+        };
+        self.give(chunk).map(Some)
+    }
+
+    /// What the decoder held back, then nothing.
+    fn end(&mut self) -> Result<Option<Bytes>> {
+        let Some(mut decoder) = self.decoder.take() else { return Ok(None) };
+        let room = self.limits.max_body - self.given;
+        let chunk = decoder.finish(room)?.ok_or_else(|| self.limits.too_large())?;
+        self.give(chunk).map(Some)
+    }
+
+    fn give(&mut self, chunk: Bytes) -> Result<Bytes> {
+        self.given += chunk.len() as u64;
+        self.admit()?;
+        Ok(chunk)
+    }
+
+    /// Charges what came beyond the announced length; never waits, so that requests holding a share cannot deadlock.
+    fn admit(&mut self) -> Result<()> {
+        let needed = usize::try_from(self.given.div_ceil(UNIT)).unwrap_or(usize::MAX);
+        let missing = needed.saturating_sub(self.permit.num_permits());
+        if missing > 0 {
+            let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+            let more = Arc::clone(&self.limits.memory).try_acquire_many_owned(missing).map_err(|_| overloaded())?;
+            self.permit.merge(more);
+        }
+        Ok(())
+    }
+
+    /// The whole body.
+    pub(crate) async fn collect(mut self) -> Result<(Bytes, Admitted)> {
+        let mut whole: Option<Bytes> = None;
+        let mut joined = BytesMut::new();
+        while let Some(chunk) = self.next().await? {
+            if chunk.is_empty() {
+                continue;
+            }
+            if joined.is_empty() {
+                match whole.take() {
+                    // A body of one chunk, as most are, is not copied.
+                    None => whole = Some(chunk),
+                    Some(first) => {
+                        joined.reserve(self.capacity(first.len() + chunk.len()));
+                        joined.extend_from_slice(&first);
+                        joined.extend_from_slice(&chunk);
+                    }
+                }
+            } else {
+                joined.extend_from_slice(&chunk);
+            }
+        }
+        let body = whole.unwrap_or_else(|| joined.freeze());
+        Ok((body, Admitted { _permit: self.permit }))
+    }
+
+    /// The announced length of a plain body was checked against the limit; that of a compressed one says little.
+    fn capacity(&self, known: usize) -> usize {
+        let length = self.length.filter(|_| self.decoder.is_none()).unwrap_or(0);
+        usize::try_from(length).unwrap_or(0).max(known)
+    }
+
+    /// Keeps the share of a body whose chunks were used one by one.
+    pub(crate) fn into_admitted(self) -> Admitted {
+        Admitted { _permit: self.permit }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write as _;
+
+use axum::body::Body;
+use http::HeaderValue;
+
+use super::*;
+
+fn limits(max_body: u64) -> BodyLimits {
+    BodyLimits::new(max_body, 1 << 20, Duration::from_secs(5))
+}
+
+/// A body that arrives in pieces of `piece` bytes.
+fn pieces(bytes: Vec<u8>, piece: usize) -> Body {
+    let chunks: Vec<_> =
+        bytes.chunks(piece).map(|chunk| Ok::<_, std::io::Error>(Bytes::copy_from_slice(chunk))).collect();
+    Body::from_stream(futures::stream::iter(chunks))
+}
+
+fn encoding(name: &'static str) -> HeaderMap {
+    HeaderMap::from_iter([(header::CONTENT_ENCODING, HeaderValue::from_static(name))])
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+async fn collect(headers: &HeaderMap, body: Body, max: u64) -> Result<Bytes> {
+    limits(max).read(headers, body).await?.collect().await.map(|(bytes, _)| bytes)
+}
+
+fn sample() -> Vec<u8> {
+    (0..200_000u32).flat_map(|n| n.to_le_bytes()[..2].to_vec()).collect()
+}
+
+#[tokio::test]
+async fn compressed_bodies_arrive_whole_however_they_are_cut() {
+    let plain = sample();
+    for piece in [1_000, 7, 1 << 20] {
+        for (name, packed) in [("gzip", gzip(&plain)), ("zstd", zstd(&plain)), ("identity", plain.clone())] {
+            let got = collect(&encoding(name), pieces(packed, piece), 1 << 20).await.unwrap();
+            assert!(got == plain, "{name} in pieces of {piece}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn joined_members_and_frames_are_one_body() {
+    let (mut members, mut frames) = (gzip(b"one"), zstd(b"one"));
+    members.extend(gzip(b"two"));
+    frames.extend(zstd(b"two"));
+    assert_eq!(collect(&encoding("gzip"), members.into(), 100).await.unwrap(), "onetwo");
+    assert_eq!(collect(&encoding("zstd"), frames.into(), 100).await.unwrap(), "onetwo");
+}
+
+#[tokio::test]
+async fn truncated_and_damaged_bodies_are_refused() {
+    for (name, packed) in [("gzip", gzip(&sample())), ("zstd", zstd(&sample()))] {
+        for cut in [0, 1, 5, packed.len() / 2, packed.len() - 1] {
+            let error = collect(&encoding(name), packed[..cut].to_vec().into(), 1 << 20).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::InvalidBody, "{name} cut at {cut}");
+        }
+        let mut damaged = packed.clone();
+        damaged[0] ^= 1;
+        assert!(collect(&encoding(name), damaged.into(), 1 << 20).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn size_is_bounded_as_sent_and_decompressed() {
+    let bomb = vec![0u8; 4 << 20];
+    for (name, packed) in [("gzip", gzip(&bomb)), ("zstd", zstd(&bomb))] {
+        let error = collect(&encoding(name), packed.into(), 1 << 16).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::BodyTooLarge, "{name}");
+    }
+    let exact = collect(&encoding("zstd"), zstd(&[7; 5_000]).into(), 5_000).await;
+    assert_eq!(exact.unwrap().len(), 5_000);
+    assert_eq!(collect(&encoding("gzip"), gzip(&[7; 5_000]).into(), 5_000).await.unwrap().len(), 5_000);
+    let error = collect(&HeaderMap::new(), pieces(vec![0; 5_001], 100), 5_000).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::BodyTooLarge);
+    let announced = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from(5_001))]);
+    assert_eq!(collect(&announced, Body::empty(), 5_000).await.unwrap_err().code(), ErrorCode::BodyTooLarge);
+}
+
+#[tokio::test]
+async fn unknown_encodings_and_broken_transfers_are_refused() {
+    let error = collect(&encoding("br"), Body::empty(), 10).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UnsupportedEncoding);
+    let broken = [Ok(Bytes::from_static(b"a")), Err(std::io::Error::other("reset"))];
+    let body = Body::from_stream(futures::stream::iter(broken));
+    assert_eq!(collect(&HeaderMap::new(), body, 10).await.unwrap_err().code(), ErrorCode::InvalidBody);
+}
+
+#[tokio::test]
+async fn a_stalled_body_times_out() {
+    let limits = BodyLimits::new(10, 1 << 20, Duration::from_millis(1));
+    let body = Body::from_stream(futures::stream::pending::<std::io::Result<Bytes>>());
+    let reader = limits.read(&HeaderMap::new(), body).await.unwrap();
+    assert_eq!(reader.collect().await.unwrap_err().code(), ErrorCode::RequestTimeout);
+}
+
+#[tokio::test]
+async fn all_bodies_share_one_budget() {
+    let mut limits = BodyLimits::new(1 << 20, 1 << 20, Duration::from_secs(5));
+    limits.admission_wait = Duration::from_millis(1);
+    let announced = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from(1 << 20))]);
+    let first = limits.read(&announced, Body::empty()).await.unwrap();
+    let error = limits.read(&announced, Body::empty()).await.err().unwrap();
+    assert_eq!(error.code(), ErrorCode::Overloaded);
+    // What was not announced is not waited for.
+    let chunked = limits.read(&HeaderMap::new(), pieces(vec![0; 10], 10)).await.unwrap();
+    assert_eq!(chunked.collect().await.unwrap_err().code(), ErrorCode::Overloaded);
+    drop(first);
+    assert!(limits.read(&announced, Body::empty()).await.is_ok());
+}

@@ -1,0 +1,162 @@
+//! The outermost middleware: request id and trace context in and out, the body of every error, the access log.
+//!
+//! It sees each request once and each answer once, so ids, error bodies and `Cache-Control` cannot be forgotten by a
+//! route. It logs neither keys nor values nor queries.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt as _;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use tidelog_api::{ErrorCode, headers};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::access::{Access, LoggedBody};
+use crate::app::App;
+use crate::error::{ApiError, Failure};
+
+/// A request id from a client is at most this long, and visible ASCII.
+const MAX_REQUEST_ID: usize = 128;
+
+/// The template of the route when it is more than the path that axum matched: a verb after a resource.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VerbRoute(pub(crate) &'static str);
+
+/// The middleware.
+pub(crate) async fn context(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let trace = traceparent(request.headers());
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let id_header = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static(""));
+    // Streams name it in the failures that they tell later.
+    request.headers_mut().insert(headers::REQUEST_ID, id_header.clone());
+    let span = tracing::info_span!("request", request_id = %id, traceparent = trace.to_str().unwrap_or_default());
+    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
+    let response = answered.unwrap_or_else(|_| {
+        // The panic hook has written where it was.
+        ApiError::new(ErrorCode::Internal, "the server failed to handle the request").into_response()
+    });
+    let mut response = span.in_scope(|| finish_error(response, &id, &method));
+    let route = match response.extensions().get::<VerbRoute>() {
+        Some(VerbRoute(route)) => (*route).to_owned(),
+        None => matched.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned()),
+    };
+    let head = response.headers_mut();
+    head.insert(headers::REQUEST_ID, id_header);
+    head.insert(headers::TRACEPARENT, trace);
+    head.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    let access = Access::new(&app.config().log, method, route, response.status(), (id, started));
+    response.map(|body| Body::new(LoggedBody::new(body, access, span)))
+}
+
+/// Writes the body of an error, and makes one of whatever the framework refused by itself.
+fn finish_error(response: Response, id: &str, method: &Method) -> Response {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return response;
+    }
+    let (mut parts, _) = response.into_parts();
+    let Failure(error) = parts.extensions.remove().unwrap_or_else(|| Failure(Arc::new(of_framework(status))));
+    if error.status().is_server_error() {
+        log_failure(&error);
+    }
+    let is_read = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let body = serde_json::to_vec(&error.body(id, is_read)).unwrap_or_default();
+    parts.status = error.status();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(headers::JSON));
+    for (name, value) in error.headers() {
+        parts.headers.insert(name, value.clone());
+    }
+    Response::from_parts(parts, Body::from(body))
+}
+
+fn of_framework(status: StatusCode) -> ApiError {
+    match status {
+        StatusCode::NOT_FOUND => ApiError::new(ErrorCode::RouteNotFound, "there is no such route"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ApiError::new(ErrorCode::MethodNotAllowed, "the route does not have this method, see the header allow")
+        }
+        StatusCode::REQUEST_TIMEOUT => ApiError::new(ErrorCode::RequestTimeout, "the request did not arrive in time"),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(ErrorCode::BodyTooLarge, "the body is too large"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ApiError::new(ErrorCode::UnsupportedMediaType, "the content type is not taken here")
+        }
+        _ if status.is_client_error() => ApiError::parameter("request", "the request is malformed"),
+        _ => ApiError::new(ErrorCode::Internal, "the server failed to handle the request"),
+    }
+}
+
+/// Logged once, here, with its sources.
+fn log_failure(error: &ApiError) {
+    let code = error.code().as_str();
+    match error.cause() {
+        // Budgets and elections are told by metrics and by the access log.
+        _ if error.code().retryable() => tracing::debug!(code, message = error.message(), "request failed"),
+        Some(cause) => tracing::error!(code, ?cause, "request failed"),
+        None => tracing::error!(code, message = error.message(), "request failed"),
+    }
+}
+
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let sent = headers.get(headers::REQUEST_ID).and_then(|value| value.to_str().ok());
+    let usable =
+        |id: &&str| !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
+    sent.filter(usable).map_or_else(|| Uuid::new_v4().simple().to_string().into(), Into::into)
+}
+
+/// The client's trace context, or the beginning of one.
+fn traceparent(headers: &HeaderMap) -> HeaderValue {
+    let sent = headers.get(headers::TRACEPARENT);
+    if let Some(value) = sent.filter(|value| is_traceparent(value.as_bytes())) {
+        return value.clone();
+    }
+    let trace = Uuid::new_v4().simple().to_string();
+    let parent = Uuid::new_v4().simple().to_string();
+    HeaderValue::from_str(&format!("00-{trace}-{}-00", &parent[..16])).unwrap_or(HeaderValue::from_static("00"))
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`, as W3C has it.
+fn is_traceparent(value: &[u8]) -> bool {
+    let hex = |bytes: &[u8]| bytes.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    value.len() == 55
+        && [2, 35, 52].into_iter().all(|dash| value[dash] == b'-')
+        && [&value[..2], &value[3..35], &value[36..52], &value[53..]].into_iter().all(hex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &'static str, value: &str) -> HeaderMap {
+        let value = HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""));
+        HeaderMap::from_iter([(http::HeaderName::from_static(name), value)])
+    }
+
+    #[test]
+    fn request_ids_are_taken_or_made() {
+        assert_eq!(&*request_id(&with(headers::REQUEST_ID, "abc-1")), "abc-1");
+        for unusable in ["", "a b", &"x".repeat(129)] {
+            let made = request_id(&with(headers::REQUEST_ID, unusable));
+            assert!(made.len() == 32 && &*made != unusable);
+        }
+    }
+
+    #[test]
+    fn trace_contexts_are_taken_or_made() {
+        let sent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(traceparent(&with(headers::TRACEPARENT, sent)), sent);
+        for unusable in ["", "00-xyz", &sent.to_uppercase()] {
+            let made = traceparent(&with(headers::TRACEPARENT, unusable));
+            assert!(is_traceparent(made.as_bytes()) && made != unusable);
+        }
+    }
+}

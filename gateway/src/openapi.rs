@@ -1,0 +1,28 @@
+//! The description of the API, generated from the handlers.
+
+use utoipa::OpenApi;
+
+use crate::routes::{admin, all, archive, fetch, health, produce, producers, topics};
+
+/// OpenAPI 3.1, served under `/v1/openapi.json`.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Tidelog", description = "A message queue whose database is an object-storage bucket",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    paths(
+        topics::list, topics::create, topics::describe, topics::alter, topics::delete, topics::flush, topics::undelete,
+        archive::list,
+        produce::to_topic, produce::to_partition, fetch::partition, all::all,
+        producers::register, producers::find, producers::positions,
+        health::healthz, health::readyz, health::status, health::metrics, health::openapi,
+        admin::pause, admin::resume, admin::log_level, admin::stop,
+    ),
+    tags(
+        (name = "topics", description = "Topics and their settings"),
+        (name = "records", description = "Produce and fetch"),
+        (name = "producers", description = "Idempotent producers"),
+        (name = "archive", description = "Parquet files"),
+        (name = "operation", description = "Health, metrics, administration"),
+    )
+)]
+pub(crate) struct ApiDoc;

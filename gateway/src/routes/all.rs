@@ -1,0 +1,201 @@
+//! Fetch from all partitions of a topic, by cursor.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tidelog::model::{FetchFrom, FetchPage, TopicId};
+use tidelog_api::fetch::FetchAllResponse;
+use tidelog_api::{Cursor, ErrorBody, ErrorCode, headers, limits};
+
+use super::{answer, follow, offload};
+use crate::app::App;
+use crate::error::{ApiError, Result};
+use crate::negotiate::{Media, negotiate};
+use crate::params::{Params, TopicName, parse_number};
+use crate::render::page::{ndjson_lines, push_list, push_places, stored_bytes};
+use crate::render::record::Shape;
+use crate::walk::{Budget, Selection, Start, Walk};
+
+/// Read records of all partitions, each in order, no order between them
+#[utoipa::path(get, path = "/v1/topics/{topic}/records", tag = "records",
+    params(("topic" = String, Path),
+        ("from" = Option<String>, Query, description = "earliest (default), latest or a timestamp; without cursor"),
+        ("partitions" = Option<String>, Query, description = "0-99,120; absent: all, and new ones as they come"),
+        ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
+        ("max_records" = Option<usize>, Query), ("max_bytes" = Option<usize>, Query), ("wait_ms" = Option<u64>, Query),
+        ("values" = Option<String>, Query), ("topic_id" = Option<String>, Query)),
+    responses(
+        (status = 200, description = "Also application/x-ndjson, text/event-stream", body = FetchAllResponse),
+        (status = "default", description = "410 has details.cursor, which continues at the log starts", body = ErrorBody)))]
+pub(crate) async fn all(
+    State(app): State<App>,
+    TopicName(topic): TopicName,
+    mut params: Params,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let media = negotiate(&headers, &[Media::Json, Media::Ndjson, Media::Events])?;
+    let query = Query::take(&mut params)?;
+    params.finish()?;
+    if media == Media::Events {
+        return follow::all(app, topic, query, &headers).await;
+    }
+    let mut walk = Walk::begin(&app, &topic, query.topic_id, &query.start).await?;
+    let mut pages = walk.round(&app, query.budget).await?;
+    if pages.is_empty() && !query.wait.is_zero() {
+        tokio::select! {
+            () = walk.wait(app.queue(), query.wait) => {}
+            () = app.lifecycle().waits_ended() => {}
+        }
+        pages = walk.round(&app, query.budget).await?;
+    }
+    match media {
+        Media::Ndjson => Ok(lines(walk, pages, query.values)),
+        _ => {
+            let bytes = pages.iter().map(|(_, page)| stored_bytes(page)).sum();
+            let body = offload(bytes, move || json_body(walk, &pages, query.values)).await?;
+            Ok(answer(StatusCode::OK, Media::Json, Body::from(body)))
+        }
+    }
+}
+
+/// The query of a fetch from all partitions.
+#[derive(Debug, Clone)]
+pub(crate) struct Query {
+    pub(crate) topic_id: Option<TopicId>,
+    pub(crate) start: Start,
+    pub(crate) budget: Budget,
+    pub(crate) wait: Duration,
+    pub(crate) values: Option<Shape>,
+}
+
+impl Query {
+    fn take(params: &mut Params) -> Result<Self> {
+        Ok(Self {
+            topic_id: params.topic_id()?,
+            start: take_start(params)?,
+            budget: Budget {
+                records: params.at_most("max_records", limits::DEFAULT_FETCH_RECORDS, limits::MAX_FETCH_RECORDS)?,
+                bytes: params.at_most("max_bytes", limits::DEFAULT_FETCH_BYTES, limits::MAX_FETCH_BYTES)?,
+            },
+            wait: params.millis("wait_ms", 0, limits::MAX_WAIT_MS)?,
+            values: Shape::take(params)?,
+        })
+    }
+}
+
+fn take_start(params: &mut Params) -> Result<Start> {
+    let from = params.text("from");
+    let partitions = params.text("partitions");
+    if let Some(text) = params.text("cursor") {
+        if from.is_some() || partitions.is_some() {
+            return Err(ApiError::parameter(
+                "cursor",
+                "a cursor says where to go on: from and partitions go without it",
+            ));
+        }
+        return parse_cursor(&text).map(Start::Cursor);
+    }
+    let from = match from.as_deref() {
+        None | Some("earliest") => FetchFrom::Earliest,
+        Some("latest") => FetchFrom::Latest,
+        Some(text) => FetchFrom::Timestamp(parse_number("from", text)?.cast_signed()),
+    };
+    let selection = partitions.map_or(Ok(Selection::All), |text| Selection::parse(&text))?;
+    Ok(Start::At(from, selection))
+}
+
+/// Reads a cursor; it may still be of another topic.
+pub(crate) fn parse_cursor(text: &str) -> Result<Cursor> {
+    text.parse().map_err(|_| ApiError::new(ErrorCode::InvalidCursor, "the cursor is garbled or of another version"))
+}
+
+fn shape_of(page: &FetchPage, values: Option<Shape>) -> Shape {
+    values.unwrap_or_else(|| Shape::of(page.topic.settings.value_format))
+}
+
+fn json_body(mut walk: Walk, pages: &[(u32, FetchPage)], values: Option<Shape>) -> Result<String> {
+    let bytes: usize = pages.iter().map(|(_, page)| stored_bytes(page)).sum();
+    let mut out = String::with_capacity(1_024 + bytes * 2);
+    out.push_str("{\"topic_id\":\"");
+    out.push_str(&walk.topic_id().to_string());
+    out.push_str("\",\"records\":[");
+    let mut first = true;
+    for (partition, page) in pages {
+        let next = push_list(&mut out, page, *partition, shape_of(page, values), first)?;
+        first &= next == page.start;
+        walk.advance(*partition, next);
+        if next < page.next_offset {
+            // The body is full; what follows stays for the next page.
+            break;
+        }
+    }
+    out.push_str("],\"next_cursor\":\"");
+    out.push_str(&walk.cursor());
+    out.push_str("\",\"partitions\":");
+    push_places(&mut out, walk.places());
+    out.push('}');
+    Ok(out)
+}
+
+/// The pages as lines; the cursor is the plan, for whoever got all lines.
+fn lines(mut walk: Walk, pages: Vec<(u32, FetchPage)>, values: Option<Shape>) -> Response {
+    for (partition, page) in &pages {
+        walk.advance(*partition, page.next_offset);
+    }
+    let body = stream::unfold(pages.into_iter(), move |mut pages| async move {
+        let (partition, page) = pages.next()?;
+        let work = move || {
+            let mut out = String::new();
+            for chunk in 0..page.chunks.len() {
+                out.push_str(&ndjson_lines(&page, chunk, partition, shape_of(&page, values))?);
+            }
+            Ok(out)
+        };
+        // Pages are shares of the budget and small; one thread hop for each would cost more than it gives.
+        let rendered: Result<String> = work();
+        match rendered {
+            Ok(text) => Some((Ok(Bytes::from(text)), pages)),
+            Err(error) => Some((Err(axum::BoxError::from(error.message().to_owned())), Vec::new().into_iter())),
+        }
+    });
+    let mut response = answer(StatusCode::OK, Media::Ndjson, Body::from_stream(body));
+    for (name, value) in [(headers::TOPIC_ID, walk.topic_id().to_string()), (headers::NEXT_CURSOR, walk.cursor())] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn start(text: &str) -> Result<Start> {
+        take_start(&mut Params::parse(text)?)
+    }
+
+    #[test]
+    fn a_cursor_stands_alone() {
+        let cursor = Cursor { topic_id: uuid::Uuid::nil(), incarnation: 1, all: true, positions: vec![(0, 3)] };
+        assert!(matches!(start(&format!("cursor={cursor}")), Ok(Start::Cursor(read)) if read == cursor));
+        assert!(start(&format!("cursor={cursor}&from=latest")).is_err());
+        assert_eq!(start("cursor=abc").unwrap_err().code(), ErrorCode::InvalidCursor);
+    }
+
+    #[test]
+    fn a_reader_begins_early_late_or_at_a_time() {
+        assert!(matches!(start(""), Ok(Start::At(FetchFrom::Earliest, Selection::All))));
+        assert!(matches!(start("from=latest"), Ok(Start::At(FetchFrom::Latest, Selection::All))));
+        let at = start("from=1700000000000&partitions=2").unwrap();
+        assert!(matches!(at, Start::At(FetchFrom::Timestamp(1_700_000_000_000), Selection::Some(some)) if some == [2]));
+        assert!(start("from=yesterday").is_err());
+    }
+}

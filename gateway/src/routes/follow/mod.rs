@@ -1,0 +1,282 @@
+//! Server-sent events: following one or all partitions.
+//!
+//! An `EventSource` gives up for ever on an answer that is not 200, and comes back by itself when a stream ends. So what is
+//! wrong for good is refused with its status, once, at the beginning, and what may pass (no leader, a busy node) is waited
+//! for inside the stream.
+//!
+//! A follower is a task that renders pages into a channel of one place: one page pending, whoever reads slowly. If the
+//! place is not free for [`STALLED`], the follower is closed.
+
+mod events;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tidelog::metrics as names;
+use tidelog::model::{FetchPage, TopicId};
+use tidelog_api::limits::PING_INTERVAL_SECS;
+use tidelog_api::{ErrorCode, headers};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, timeout};
+
+use super::{all, answer, fetch, offload};
+use crate::app::App;
+use crate::error::{ApiError, Result};
+use crate::negotiate::Media;
+use crate::params::PartitionPath;
+use crate::render::page::stored_bytes;
+use crate::render::record::Shape;
+use crate::walk::{Budget, Selection, Start, Walk};
+
+/// How long a follower may leave a page unread.
+const STALLED: Duration = Duration::from_secs(30);
+/// How long the answer's status waits for the first look at the topic.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// How long the stream waits for what may pass, before it tells the failure.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PING_INTERVAL: Duration = Duration::from_secs(PING_INTERVAL_SECS);
+
+/// Follows one partition.
+pub(crate) async fn partition(
+    app: App,
+    path: PartitionPath,
+    query: fetch::Query,
+    headers: &HeaderMap,
+) -> Result<Response> {
+    if query.end.is_some() {
+        return Err(ApiError::parameter("end", "a follower has no end"));
+    }
+    let start = match resumed(headers)? {
+        Some(cursor) if !cursor.positions.iter().map(|(partition, _)| *partition).eq([path.partition]) => {
+            return Err(ApiError::new(ErrorCode::InvalidCursor, "the cursor is not one of this partition"));
+        }
+        Some(cursor) => Start::Cursor(cursor),
+        None => Start::At(query.from, Selection::Some(vec![path.partition])),
+    };
+    let budget = Budget { records: query.max_records, bytes: query.max_bytes };
+    let target = Target { topic: path.topic, topic_id: query.topic_id, start, budget, values: query.values };
+    follow(app, target, headers).await
+}
+
+/// Follows all partitions, or those chosen.
+pub(crate) async fn all(app: App, topic: String, query: all::Query, headers: &HeaderMap) -> Result<Response> {
+    let start = resumed(headers)?.map_or(query.start, Start::Cursor);
+    let target = Target { topic, topic_id: query.topic_id, start, budget: query.budget, values: query.values };
+    follow(app, target, headers).await
+}
+
+/// The cursor of the last event that the client saw.
+fn resumed(headers: &HeaderMap) -> Result<Option<tidelog_api::Cursor>> {
+    let Some(value) = headers.get(headers::LAST_EVENT_ID) else { return Ok(None) };
+    match value.to_str().unwrap_or_default().trim() {
+        "" => Ok(None),
+        text => all::parse_cursor(text).map(Some),
+    }
+}
+
+/// What is followed.
+struct Target {
+    topic: String,
+    topic_id: Option<TopicId>,
+    start: Start,
+    budget: Budget,
+    values: Option<Shape>,
+}
+
+async fn follow(app: App, target: Target, headers: &HeaderMap) -> Result<Response> {
+    let Some(place) = app.follow() else {
+        return Err(ApiError::new(ErrorCode::Overloaded, "too many followers, see http.max_followers"));
+    };
+    let begin = Walk::begin(&app, &target.topic, target.topic_id, &target.start);
+    let walk = match timeout(FIRST_LOOK, begin).await {
+        Ok(Ok(walk)) => Some(walk),
+        Ok(Err(error)) if !error.code().retryable() => return Err(error),
+        // Whoever leads later, the stream is there to wait for it.
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let (pages, receiver) = mpsc::channel(1);
+    let request_id = headers.get(headers::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    let follower = Follower { app, target, request_id, pages, _place: Place::take(place) };
+    tokio::spawn(follower.run(walk));
+    let body = stream::unfold(receiver, |mut receiver| async move {
+        let page: Bytes = receiver.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(page), receiver))
+    });
+    let mut response = answer(StatusCode::OK, Media::Events, Body::from_stream(body));
+    let to = response.headers_mut();
+    to.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    // Some proxies buffer answers unless told not to.
+    to.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// A place among the followers, counted.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(permit: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!(names::HTTP_FOLLOWERS).increment(1);
+        Self { _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        metrics::gauge!(names::HTTP_FOLLOWERS).decrement(1);
+    }
+}
+
+struct Follower {
+    app: App,
+    target: Target,
+    request_id: String,
+    pages: mpsc::Sender<Bytes>,
+    _place: Place,
+}
+
+/// Why a follower ended.
+enum End {
+    /// It went away or does not read.
+    Gone,
+    Failed(ApiError),
+}
+
+impl From<ApiError> for End {
+    fn from(error: ApiError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Follower {
+    async fn run(self, walk: Option<Walk>) {
+        let last = tokio::select! {
+            end = self.stream(walk) => match end {
+                Err(End::Failed(error)) => events::failure(&error, &self.request_id),
+                Err(End::Gone) | Ok(()) => return,
+            },
+            () = self.app.lifecycle().waits_ended() => events::reconnect(),
+        };
+        // Whoever does not take the last event learns of the end by the end.
+        let _ = self.send(last).await;
+    }
+
+    async fn stream(&self, walk: Option<Walk>) -> Result<(), End> {
+        self.send(events::hello()).await?;
+        let mut walk = match walk {
+            Some(walk) => walk,
+            None => self.begin().await?,
+        };
+        let mut pinged = Instant::now();
+        loop {
+            let pages = self.round(&mut walk).await?;
+            if pages.is_empty() {
+                let until_ping = PING_INTERVAL.saturating_sub(pinged.elapsed());
+                tokio::select! {
+                    () = walk.wait(self.app.queue(), until_ping) => {}
+                    () = self.pages.closed() => return Ok(()),
+                }
+            }
+            for (partition, page) in pages {
+                let shape = self.target.values.unwrap_or_else(|| Shape::of(page.topic.settings.value_format));
+                walk = self.send_page(walk, partition, page, shape).await?;
+            }
+            if pinged.elapsed() >= PING_INTERVAL {
+                pinged = Instant::now();
+                self.send(events::ping(&walk)).await?;
+            }
+        }
+    }
+
+    /// Sends a page, a chunk at a time, with the cursor after each record as its id.
+    async fn send_page(&self, mut walk: Walk, partition: u32, page: FetchPage, shape: Shape) -> Result<Walk, End> {
+        let page = Arc::new(page);
+        for chunk in 0..page.chunks.len() {
+            let from = Arc::clone(&page);
+            let work = move || events::records(walk, partition, &from, chunk, shape);
+            let (text, moved) = offload(stored_bytes(&page), work).await?;
+            walk = moved;
+            self.send(text).await?;
+        }
+        walk.advance(partition, page.next_offset);
+        Ok(walk)
+    }
+
+    async fn begin(&self) -> Result<Walk> {
+        let target = &self.target;
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = Pause::default();
+        loop {
+            match Walk::begin(&self.app, &target.topic, target.topic_id, &target.start).await {
+                Err(error) if error.code().retryable() && Instant::now() < deadline => pause.next().await,
+                other => return other,
+            }
+        }
+    }
+
+    async fn round(&self, walk: &mut Walk) -> Result<Vec<(u32, FetchPage)>> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = Pause::default();
+        loop {
+            match walk.round(&self.app, self.target.budget).await {
+                Err(error) if error.code().retryable() && Instant::now() < deadline => pause.next().await,
+                other => return other,
+            }
+        }
+    }
+
+    async fn send(&self, text: String) -> Result<(), End> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        match timeout(STALLED, self.pages.send(Bytes::from(text))).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(End::Gone),
+        }
+    }
+}
+
+/// Growing pauses between attempts.
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(Duration::from_millis(100))
+    }
+}
+
+impl Pause {
+    async fn next(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(Duration::from_secs(2));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_last_event_id_is_a_cursor_or_nothing() {
+        let with = |value: &str| {
+            HeaderMap::from_iter([(
+                http::HeaderName::from_static(headers::LAST_EVENT_ID),
+                HeaderValue::from_str(value).unwrap(),
+            )])
+        };
+        assert_eq!(resumed(&HeaderMap::new()).unwrap(), None);
+        assert_eq!(resumed(&with("")).unwrap(), None);
+        let cursor =
+            tidelog_api::Cursor { topic_id: uuid::Uuid::nil(), incarnation: 1, all: false, positions: vec![(2, 9)] };
+        assert_eq!(resumed(&with(&cursor.to_string())).unwrap(), Some(cursor));
+        assert_eq!(resumed(&with("17")).unwrap_err().code(), ErrorCode::InvalidCursor);
+    }
+}

@@ -1,0 +1,63 @@
+//! Whether the process serves, whether it should be given traffic, what it is doing.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tidelog_api::status::{Health, Status};
+use tidelog_api::{ErrorBody, ErrorCode};
+use utoipa::OpenApi as _;
+
+use super::{answer, json};
+use crate::app::App;
+use crate::error::{ApiError, Result};
+use crate::negotiate::{Media, negotiate};
+use crate::openapi::ApiDoc;
+use crate::params::Params;
+
+/// The process serves
+#[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = Health)))]
+pub(crate) async fn healthz() -> Result<Response> {
+    json(StatusCode::OK, &Health { status: "ok".to_owned() })
+}
+
+/// The process should be given traffic: recovered, a leader of every shard reached once, not draining
+#[utoipa::path(get, path = "/readyz", tag = "operation",
+    responses((status = 200, body = Health), (status = 503, description = "Starting or draining", body = ErrorBody)))]
+pub(crate) async fn readyz(State(app): State<App>) -> Result<Response> {
+    let not_ready = |message: &str| Err(ApiError::new(ErrorCode::Unavailable, message));
+    if app.lifecycle().is_draining() {
+        return not_ready("draining");
+    }
+    if !app.queue().is_ready() {
+        return not_ready("starting");
+    }
+    json(StatusCode::OK, &Health { status: "ok".to_owned() })
+}
+
+/// What the node is doing
+#[utoipa::path(get, path = "/v1/status", tag = "operation",
+    responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
+pub(crate) async fn status(State(app): State<App>, params: Params, headers: HeaderMap) -> Result<Response> {
+    negotiate(&headers, &[Media::Json])?;
+    params.finish()?;
+    json(StatusCode::OK, &app.queue().status().await)
+}
+
+/// Metrics for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, content_type = "text/plain", body = String)))]
+pub(crate) async fn metrics(State(app): State<App>) -> Response {
+    let mut response = answer(StatusCode::OK, Media::Text, Body::from(app.hooks().render_metrics()));
+    // The version of the exposition format.
+    let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, value);
+    response
+}
+
+/// This description
+#[utoipa::path(get, path = "/v1/openapi.json", tag = "operation",
+    responses((status = 200, description = "OpenAPI 3.1", body = Object)))]
+pub(crate) async fn openapi(headers: HeaderMap) -> Result<Response> {
+    negotiate(&headers, &[Media::Json])?;
+    json(StatusCode::OK, &ApiDoc::openapi())
+}

@@ -66,7 +66,7 @@ impl JobServer {
         let job = JobRef { shard, job };
         let Some((segments, topics)) = described else {
             // Trimmed or removed since: nothing is left to do for some of the segments.
-            self.abandon(job).await?;
+            self.abandon(job, "segments went away").await?;
             return Err(Error::unavailable("segments of the archive job went away"));
         };
         Ok(ClaimedJob {
@@ -99,11 +99,12 @@ impl JobServer {
         failpoint::hit_async("archive.after_archived").await
     }
 
-    /// Gives a job back; one that is gone is none to give back.
+    /// Gives a job back because of `reason`; one that is gone is none to give back.
     ///
     /// # Errors
     /// That it could not be proposed.
-    pub async fn abandon(&self, job: JobRef) -> Result<()> {
+    pub async fn abandon(&self, job: JobRef, reason: &str) -> Result<()> {
+        tracing::info!(shard = job.shard.0, job = job.job.0, reason, "an archive job was given back");
         match self.leader.control(Control::AbandonArchive { job: job.job }).await {
             Err(error) if error.code() != "stale_job" => Err(error),
             _ => Ok(()),

@@ -40,6 +40,13 @@ metrics! {
     Gauge CACHE_MEMORY_BUDGET_BYTES "tidelog_cache_memory_budget_bytes" "cache.memory";
     Gauge CACHE_DISK_BUDGET_BYTES "tidelog_cache_disk_budget_bytes" "cache.disk, 0 if the disk part is off or could not be opened";
 
+    // Archive
+    Counter ARCHIVE_JOBS "tidelog_archive_jobs_total" [outcome: "completed" | "abandoned"] "Archive jobs of this process by how they ended";
+    Histogram ARCHIVE_JOB_SECONDS "tidelog_archive_job_seconds" "Time of an archive job from claim to end";
+    Counter ARCHIVE_FILES "tidelog_archive_files_total" "Archive files committed by this process";
+    Counter ARCHIVE_RECORDS "tidelog_archive_records_total" "Records in those files";
+    Counter ARCHIVE_WRITTEN_BYTES "tidelog_archive_written_bytes_total" "Bytes of those files";
+
     // Garbage collection and retention
     Counter GC_DELETED_OBJECTS "tidelog_gc_deleted_objects_total" [kind: "segment" | "checkpoint" | "index" | "archive"]
         "Objects deleted because nothing named them";

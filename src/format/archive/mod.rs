@@ -34,8 +34,6 @@ pub const ROW_GROUP_BYTES: usize = 8 << 20;
 pub const ROW_GROUP_ROWS: usize = 64 << 10;
 /// Row groups a file may have: its footer is read whole, and each of them costs some 2 KiB there.
 pub const MAX_ROW_GROUPS: usize = 1 << 10;
-/// Bytes after which a file takes no more row groups.
-pub const FILE_BYTES: u64 = 128 << 20;
 /// Milliseconds of a day of append time.
 pub const DAY_MS: u64 = 24 * 3_600_000;
 

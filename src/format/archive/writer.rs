@@ -9,9 +9,12 @@ use parquet::errors::ParquetError;
 
 use super::metadata::{self, RowGroup};
 use super::rows::Rows;
-use super::{FILE_BYTES, MAX_ROW_GROUPS, ROW_GROUP_BYTES, ROW_GROUP_ROWS, append_day, properties, schema};
+use super::{MAX_ROW_GROUPS, ROW_GROUP_BYTES, ROW_GROUP_ROWS, append_day, properties, schema};
 use crate::error::{Error, Result};
 use crate::model::{ArchiveFile, ArchiveRange, LogTime, ObjectId, Offset, StoredRecord, Topic, TopicPartition};
+
+/// More row groups than one record batch and the group in progress can end (16 MiB and 100,000 records).
+const ROW_GROUPS_OF_A_BATCH: usize = 8;
 
 /// A file of one topic and one append day in the making. Records come in the order of (partition, offset); bytes can be
 /// taken at any time and are those of the file, in order. Holds at most one row group, encoded and not, besides the
@@ -135,6 +138,9 @@ impl ArchiveWriter {
     /// `corrupt` if a value of a text topic is not UTF-8. Such a value cannot be produced; the file must not be completed.
     pub fn cut(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
+        if self.groups.len() >= MAX_ROW_GROUPS {
+            return Err(Error::internal("an archive file was not ended when it was full"));
+        }
         let rows = self.rows.len() as u64;
         let batch = self.rows.take(open.partition as i32, &self.schema, self.text).map_err(|error| {
             let place = format!("{}/{} offsets {} to {}", self.topic.id, open.partition, open.start, open.end);
@@ -182,23 +188,11 @@ impl ArchiveWriter {
         Bytes::from(std::mem::take(&mut self.inner.inner_mut().bytes))
     }
 
-    /// Whether the next record belongs into another file. Look at it when a row group may have ended.
+    /// Whether the file should end, because it has `limit` bytes or its footer would grow too large: look at it after
+    /// each record batch.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        // One group short of the limit: the one in progress is still to come.
-        self.inner.inner().position >= FILE_BYTES || self.groups.len() + 1 >= MAX_ROW_GROUPS
-    }
-
-    /// The append day of its records.
-    #[must_use]
-    pub fn day(&self) -> u32 {
-        self.day
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn id(&self) -> ObjectId {
-        self.id
+    pub fn is_full(&self, limit: u64) -> bool {
+        self.inner.inner().position >= limit || self.groups.len() + ROW_GROUPS_OF_A_BATCH >= MAX_ROW_GROUPS
     }
 
     /// Completes the file, which must hold at least one record.

@@ -1,0 +1,192 @@
+//! Batches to Parquet: runs on a thread that may block, fed and drained through bounded channels.
+
+use std::collections::BTreeMap;
+
+use tidelog::archive::ClaimedJob;
+use tidelog::error::{Error, Result};
+use tidelog::format::archive::{ArchiveWriter, FinishedArchive, append_day};
+use tidelog::format::batch;
+use tidelog::model::{ArchiveFile, ArchiveRange, ObjectId, StoredBatch, StoredRecord, Topic, TopicId, TopicPartition};
+use tidelog::store::Bucket;
+use tidelog::store::keys::{ArchiveKey, Key};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::upload::{self, Part};
+
+/// Files that are complete but not yet in the bucket; the encoder waits for the oldest one beyond.
+const UPLOADS: usize = 4;
+
+/// What the reader sends.
+pub(crate) enum Work {
+    /// Batches of one partition, in order.
+    Batches(TopicPartition, Vec<StoredBatch>),
+    /// That was all. Without this nothing is completed.
+    Done,
+}
+
+/// The files of a job and what is where.
+pub(crate) type Encoded = (Vec<ArchiveFile>, Vec<ArchiveRange>);
+
+/// Encodes what the reader sends.
+pub(crate) struct Encoder {
+    runtime: Handle,
+    bucket: Bucket,
+    job: ClaimedJob,
+    topic: Option<TopicId>,
+    /// The open files of `topic` by append day. At most one of them has a row group in progress.
+    open: BTreeMap<u32, Open>,
+    /// The day whose file has it.
+    day: Option<u32>,
+    uploads: Vec<JoinHandle<Result<()>>>,
+    files: Vec<ArchiveFile>,
+    ranges: Vec<ArchiveRange>,
+}
+
+struct Open {
+    writer: ArchiveWriter,
+    parts: mpsc::Sender<Part>,
+    upload: JoinHandle<Result<()>>,
+}
+
+impl Encoder {
+    /// Writes the files of `job` into `bucket`, with uploads on `runtime`.
+    pub(crate) fn new(runtime: Handle, bucket: Bucket, job: ClaimedJob) -> Self {
+        Self {
+            runtime,
+            bucket,
+            job,
+            topic: None,
+            open: BTreeMap::new(),
+            day: None,
+            uploads: Vec::new(),
+            files: Vec::new(),
+            ranges: Vec::new(),
+        }
+    }
+
+    /// Encodes until [`Work::Done`]; all files are in the bucket when it returns.
+    ///
+    /// # Errors
+    /// `corrupt` if a batch is damaged, whatever an upload says, or that the reader gave up.
+    pub(crate) fn run(mut self, mut work: mpsc::Receiver<Work>) -> Result<Encoded> {
+        loop {
+            match work.blocking_recv() {
+                Some(Work::Batches(partition, batches)) => {
+                    for batch in &batches {
+                        self.push(partition, batch)?;
+                    }
+                }
+                Some(Work::Done) => break,
+                None => return Err(Error::unavailable("the reader of the job gave up")),
+            }
+        }
+        self.finish_all()?;
+        for upload in std::mem::take(&mut self.uploads) {
+            self.wait_for(upload)?;
+        }
+        self.ranges.sort_by_key(|range| (range.partition, range.start));
+        Ok((self.files, self.ranges))
+    }
+
+    fn push(&mut self, partition: TopicPartition, batch: &StoredBatch) -> Result<()> {
+        if self.topic != Some(partition.topic) {
+            self.finish_all()?;
+            self.topic = Some(partition.topic);
+        }
+        let day = append_day(batch.append_time);
+        if let Some(before) = self.day.replace(day).filter(|before| *before != day)
+            && let Some(other) = self.open.get_mut(&before)
+        {
+            // Frees the rows of the other day's file: one row group in memory is enough.
+            other.writer.cut()?;
+            self.send_bytes(before)?;
+        }
+        if !self.open.contains_key(&day) {
+            let open = self.begin(partition.topic, day)?;
+            self.open.insert(day, open);
+        }
+        let Some(Open { writer, .. }) = self.open.get_mut(&day) else { return Err(Error::internal("no open file")) };
+        let opened = batch::open(batch)?;
+        for view in opened.records() {
+            let view = view.map_err(batch::BatchError::into_corrupt)?;
+            let record = StoredRecord {
+                offset: batch.base_offset + u64::from(view.index),
+                append_time: batch.append_time,
+                triple: opened.triple_of(view.index),
+                record: opened.to_record(&view),
+            };
+            writer.push(partition.partition, &record)?;
+        }
+        let full = writer.is_full(self.job.file_bytes);
+        self.send_bytes(day)?;
+        if full && let Some(open) = self.open.remove(&day) {
+            self.finish(open)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&self, topic: TopicId, day: u32) -> Result<Open> {
+        let topic = self.job.topics.iter().find(|known| known.id == topic);
+        let topic: &Topic = topic.ok_or_else(|| Error::internal("the job does not describe one of its topics"))?;
+        let id = ObjectId::from_parts(self.job.log_time, rand::random());
+        let key = Key::Archive(ArchiveKey {
+            namespace: topic.namespace.clone(),
+            topic: topic.name.clone(),
+            topic_id: topic.id,
+            day,
+            shard: self.job.job.shard,
+            id,
+        });
+        let writer = ArchiveWriter::new(id, topic, day)?;
+        let (parts, upload) = upload::start(&self.runtime, self.bucket.clone(), key.to_string());
+        Ok(Open { writer, parts, upload })
+    }
+
+    /// Hands the row groups of a day's file that have ended to its upload.
+    fn send_bytes(&mut self, day: u32) -> Result<()> {
+        let Some(open) = self.open.get_mut(&day) else { return Ok(()) };
+        let bytes = open.writer.take_bytes();
+        if bytes.is_empty() || open.parts.blocking_send(Part::Bytes(bytes)).is_ok() {
+            return Ok(());
+        }
+        match self.open.remove(&day) {
+            Some(open) => Err(self.failure_of(open.upload)),
+            None => Ok(()),
+        }
+    }
+
+    fn finish_all(&mut self) -> Result<()> {
+        self.day = None;
+        while let Some((_, open)) = self.open.pop_first() {
+            self.finish(open)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, open: Open) -> Result<()> {
+        let FinishedArchive { bytes, file, ranges } = open.writer.finish()?;
+        let sent = open.parts.blocking_send(Part::Bytes(bytes)).is_ok() && open.parts.blocking_send(Part::End).is_ok();
+        if !sent {
+            return Err(self.failure_of(open.upload));
+        }
+        self.files.push(file);
+        self.ranges.extend(ranges);
+        self.uploads.push(open.upload);
+        if self.uploads.len() > UPLOADS {
+            let oldest = self.uploads.remove(0);
+            self.wait_for(oldest)?;
+        }
+        Ok(())
+    }
+
+    /// Why an upload does not take any more.
+    fn failure_of(&self, upload: JoinHandle<Result<()>>) -> Error {
+        self.wait_for(upload).err().unwrap_or_else(|| Error::internal("an upload ended before its file did"))
+    }
+
+    fn wait_for(&self, upload: JoinHandle<Result<()>>) -> Result<()> {
+        self.runtime.block_on(upload).map_err(|error| Error::internal("an upload broke off").with_source(error))?
+    }
+}

@@ -99,3 +99,22 @@ fn the_default_bucket_is_beside_the_wal() {
     assert_eq!(config.bucket_url().unwrap(), "file:///a%20b/data/bucket");
     assert_eq!(config.wal_dir(), PathBuf::from("/a b/data/wal"));
 }
+
+#[test]
+fn the_operations_page_lists_every_setting_with_its_default() {
+    let page = include_str!("../../docs/operations.md");
+    let defaults: toml::Table = Config::default().to_toml().parse().unwrap();
+    let mut keys = vec![("bucket".to_owned(), "`bucket/` in `data_dir`".to_owned())];
+    for (name, value) in &defaults {
+        match value {
+            toml::Value::Table(section) => {
+                keys.extend(section.iter().map(|(key, value)| (format!("{name}.{key}"), format!("`{value}`"))));
+            }
+            value => keys.push((name.clone(), format!("`{value}`"))),
+        }
+    }
+    for (key, value) in keys {
+        let line = format!("| `{key}` | {} |", value.replace('"', ""));
+        assert!(page.contains(&line), "docs/operations.md does not have a line that begins with\n{line}");
+    }
+}

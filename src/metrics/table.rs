@@ -67,9 +67,10 @@ metrics! {
         [job: "flush" | "checkpoint" | "archive" | "retention" | "gc"] "Runs of a background job that failed";
 
     // HTTP
-    Counter HTTP_REQUESTS "tidelog_http_requests_total" [status: "1xx" | "2xx" | "3xx" | "4xx" | "5xx"]
+    Counter HTTP_REQUESTS "tidelog_http_requests_total"
+        [route: "/healthz", status: "1xx" | "2xx" | "3xx" | "4xx" | "5xx"]
         "Requests answered, by route and class of status";
-    Histogram HTTP_REQUEST_SECONDS "tidelog_http_request_seconds"
+    Histogram HTTP_REQUEST_SECONDS "tidelog_http_request_seconds" [route: "/healthz"]
         "Time until the head of the answer, by route; long polls wait in it";
     Gauge HTTP_CONNECTIONS "tidelog_http_connections" "Open connections";
     Gauge HTTP_FOLLOWERS "tidelog_http_followers" "Open streams of server-sent events";

@@ -19,7 +19,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("config", &["error", "clock"]),
     ("metrics", &["error", "clock"]),
-    ("failpoint", &[]),
+    ("failpoint", &["error"]),
     ("model", FOUNDATION),
     ("format", NOUNS),
     ("state", &["error", "model", "format"]),

@@ -9,6 +9,7 @@ use super::meta::Pointer;
 use super::node::RaftNode;
 use super::options::CheckpointFiles;
 use crate::error::{Error, Result};
+use crate::failpoint;
 
 /// How long openraft may take to notice a snapshot: it builds one at a time and drops requests meanwhile.
 const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(30);
@@ -16,10 +17,22 @@ const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(30);
 const SNAPSHOT_RETRY: Duration = Duration::from_millis(50);
 
 impl RaftNode {
+    /// Keeps a checkpoint's files on the local disk, durably, before the `Flushed` that names it is proposed: so that
+    /// whatever is applied can be adopted, also if the process ends in between.
+    ///
+    /// # Errors
+    /// `missing_files` with the names in its details if a file that the checkpoint names is neither given nor there.
+    pub async fn stage_checkpoint(&self, files: &CheckpointFiles) -> Result<()> {
+        let _one_at_a_time = self.inner.adopting.lock().await;
+        let (meta, files) = (self.inner.shared.meta.clone(), files.clone());
+        let staged = tokio::task::spawn_blocking(move || meta.stage(&files)).await;
+        staged.map_err(|error| Error::internal("writing the local checkpoint panicked").with_source(error))?.map(drop)
+    }
+
     /// Makes an applied `Flushed` this node's own: keeps the checkpoint's files and the pointer to it on the local disk,
     /// durably, has openraft adopt it as its snapshot, and purges the log up to it except the last `wal_keep` bytes.
     ///
-    /// Files that the checkpoint before it named too need not be given again. A checkpoint that is not newer than the
+    /// Files that were staged, or that the checkpoint before it named too, need not be given again. A checkpoint that is not newer than the
     /// one in use changes nothing. Cancelled, it may have done any of the steps; the next call does the rest.
     ///
     /// # Errors
@@ -76,7 +89,9 @@ impl RaftNode {
         let limit = limit.map_err(|error| Error::internal("the write-ahead log cannot be used").with_source(error))?;
         // Entries at and below the checkpoint are in the bucket; none above may go.
         if let Some(upto) = limit.map(|limit| limit.min(pointer.reference.index)) {
+            failpoint::hit_async("purge.before").await?;
             self.inner.raft.trigger().purge_log(upto).await.map_err(|error| stopped(&error))?;
+            failpoint::hit_async("purge.after").await?;
         }
         Ok(())
     }

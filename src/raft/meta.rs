@@ -16,6 +16,7 @@ use super::options::CheckpointFiles;
 use super::types::{LogId, StoredMembership, log_id, term_of};
 use super::wal::{decode_membership, encode_membership};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::format::checkpoint;
 use crate::model::{Checkpoint, CheckpointRef, ObjectId};
 use crate::state::State;
@@ -98,19 +99,33 @@ impl MetaDir {
         State::restore(found, parts, footers).map_err(|error| damaged(&self.dir.join(&name), error))
     }
 
-    /// Writes what is not there yet of `files`, then the pointer; all of it durably. Afterwards a restart begins there.
+    /// Writes what is not there yet of `files`, durably. Nothing names it yet.
     ///
     /// # Errors
-    /// `missing_files` if the checkpoint names a file that is neither in `files` nor here; the old pointer then holds.
-    pub(crate) fn adopt(&self, files: &CheckpointFiles, pointer: &Pointer) -> Result<()> {
-        let name = checkpoint_name(pointer.reference.id);
-        let decoded =
+    /// `missing_files` if the checkpoint names a file that is neither in `files` nor here.
+    pub(crate) fn stage(&self, files: &CheckpointFiles) -> Result<Checkpoint> {
+        let name = checkpoint_name(files.reference.id);
+        let checkpoint =
             checkpoint::decode_checkpoint(&files.checkpoint).map_err(|error| damaged(&self.dir.join(&name), error))?;
-        if decoded.self_ref != pointer.reference || files.reference != pointer.reference {
-            return Err(Error::internal("the checkpoint to adopt is another than its reference says"));
+        if checkpoint.self_ref != files.reference {
+            return Err(Error::internal("the checkpoint to keep is another than its reference says"));
         }
-        self.write_missing(files, &decoded)?;
-        self.write(&name, &files.checkpoint)?;
+        self.write_missing(files, &checkpoint)?;
+        if !self.dir.join(&name).is_file() {
+            self.write(&name, &files.checkpoint)?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// Stages `files` and replaces the pointer, durably. Afterwards a restart begins there.
+    ///
+    /// # Errors
+    /// Those of [`MetaDir::stage`]; the old pointer then holds.
+    pub(crate) fn adopt(&self, files: &CheckpointFiles, pointer: &Pointer) -> Result<()> {
+        if files.reference != pointer.reference {
+            return Err(Error::internal("the pointer names another checkpoint than the one to adopt"));
+        }
+        let checkpoint = self.stage(files)?;
         let membership = encode_membership(pointer.membership.membership()).map_err(|error| self.failed(&error))?;
         let layout = PointerLayout {
             reference: pointer.reference,
@@ -118,8 +133,10 @@ impl MetaDir {
             membership_at: pointer.membership.log_id().as_ref().map(|id| (term_of(id), id.index)),
             membership: membership.to_vec(),
         };
+        failpoint::hit("pointer.before_write")?;
         self.write(POINTER, &frame(POINTER_MAGIC, &layout)?)?;
-        self.clean(&decoded);
+        failpoint::hit("pointer.after_write")?;
+        self.clean(&checkpoint);
         Ok(())
     }
 

@@ -28,6 +28,8 @@ mod node;
 mod options;
 mod start;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod types;
 mod wal;
 

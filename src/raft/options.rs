@@ -46,7 +46,7 @@ pub enum Start {
 /// A checkpoint with which an empty WAL begins.
 #[derive(Debug, Clone)]
 pub struct StartCheckpoint {
-    /// A term that is at least the one of the entry at the checkpoint's index. The log of this WAL begins above it.
+    /// The checkpoint's term: at or above that of the entry at its index. The log of this WAL begins above it.
     pub term: u64,
     /// The checkpoint with all that it names.
     pub files: CheckpointFiles,

@@ -180,7 +180,8 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let index = last.map_or(0, |last| last.index + 1);
         self.shared.tail.truncate(index);
-        self.synced(|log| log.truncate(index)).await
+        self.synced(|log| log.truncate(index)).await?;
+        crate::failpoint::hit_async("truncate.after").await.map_err(io::Error::other)
     }
 
     /// Not waited for: a purge that a crash undoes is made again. Files are removed after the sync.

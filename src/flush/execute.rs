@@ -79,6 +79,8 @@ impl Flusher {
         let view = Arc::new(self.leader.node().view());
         let index = view.applied();
         let (flushed, files) = self.write(&view).await?;
+        // Before it can be applied: a crash in between must not leave a checkpoint that this node cannot adopt.
+        self.leader.node().stage_checkpoint(&files).await?;
         self.check_not_replaced(&view).await?;
         failpoint::hit_async("flush.checkpoint").await?;
         self.leader.control(flushed).await?;

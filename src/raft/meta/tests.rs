@@ -46,7 +46,7 @@ fn the_layouts_are_the_documented_ones() {
     assert_eq!(hex(&bytes[..8]), "544c47504f494e54");
     assert_eq!(
         hex(&bytes[8..bytes.len() - 4]),
-        "010002ac02050701060418010101010103613a311000000000000000000000000000000009"
+        "010002ac0205070106041a010101010103613a311000000000000000000000000000000009"
     );
     let ranges: Vec<crate::model::SegmentRange> = vec![crate::model::SegmentRange {
         partition: TopicPartition::new(TopicId(Uuid::from_u128(1)), 2),

@@ -57,10 +57,6 @@ fn batches(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("batch/{}", compression.as_str()));
         group.throughput(Throughput::Bytes(payload as u64));
         group.bench_function("encode", |b| b.iter(|| batch::encode(black_box(&records), compression, None).unwrap()));
-        let one = &records[..1];
-        group.bench_function("encode one record", |b| {
-            b.iter(|| batch::encode(black_box(one), compression, None).unwrap())
-        });
         let stored = stored(&records, compression);
         println!("{} bytes of payload, {} encoded", payload, stored.bytes.len());
         let limits = batch::CheckLimits::default();
@@ -74,6 +70,19 @@ fn batches(c: &mut Criterion) {
         group.bench_function("decode", |b| b.iter(|| batch::decode(black_box(&stored)).unwrap()));
         group.finish();
     }
+}
+
+/// What one small request costs: the fixed part.
+fn small_batches(c: &mut Criterion) {
+    let records = &records()[..4];
+    let batch = stored(records, Compression::Zstd);
+    let mut group = c.benchmark_group("batch/four records, zstd");
+    group.throughput(Throughput::Elements(4));
+    group.bench_function("encode", |b| {
+        b.iter(|| batch::encode(black_box(records), Compression::Zstd, None).unwrap());
+    });
+    group.bench_function("decode", |b| b.iter(|| batch::decode(black_box(&batch)).unwrap()));
+    group.finish();
 }
 
 fn commands(c: &mut Criterion) {
@@ -159,5 +168,5 @@ fn segments(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, batches, commands, segments);
+criterion_group!(benches, batches, small_batches, commands, segments);
 criterion_main!(benches);

@@ -1,5 +1,6 @@
 //! Compression of a batch's records; decompression is bounded by [`MAX_RECORDS_BYTES`].
 
+use std::cell::RefCell;
 use std::io::{self, Read};
 
 use bytes::Bytes;
@@ -58,15 +59,20 @@ pub(super) fn unpack(codec: Codec, packed: Bytes) -> Result<Bytes, BatchError> {
     }
 }
 
+thread_local! {
+    /// A context is 150 KiB, which would cost more than the content of a small batch.
+    static UNPACKER: RefCell<Decompressor<'static>> = RefCell::default();
+}
+
 /// Our encoder and most others write the content size into the frame; those that stream do not.
 fn unpack_zstd(packed: &[u8]) -> Result<Bytes, BatchError> {
     match zstd_safe::get_frame_content_size(packed) {
         Err(_) => Err(BatchError::Compressed),
         Ok(Some(len)) if len > MAX_RECORDS_BYTES as u64 => Err(BatchError::TooLarge(MAX_RECORDS_BYTES)),
         Ok(Some(len)) => {
-            let mut decompressor = Decompressor::new().map_err(|_| BatchError::Compressed)?;
             // Bounded just above. Frames that follow the first find no room and are refused.
-            let records = decompressor.decompress(packed, len as usize).map_err(|_| BatchError::Compressed)?;
+            let records = UNPACKER.with_borrow_mut(|unpacker| unpacker.decompress(packed, len as usize));
+            let records = records.map_err(|_| BatchError::Compressed)?;
             if records.len() as u64 == len { Ok(records.into()) } else { Err(BatchError::Compressed) }
         }
         Ok(None) => {

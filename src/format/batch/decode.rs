@@ -1,5 +1,7 @@
 //! Reading stored batches.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::compress;
@@ -8,7 +10,7 @@ use super::header::{self, BatchHeader, HEADER_LEN};
 use super::records::{RecordView, Records};
 use crate::error::{Error, Result};
 use crate::model::producer::advance_sequence;
-use crate::model::{Header, Record, StoredBatch, StoredRecord, Triple};
+use crate::model::{Header, Offset, Record, StoredBatch, StoredRecord, Triple};
 
 /// A batch whose CRC was verified, with its records uncompressed.
 #[derive(Debug, Clone)]
@@ -99,16 +101,31 @@ fn expect_place(header: &BatchHeader, batch: &StoredBatch) -> Result<()> {
 /// # Errors
 /// As [`open`].
 pub fn decode(batch: &StoredBatch) -> Result<Vec<StoredRecord>> {
+    decode_within(batch, batch.base_offset..batch.end_offset())
+}
+
+/// The records of a stored batch whose offsets are in `offsets`: the others cost no memory, and those after it no time.
+///
+/// # Errors
+/// As [`open`].
+pub fn decode_within(batch: &StoredBatch, offsets: Range<Offset>) -> Result<Vec<StoredRecord>> {
     let open = open(batch)?;
-    let mut records = Vec::with_capacity(batch.count as usize);
+    let within = offsets.start.max(batch.base_offset)..offsets.end.min(batch.end_offset());
+    let mut records = Vec::with_capacity(within.end.saturating_sub(within.start) as usize);
     for view in open.records() {
         let view = view.map_err(BatchError::into_corrupt)?;
-        records.push(StoredRecord {
-            offset: batch.base_offset + u64::from(view.index),
-            append_time: batch.append_time,
-            triple: open.triple_of(view.index),
-            record: open.to_record(&view),
-        });
+        let offset = batch.base_offset + u64::from(view.index);
+        if offset >= within.end {
+            break;
+        }
+        if offset >= within.start {
+            records.push(StoredRecord {
+                offset,
+                append_time: batch.append_time,
+                triple: open.triple_of(view.index),
+                record: open.to_record(&view),
+            });
+        }
     }
     Ok(records)
 }

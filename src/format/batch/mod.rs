@@ -21,7 +21,7 @@ mod tests;
 mod varint;
 
 pub use check::{CheckLimits, CheckedBatch, check};
-pub use decode::{OpenBatch, decode, open, verify};
+pub use decode::{OpenBatch, decode, decode_within, open, verify};
 pub use encode::{EncodedBatch, encode, max_encoded_len};
 pub use error::{BatchError, RecordProblem};
 pub use header::{BatchHeader, Codec, HEADER_LEN, header, placed};

@@ -3,6 +3,10 @@
 /// Appends `value`, zigzag-encoded.
 pub(super) fn put(out: &mut Vec<u8>, value: i64) {
     let mut rest = zigzag(value);
+    // Most lengths and deltas fit one byte.
+    if rest < 0x80 {
+        return out.push(rest as u8);
+    }
     while rest >= 0x80 {
         out.push(rest as u8 | 0x80);
         rest >>= 7;
@@ -18,7 +22,6 @@ pub(super) const fn len(value: i64) -> usize {
 
 /// Takes a 32-bit value off the front; at most five bytes. `None` if it is malformed or cut off.
 pub(super) fn take_i32(bytes: &mut &[u8]) -> Option<i32> {
-    // Most lengths and deltas fit one byte.
     if let [first, rest @ ..] = *bytes
         && *first < 0x80
     {

@@ -49,6 +49,23 @@ fn null_empty_and_repeats_survive() {
 }
 
 #[test]
+fn a_part_of_a_batch_is_decoded() {
+    let batch = stored(&encode(&odd_records(), Compression::Zstd, Some(TRIPLE)).unwrap());
+    let all = decode(&batch).unwrap();
+    for (offsets, expected) in [
+        (1001..1003, 1..3),
+        (0..1002, 0..2),
+        (1004..u64::MAX, 4..5),
+        (0..u64::MAX, 0..5),
+        (0..1000, 0..0),
+        (1005..2000, 0..0),
+        (1003..1003, 0..0),
+    ] {
+        assert_eq!(decode_within(&batch, offsets).unwrap(), all[expected]);
+    }
+}
+
+#[test]
 fn an_uncompressed_batch_is_decoded_without_copying() {
     let batch = encode(&odd_records(), Compression::None, None).unwrap();
     let decoded = decode(&stored(&batch)).unwrap();

@@ -29,5 +29,6 @@ pub mod model;
 pub mod produce;
 pub mod queue;
 pub mod raft;
+pub mod shard;
 pub mod state;
 pub mod store;

@@ -234,6 +234,9 @@ pub struct Raft {
     /// Time between two heartbeats.
     #[serde(with = "units::duration")]
     pub heartbeat: Duration,
+    /// Largest gap between wall time and log time that a sole voter believes; larger ones are slewed.
+    #[serde(with = "units::duration")]
+    pub clock_jump: Duration,
 }
 
 /// `[shutdown]`: what SIGTERM does.

@@ -3,13 +3,36 @@
 //! A [`Queue`] is a cheap handle; clones share one engine. Every method may be cancelled by dropping its future: a
 //! produce that was dropped may still be written. It knows no HTTP.
 
-use std::time::Duration;
+mod fetch;
+mod flush;
+mod jobs;
+mod open;
+mod produce;
+mod status;
+mod topics;
 
-use crate::error::{Error, Result};
-use crate::model::{
-    ArchiveListing, BackgroundJob, FetchPage, FetchRequest, FlushProgress, NamedSettings, Offset, ProduceRequest,
-    Produced, ProducerId, TopicDescription, TopicId, TopicSettings,
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::archive::Requests;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fetch::Fetcher;
+use crate::flush::FlushHandle;
+use crate::model::{BackgroundJob, NodeId, Offset};
+use crate::produce::{Admission, Batcher, Sticky};
+use crate::raft::{DirLock, Leader, NodeIdentity};
+use crate::shard::Shard;
+use crate::state::{self, State};
+use crate::store::Bucket;
+
+pub use self::flush::MAX_FILES_PAGE;
+pub use self::open::Options;
+pub use self::status::{BucketStatus, BudgetStatus, JobStatus, ShardStatus, Status};
+pub use self::topics::MAX_TOPICS_PAGE;
+pub use crate::archive::{ClaimedJob, CompletedJob, JobRef, JobServer};
+pub use crate::fetch::{placed_batches, records};
 
 /// A change of a topic's settings: `None` leaves a member as it is, `Some` sets it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,219 +68,205 @@ pub struct ProducerPosition {
 
 /// The engine, as everything above it sees it.
 #[derive(Clone)]
-pub struct Queue {}
+pub struct Queue(Arc<Inner>);
 
-#[allow(unused_variables, clippy::unused_async, clippy::todo, clippy::missing_errors_doc, reason = "skeleton")]
+struct Inner {
+    config: Config,
+    identity: NodeIdentity,
+    clock: Clock,
+    bucket: Bucket,
+    shard: Shard,
+    fetcher: Fetcher,
+    admission: Admission,
+    sticky: Arc<Sticky>,
+    ready: AtomicBool,
+    lock: DirLock,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").field("bucket", &self.0.bucket.url()).finish_non_exhaustive()
+    }
+}
+
 impl Queue {
-    /// Creates `name`, or finds that it exists and agrees with the members of `settings` that `named` marks; the flag
-    /// says whether it was created.
-    pub async fn create_topic(
-        &self,
-        name: &str,
-        settings: TopicSettings,
-        named: NamedSettings,
-    ) -> Result<(TopicDescription, bool)> {
-        todo!()
+    /// The settings it was opened with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
     }
-    /// Describes a topic; with `topic_id`, only if it still is that one (409 `topic_replaced`).
-    pub async fn describe_topic(&self, name: &str, topic_id: Option<TopicId>) -> Result<TopicDescription> {
-        todo!()
+
+    /// The bucket.
+    #[must_use]
+    pub fn bucket(&self) -> &Bucket {
+        &self.0.bucket
     }
-    /// Topics whose names start with `prefix`, after `start_after`, by name, at most `limit`; and whether there are more.
-    pub async fn list_topics(
-        &self,
-        prefix: &str,
-        start_after: &str,
-        limit: usize,
-    ) -> Result<(Vec<TopicDescription>, bool)> {
-        todo!()
-    }
-    /// Changes settings.
-    pub async fn alter_topic(
-        &self,
-        name: &str,
-        topic_id: Option<TopicId>,
-        patch: SettingsPatch,
-    ) -> Result<TopicDescription> {
-        todo!()
-    }
-    /// Deletes a topic: its name is free at once, its data stays for the grace period. Answers its id.
-    pub async fn delete_topic(&self, name: &str, topic_id: Option<TopicId>) -> Result<TopicId> {
-        todo!()
-    }
-    /// Brings back the newest deleted topic of that name.
-    pub async fn undelete_topic(&self, name: &str) -> Result<TopicDescription> {
-        todo!()
-    }
-    /// Flushes (and archives) all that is below the high watermarks now, waiting at most `wait`.
-    pub async fn flush_topic(
-        &self,
-        name: &str,
-        topic_id: Option<TopicId>,
-        archive: bool,
-        wait: Duration,
-    ) -> Result<FlushProgress> {
-        todo!()
-    }
-    /// Lists archive files after key `start_after` whose newest record is at least `min_timestamp`.
-    pub async fn archive_files(
-        &self,
-        name: &str,
-        topic_id: Option<TopicId>,
-        start_after: &str,
-        limit: usize,
-        min_timestamp: Option<i64>,
-    ) -> Result<ArchiveListing> {
-        todo!()
-    }
-    /// Appends records.
-    pub async fn produce(&self, request: ProduceRequest) -> Result<Produced> {
-        todo!()
-    }
-    /// Registers a producer; a known name raises its epoch and fences its older holder.
-    pub async fn register_producer(&self, name: Option<String>) -> Result<(ProducerId, u16)> {
-        todo!()
-    }
-    /// The id and the current epoch of a named producer, which this does not raise; `producer_not_found` otherwise. A
-    /// resumed `tidelog produce` goes on under the epoch that it had, because its sequences count records of that epoch.
-    pub async fn find_producer(&self, name: &str) -> Result<(ProducerId, u16)> {
-        todo!()
-    }
-    /// What the partitions of `topic` remember of a producer.
-    pub async fn producer_positions(
-        &self,
-        id: ProducerId,
-        topic: &str,
-        topic_id: Option<TopicId>,
-    ) -> Result<Vec<ProducerPosition>> {
-        todo!()
-    }
-    /// Reads a page of one partition.
-    pub async fn fetch(&self, request: FetchRequest) -> Result<FetchPage> {
-        todo!()
-    }
-    /// Returns once one of `positions` (partition, offset) of the topic has a record at or after its offset, the topic has
-    /// more than `known_partitions` partitions, is gone, or `wait` is over.
-    pub async fn wait_for_data(
-        &self,
-        topic: TopicId,
-        positions: &[(u32, Offset)],
-        known_partitions: u32,
-        wait: Duration,
-    ) {
-        todo!()
-    }
-    /// Pauses or resumes a background job.
-    pub fn set_paused(&self, job: BackgroundJob, paused: bool) {
-        todo!()
-    }
-    /// What operators want to know; serialised as it is under `/v1/status`.
-    pub async fn status(&self) -> Status {
-        todo!()
-    }
+
     /// Whether this process has recovered and has reached a leader of every shard once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        todo!()
+        self.0.ready.load(Ordering::Acquire)
     }
-    /// Refuses appends from now on, flushes, and writes a clean checkpoint: a start from the bucket alone loses nothing.
+
+    /// Writes into the data directory's lock where this process listens, for whoever is refused by it.
+    ///
+    /// # Errors
+    /// If the lock file cannot be written.
+    pub fn announce(&self, address: &str) -> Result<()> {
+        self.0.lock.set_address(address)
+    }
+
+    /// Returns why once this process must end: a panic in a task, a damaged log, a failed write, or another life of the
+    /// cluster on the bucket. Restarting is the recovery.
+    pub async fn fatal(&self) -> String {
+        self.0.shard.fatal().await
+    }
+
+    /// Pauses or resumes a background job.
+    pub fn set_paused(&self, job: BackgroundJob, paused: bool) {
+        self.0.shard.set_paused(job, paused);
+    }
+
+    /// Whether a background job is paused.
+    #[must_use]
+    pub fn is_paused(&self, job: BackgroundJob) -> bool {
+        self.0.shard.is_paused(job)
+    }
+
+    /// Refuses appends from now on, flushes, and writes a clean checkpoint: a start from the bucket alone then loses nothing.
+    ///
+    /// # Errors
+    /// The log's or the bucket's. If the bucket was away from the beginning, nothing was closed.
     pub async fn close(&self) -> Result<()> {
-        todo!()
+        self.0.shard.close().await
     }
-}
 
-/// What operators want to know of this node.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Status {
-    /// Of this program.
-    pub version: &'static str,
-    /// Cluster id.
-    pub cluster_id: String,
-    /// Life of the cluster on its bucket.
-    pub incarnation: u64,
-    /// This node.
-    pub node_id: u64,
-    /// Closed for appends.
-    pub closed: bool,
-    /// What this process does.
-    pub roles: Vec<&'static str>,
-    /// One for each Raft group.
-    pub shards: Vec<ShardStatus>,
-    /// The bucket's URL and health.
-    pub bucket: BucketStatus,
-    /// Budgets and what is used of them, bytes.
-    pub budgets: Vec<BudgetStatus>,
-    /// Background jobs.
-    pub jobs: Vec<JobStatus>,
-}
+    /// Stops all tasks and the log without closing the shard: a restart goes on from the log.
+    pub async fn shutdown(&self) {
+        self.0.shard.shutdown().await;
+    }
 
-/// A Raft group as this node sees it.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct ShardStatus {
-    /// The shard.
-    pub shard: u32,
-    /// Its leader.
-    pub leader: Option<u64>,
-    /// Its term.
-    pub term: u64,
-    /// Last applied log index.
-    pub applied: u64,
-    /// Log index below which all is in the bucket.
-    pub flushed: u64,
-    /// Partitions it holds.
-    pub partitions: u64,
-    /// Live segments.
-    pub segments: u64,
-    /// Live archive files.
-    pub archive_files: u64,
-    /// Log time, milliseconds since 1970.
-    pub log_time_ms: u64,
-    /// Hash of the state at `applied`, hex; only when it was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state_hash: Option<String>,
-}
+    /// Hash of the state and the log index up to which it was applied; reads all of the state.
+    #[must_use]
+    pub fn state_hash(&self) -> (u64, u128) {
+        let view = self.view();
+        (view.applied(), view.hash())
+    }
 
-/// The bucket as this node sees it.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct BucketStatus {
-    /// Without credentials.
-    pub url: String,
-    /// Whether the last call succeeded.
-    pub healthy: bool,
-    /// What the last failed call said, if it failed after the last success.
-    pub last_error: Option<String>,
-}
+    /// What operators want to know.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let inner = &self.0;
+        let view = self.view();
+        let health = inner.bucket.health();
+        let (wal_used, wal_limit) = inner.shard.gate().budget();
+        let budget = |name, used_bytes, limit_bytes| BudgetStatus { name, used_bytes, limit_bytes };
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            cluster_id: inner.identity.cluster.clone(),
+            incarnation: inner.identity.incarnation.0,
+            node_id: inner.identity.node.0,
+            closed: view.is_closed(),
+            roles: vec!["gateway", "wal", "compactor"],
+            shards: vec![self.shard_status(&view)],
+            bucket: BucketStatus {
+                url: inner.bucket.url().to_owned(),
+                healthy: health.is_healthy(),
+                last_error: health.last_error().map(str::to_owned),
+            },
+            budgets: vec![
+                budget("wal.budget", wal_used, wal_limit),
+                budget("tail.memory", self.leader().node().status().tail_bytes, inner.config.tail.memory),
+                budget("produce.memory", inner.admission.used(), inner.admission.limit()),
+            ],
+            jobs: self.job_statuses(),
+        }
+    }
 
-/// A budget.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct BudgetStatus {
-    /// Its setting.
-    pub name: &'static str,
-    /// Bytes used.
-    pub used_bytes: u64,
-    /// Bytes there are.
-    pub limit_bytes: u64,
-}
+    fn job_statuses(&self) -> Vec<JobStatus> {
+        let flush = self.flusher();
+        let (last_success_ms, last_error) = flush.last();
+        let flush = JobStatus { name: "flush", paused: flush.is_paused(), last_success_ms, last_error };
+        let others = self.0.shard.jobs().map(|job| {
+            let last = job.last();
+            let (last_success_ms, last_error) = (last.success_ms, last.error);
+            JobStatus { name: job.name(), paused: job.is_paused(), last_success_ms, last_error }
+        });
+        std::iter::once(flush).chain(others).collect()
+    }
 
-/// A background job.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct JobStatus {
-    /// `flush`, `archive`, `gc` or `retention`.
-    pub name: &'static str,
-    /// Paused by an operator.
-    pub paused: bool,
-    /// Wall time of the last success, milliseconds since 1970.
-    pub last_success_ms: Option<u64>,
-    /// What the last failure said, if it came after the last success.
-    pub last_error: Option<String>,
+    fn shard_status(&self, view: &State) -> ShardStatus {
+        let raft = self.leader().node().status();
+        ShardStatus {
+            shard: view.shard().0,
+            leader: raft.leader.map(|NodeId(id)| id),
+            term: raft.term,
+            applied: view.applied(),
+            flushed: view.flushed_index(),
+            partitions: view.partition_count() as u64,
+            segments: view.segment_count() as u64,
+            archive_files: view.file_count() as u64,
+            tail_bytes: view.tail_bytes(),
+            log_time_ms: view.log_time(),
+            log_time_lag_ms: self.leader().log_time_lag_ms(),
+        }
+    }
+
+    fn leader(&self) -> &Leader {
+        self.0.shard.leader()
+    }
+
+    fn batcher(&self) -> &Batcher {
+        self.0.shard.batcher()
+    }
+
+    fn flusher(&self) -> &FlushHandle {
+        self.0.shard.flush()
+    }
+
+    fn archive_requests(&self) -> &Requests {
+        self.0.shard.archive_requests()
+    }
+
+    fn admission(&self) -> &Admission {
+        &self.0.admission
+    }
+
+    fn sticky(&self) -> Arc<Sticky> {
+        Arc::clone(&self.0.sticky)
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    fn view(&self) -> State {
+        self.leader().node().view()
+    }
+
+    fn read<R>(&self, read: impl FnOnce(&State) -> R) -> R {
+        self.leader().node().with_state(read)
+    }
+
+    async fn linearize(&self) -> Result<()> {
+        self.leader().node().linearize().await
+    }
 }
 
 /// The error for a partition that a topic does not have.
 #[must_use]
 pub fn partition_not_found(topic: &str, partition: u32, count: u32) -> Error {
-    Error::new(
-        crate::error::ErrorKind::NotFound,
-        "partition_not_found",
-        format!("topic {topic} has no partition {partition}, it has {count}"),
-    )
+    let message = format!("topic {topic} has no partition {partition}, it has {count}");
+    Error::new(ErrorKind::NotFound, "partition_not_found", message)
+}
+
+impl ProducerPosition {
+    fn new(partition: u32, position: state::ProducerPosition) -> Option<Self> {
+        Some(Self {
+            partition,
+            epoch: position.epoch,
+            last_sequence: position.last_sequence?,
+            last_offset: position.last_offset?,
+        })
+    }
 }

@@ -7,9 +7,7 @@ use uuid::Uuid;
 use super::{Queue, SettingsPatch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::topic::{MAX_PARTITIONS, check_name};
-use crate::model::{
-    Answer, Compression, Control, NamedSettings, NodeId, Topic, TopicDescription, TopicId, TopicSettings,
-};
+use crate::model::{Answer, Compression, Control, NamedSettings, Topic, TopicDescription, TopicId, TopicSettings};
 use crate::state::State;
 
 /// A topic changed by somebody else between reading and altering is read again this often.
@@ -92,7 +90,7 @@ impl Queue {
                 // Somebody else altered it meanwhile: decide again on what it is now.
                 Err(error) if error.code() == "topic_exists" && attempts < ALTER_ATTEMPTS => {}
                 Err(error) if error.code() == "topic_exists" => {
-                    return Err(Error::new(ErrorKind::Conflict, "settings_changed", "the settings kept changing meanwhile"));
+                    return Err(Error::unavailable("the settings kept changing meanwhile"));
                 }
                 Err(error) => return Err(error),
             }
@@ -127,7 +125,7 @@ impl Queue {
 
     pub(super) fn description(&self, state: &State, topic: &Arc<Topic>) -> TopicDescription {
         let partitions = state.partitions_of(topic.id).map(|partition| partition.bounds()).collect();
-        TopicDescription { topic: Arc::clone(topic), partitions, leader: self.leader().node().status().leader.map(NodeId::into) }
+        TopicDescription { topic: Arc::clone(topic), partitions, leader: self.leader().node().status().leader }
     }
 }
 

@@ -86,11 +86,9 @@ pub async fn begin(bucket: &Bucket, request: Request<'_>) -> Result<Life> {
 }
 
 async fn new_cluster(bucket: &Bucket, request: Request<'_>, identity: Option<NodeIdentity>) -> Result<Life> {
-    let identity =
-        identity.unwrap_or_else(|| NodeIdentity::new(Uuid::new_v4().to_string(), FIRST, NodeId(1)));
+    let identity = identity.unwrap_or_else(|| NodeIdentity::new(Uuid::new_v4().to_string(), FIRST, NodeId(1)));
     identity.save(request.wal_dir)?;
-    let cluster =
-        ClusterFile { format: FORMAT, cluster_id: identity.cluster.clone(), created_ms: request.now };
+    let cluster = ClusterFile { format: FORMAT, cluster_id: identity.cluster.clone(), created_ms: request.now };
     if create(bucket, &Key::Cluster, &cluster).await? == Created::Exists {
         return Err(lost_race());
     }
@@ -168,7 +166,8 @@ async fn next_life(
 
 /// A start from the bucket loses nothing only if the newest life has ended with a clean checkpoint.
 fn check_clean(newest: Option<Incarnation>, loaded: Option<&LoadedCheckpoint>, restore: bool) -> Result<()> {
-    let clean = loaded.is_some_and(|loaded| loaded.checkpoint.is_clean() && Some(loaded.reference.incarnation) == newest);
+    let clean =
+        loaded.is_some_and(|loaded| loaded.checkpoint.is_clean() && Some(loaded.reference.incarnation) == newest);
     if clean || newest.is_none() {
         return Ok(());
     }
@@ -246,7 +245,11 @@ async fn create_incarnation(
 }
 
 fn lost_race() -> Error {
-    Error::new(ErrorKind::Conflict, "cluster_started_elsewhere", "another node started this cluster from the bucket just now")
+    Error::new(
+        ErrorKind::Conflict,
+        "cluster_started_elsewhere",
+        "another node started this cluster from the bucket just now",
+    )
 }
 
 async fn create(bucket: &Bucket, key: &Key, file: &impl Serialize) -> Result<Created> {

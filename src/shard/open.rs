@@ -56,7 +56,7 @@ impl Shard {
         let found = node.with_state(|state| state.log_time());
         let log_clock = LogClock::new(clock.clone(), found, duration_ms(config.raft.clock_jump));
         let leader = Leader::new(node.clone(), Arc::new(log_clock));
-        let reopened = reopen(&leader, &identity).await?;
+        let unsealed = begin(&leader, &identity).await?;
         set_limits(&leader, &config).await?;
 
         let tasks = Tasks::new();
@@ -76,9 +76,16 @@ impl Shard {
         let archive_requests = Requests::default();
         upkeep::start(&tasks, &jobs, &leader, &bucket, &config);
         let shard = Self(Arc::new(Inner { leader, batcher, gate, flush, archive_requests, jobs, tasks }));
-        if let Some(index) = reopened {
-            // Until a newer checkpoint is in the bucket `apply` declines appends: docs/decisions/0004.
-            let _ = tokio::time::timeout(REOPEN_DEADLINE, shard.flush().flushed(index)).await;
+        if let Some(unsealed) = unsealed {
+            let reopening = reopen_when_flushed(shard.leader().clone(), shard.flush().clone(), unsealed);
+            let (opened, open) = tokio::sync::oneshot::channel();
+            shard.0.tasks.spawn("reopen", async move {
+                let failed = reopening.await.err().map(|error| format!("the shard cannot be opened again: {error}"));
+                let _ = opened.send(());
+                failed
+            });
+            // Usually a few milliseconds; with the bucket away the reads are served meanwhile.
+            let _ = tokio::time::timeout(REOPEN_DEADLINE, open).await;
         }
         Ok(shard)
     }
@@ -100,15 +107,29 @@ fn raft_options(config: &Config, identity: &NodeIdentity, start: Start) -> RaftO
     }
 }
 
-/// Opens a closed shard, or begins the incarnation of this directory; the log index of that, if it had to be done.
-async fn reopen(leader: &Leader, identity: &NodeIdentity) -> Result<Option<LogIndex>> {
+/// Begins the incarnation of this directory, or unseals a shard that was closed in it; the log index of the latter.
+async fn begin(leader: &Leader, identity: &NodeIdentity) -> Result<Option<LogIndex>> {
     let (incarnation, closed) = leader.node().with_state(|state| (state.incarnation(), state.is_closed()));
     if incarnation == identity.incarnation && !closed {
         return Ok(None);
     }
-    let (index, _) = leader.control(Control::Reopen { incarnation: identity.incarnation }).await?;
-    info!(incarnation = identity.incarnation.0, "the shard is open again");
+    if incarnation != identity.incarnation {
+        leader.control(Control::Reopen { incarnation: identity.incarnation }).await?;
+        info!(incarnation = identity.incarnation.0, "the shard begins another life");
+        return Ok(None);
+    }
+    let (index, _) = leader.control(Control::Unseal).await?;
     Ok(Some(index))
+}
+
+/// Opens a shard that was closed cleanly, once a checkpoint that is not clean is the newest in the bucket; until then appends
+/// are declined as `closed` (docs/decisions/0004-reopening-after-a-clean-close.md).
+async fn reopen_when_flushed(leader: Leader, flush: FlushHandle, unsealed: LogIndex) -> Result<()> {
+    flush.flushed(unsealed).await?;
+    let incarnation = leader.node().with_state(|state| state.incarnation());
+    leader.control(Control::Reopen { incarnation }).await?;
+    info!("the shard is open again");
+    Ok(())
 }
 
 async fn set_limits(leader: &Leader, config: &Config) -> Result<()> {

@@ -1,0 +1,46 @@
+//! Fetch, and waiting for what is to be fetched.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Queue, partition_not_found};
+use crate::error::Result;
+use crate::model::{FetchPage, FetchRequest, Offset, TopicId, TopicPartition};
+
+impl Queue {
+    /// Reads a page of one partition, waiting up to `request.wait` for its first record.
+    ///
+    /// # Errors
+    /// `topic_not_found`, `topic_replaced`, `partition_not_found`; `offset_expired` and `offset_out_of_range` with the bounds
+    /// in their details; `corrupt`, `unavailable`, `overloaded`.
+    pub async fn fetch(&self, request: FetchRequest) -> Result<FetchPage> {
+        let topic = self.topic(&request.topic, request.topic_id)?;
+        let count = topic.settings.partitions;
+        if request.partition >= count {
+            return Err(partition_not_found(&topic.name, request.partition, count));
+        }
+        self.0.fetcher.fetch(&topic, &request).await
+    }
+
+    /// Returns once one of `positions` (partition, offset) of the topic has a record at or after its offset, the topic has
+    /// more than `known_partitions` partitions, is gone, or `wait` is over.
+    ///
+    /// # Errors
+    /// `overloaded` if too many wait.
+    pub async fn wait_for_data(
+        &self,
+        topic: TopicId,
+        positions: &[(u32, Offset)],
+        known_partitions: u32,
+        wait: Duration,
+    ) -> Result<()> {
+        let positions: Vec<(TopicPartition, Offset)> =
+            positions.iter().map(|(partition, offset)| (TopicPartition::new(topic, *partition), *offset)).collect();
+        let changed = move |view: &crate::state::State| {
+            view.topic(topic)
+                .is_none_or(|topic| topic.deleted_at.is_some() || topic.settings.partitions > known_partitions)
+        };
+        self.0.fetcher.wait_for_data(&positions, Instant::now() + wait, changed).await
+    }
+}

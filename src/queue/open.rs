@@ -1,0 +1,77 @@
+//! Opening the engine: lock, bucket, life, shard, caches.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tracing::info;
+
+use super::{Inner, Queue};
+use crate::cache::BlockCache;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::fetch::Fetcher;
+use crate::produce::{Admission, Sticky};
+use crate::raft::DirLock;
+use crate::shard::{Shard, ShardOptions, life};
+use crate::store::Bucket;
+
+/// With what the engine is opened.
+#[derive(Debug)]
+pub struct Options {
+    /// All settings, validated.
+    pub config: Config,
+    /// The process's clock.
+    pub clock: Clock,
+    /// A start from the bucket may lose records that were acknowledged after its newest checkpoint.
+    pub restore: bool,
+}
+
+impl Queue {
+    /// Opens the engine on the data directory of `config`; serves when this returns.
+    ///
+    /// # Errors
+    /// `data_dir_in_use` naming the holder; `unclean_bucket`, `cluster_mismatch`, `corrupt`; or the bucket's, if there is no
+    /// write-ahead log to start from.
+    pub async fn open(options: Options) -> Result<Self> {
+        let Options { config, clock, restore } = options;
+        let lock = DirLock::acquire(&config.data_dir, &config.http.listen.to_string())?;
+        let url = config
+            .bucket_url()
+            .map_err(|error| Error::invalid("invalid_bucket", "the bucket cannot be named").with_source(error))?;
+        let bucket = Bucket::open(&url, &config.store)?;
+        Self::open_on(Options { config, clock, restore }, bucket, lock).await
+    }
+
+    /// As [`Queue::open`], on a bucket that the caller brings: tests decorate it.
+    ///
+    /// # Errors
+    /// As [`Queue::open`].
+    pub async fn open_with_bucket(options: Options, bucket: Bucket) -> Result<Self> {
+        let lock = DirLock::acquire(&options.config.data_dir, &options.config.http.listen.to_string())?;
+        Self::open_on(options, bucket, lock).await
+    }
+
+    async fn open_on(options: Options, bucket: Bucket, lock: DirLock) -> Result<Self> {
+        let Options { config, clock, restore } = options;
+        let wal_dir = config.wal_dir();
+        let request = life::Request { wal_dir: &wal_dir, restore, now: clock.wall() };
+        let life = life::begin(&bucket, request).await?;
+        let identity = life.identity.clone();
+        let shard = ShardOptions {
+            config: config.clone(),
+            clock: clock.clone(),
+            identity: life.identity,
+            start: life.start,
+            bucket: bucket.clone(),
+        };
+        let shard = Shard::open(shard).await?;
+        let cache = BlockCache::open(config.cache.memory, config.cache.disk, &config.cache_dir()).await;
+        let fetcher = Fetcher::new(shard.leader().node().clone(), bucket.clone(), cache, config.fetch.clone());
+        let admission = Admission::new(config.produce.memory);
+        let ready = AtomicBool::new(true);
+        info!(incarnation = identity.incarnation.0, bucket = bucket.url(), "the engine is open");
+        let sticky = Arc::new(Sticky::new(rand::random()));
+        Ok(Self(Arc::new(Inner { config, identity, clock, bucket, shard, fetcher, admission, sticky, ready, lock })))
+    }
+}

@@ -166,7 +166,12 @@ impl Default for TopicRules {
 
 impl Default for Raft {
     fn default() -> Self {
-        Self { election_min: millis(750), election_max: millis(1_500), heartbeat: millis(150), clock_jump: hours(7 * 24) }
+        Self {
+            election_min: millis(750),
+            election_max: millis(1_500),
+            heartbeat: millis(150),
+            clock_jump: hours(7 * 24),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ mod jobs;
 mod open;
 mod produce;
 mod status;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::sync::Arc;
@@ -171,8 +173,8 @@ impl Queue {
             shards: vec![self.shard_status(&view)],
             bucket: BucketStatus {
                 url: inner.bucket.url().to_owned(),
-                healthy: health.is_healthy(),
-                last_error: health.last_error().map(str::to_owned),
+                healthy: health.failing.is_none(),
+                last_error: health.failing.map(|(_, error)| error),
             },
             budgets: vec![
                 budget("wal.budget", wal_used, wal_limit),

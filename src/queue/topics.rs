@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Queue, SettingsPatch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::topic::{MAX_PARTITIONS, check_name};
-use crate::model::{Answer, Compression, Control, NamedSettings, Topic, TopicDescription, TopicId, TopicSettings};
+use crate::model::{Answer, Control, NamedSettings, Topic, TopicDescription, TopicId, TopicSettings};
 use crate::state::State;
 
 /// A topic changed by somebody else between reading and altering is read again this often.
@@ -176,7 +176,7 @@ fn patched(current: &TopicSettings, patch: &SettingsPatch) -> Result<TopicSettin
     settings.retention_ms = patch.retention_ms.unwrap_or(current.retention_ms);
     settings.retention_bytes = patch.retention_bytes.unwrap_or(current.retention_bytes);
     settings.archive_after_ms = patch.archive_after_ms.unwrap_or(current.archive_after_ms);
-    settings.compression = patch.compression.unwrap_or::<Compression>(current.compression);
+    settings.compression = patch.compression.unwrap_or(current.compression);
     settings.timestamp_max_ahead_ms = patch.timestamp_max_ahead_ms.unwrap_or(current.timestamp_max_ahead_ms);
     check_settings(&settings)?;
     Ok(settings)

@@ -9,7 +9,6 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::metrics;
 
 /// A job by name; clones share it.
 #[derive(Debug, Clone)]
@@ -71,7 +70,6 @@ impl Job {
                     info!(job = self.0.name, "the background job succeeds again");
                 }
                 last.success_ms = Some(self.0.clock.wall());
-                metrics::job_succeeded(self.0.name);
             }
             Err(error) => {
                 if last.error.is_none() {

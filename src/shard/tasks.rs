@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 
 /// Spawns and ends tasks; clones share them.
 #[derive(Debug, Clone)]
-pub struct Tasks(Arc<Inner>);
+pub(super) struct Tasks(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -19,12 +19,12 @@ struct Inner {
 impl Tasks {
     /// No tasks yet.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(Inner { fatal: watch::Sender::new(None), running: Mutex::default() }))
     }
 
     /// Runs `task` until it ends or [`Tasks::abort`]; what it returns is why the process has to end, `None` if it need not.
-    pub fn spawn(&self, name: &'static str, task: impl Future<Output = Option<String>> + Send + 'static) {
+    pub(super) fn spawn(&self, name: &'static str, task: impl Future<Output = Option<String>> + Send + 'static) {
         let task = tokio::spawn(task);
         self.running().push(task.abort_handle());
         let fatal = self.0.fatal.clone();
@@ -41,7 +41,7 @@ impl Tasks {
     }
 
     /// Waits for the first fatal end.
-    pub async fn fatal(&self) -> String {
+    pub(super) async fn fatal(&self) -> String {
         let mut fatal = self.0.fatal.subscribe();
         match fatal.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
@@ -50,7 +50,7 @@ impl Tasks {
     }
 
     /// Ends all tasks where they are.
-    pub fn abort(&self) {
+    pub(super) fn abort(&self) {
         self.running().drain(..).for_each(|task| task.abort());
     }
 

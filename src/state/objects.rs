@@ -65,6 +65,14 @@ impl Objects {
         self.segments.values()
     }
 
+    pub(super) fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    pub(super) fn file_count(&self) -> usize {
+        self.files.len()
+    }
+
     pub(super) fn segment(&self, id: ObjectId) -> Option<&LiveSegment> {
         self.segments.get(self.order.get(&id)?)
     }

@@ -192,6 +192,24 @@ impl State {
         }
     }
 
+    /// How many partitions the shard holds, those of deleted topics included.
+    #[must_use]
+    pub fn partition_count(&self) -> usize {
+        self.partitions.len()
+    }
+
+    /// How many segments are live.
+    #[must_use]
+    pub fn segment_count(&self) -> usize {
+        self.objects.segment_count()
+    }
+
+    /// How many archive files are live.
+    #[must_use]
+    pub fn file_count(&self) -> usize {
+        self.objects.file_count()
+    }
+
     /// Live segments in flush order.
     pub fn segments(&self) -> impl DoubleEndedIterator<Item = &LiveSegment> + '_ {
         self.objects.segments()

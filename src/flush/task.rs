@@ -204,6 +204,7 @@ impl FlushTask {
         self.last_checkpoint = Some(Instant::now());
         (self.tail_since, self.changed_since) = (None, None);
         let wall = self.clock.wall();
+        metrics::job_succeeded("flush");
         ::metrics::counter!(metrics::FLUSHES, "outcome" => "ok").increment(1);
         ::metrics::histogram!(metrics::FLUSH_SECONDS).record(begun.elapsed());
         self.handle.0.progress.send_modify(|progress| {
@@ -217,6 +218,7 @@ impl FlushTask {
     }
 
     fn failed(&self, error: &Error, pause: Duration) {
+        metrics::job_failed("flush");
         ::metrics::counter!(metrics::FLUSHES, "outcome" => "error").increment(1);
         warn!(?error, pause_ms = pause.as_millis(), "a flush failed and will be made anew");
         let text = error.to_string();

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::metrics;
 
 /// A job by name; clones share it.
 #[derive(Debug, Clone)]
@@ -70,8 +71,10 @@ impl Job {
                     info!(job = self.0.name, "the background job succeeds again");
                 }
                 last.success_ms = Some(self.0.clock.wall());
+                metrics::job_succeeded(self.0.name);
             }
             Err(error) => {
+                metrics::job_failed(self.0.name);
                 if last.error.is_none() {
                     warn!(job = self.0.name, ?error, "a background job failed and will be tried again");
                 }

@@ -41,7 +41,7 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<Response> {
 pub(crate) async fn status(State(app): State<App>, params: Params, headers: HeaderMap) -> Result<Response> {
     negotiate(&headers, &[Media::Json])?;
     params.finish()?;
-    json(StatusCode::OK, &app.queue().status().await)
+    json(StatusCode::OK, &app.queue().status())
 }
 
 /// Metrics for Prometheus

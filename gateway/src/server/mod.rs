@@ -109,7 +109,7 @@ impl Bound {
     pub async fn start(self, queue: Queue, hooks: Arc<dyn AdminHooks>) -> Server {
         let Self { listener, address, config } = self;
         let lifecycle = Lifecycle::default();
-        let incarnation = queue.status().await.incarnation;
+        let incarnation = queue.status().incarnation;
         let drain_delay = config.shutdown.drain_delay;
         let acceptor = Acceptor {
             listener,

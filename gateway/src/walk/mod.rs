@@ -241,9 +241,15 @@ impl Walk {
     pub(crate) async fn wait(&self, queue: &Queue, wait: Duration) {
         // A reader of chosen partitions does not care for new ones.
         let known = if self.all { u32::try_from(self.bounds.len()).unwrap_or(u32::MAX) } else { u32::MAX };
-        queue.wait_for_data(self.topic_id, &self.positions, known, wait).await;
+        if queue.wait_for_data(self.topic_id, &self.positions, known, wait).await.is_err() {
+            // Too many wait already: this reader polls instead of failing.
+            tokio::time::sleep(wait.min(POLL_PAUSE)).await;
+        }
     }
 }
+
+/// How often a reader looks that could not subscribe.
+const POLL_PAUSE: Duration = Duration::from_millis(250);
 
 async fn describe(queue: &Queue, topic: &str, topic_id: Option<TopicId>) -> Result<TopicDescription> {
     queue.describe_topic(topic, topic_id).await.map_err(|error| ApiError::from(error).about_topic(topic))

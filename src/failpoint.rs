@@ -18,10 +18,9 @@ pub const ENVIRONMENT: &str = "TIDELOG_FAILPOINTS";
 
 /// Every fail point there is: the numbered steps of docs/architecture.md. Add a name here to be able to arm it.
 pub const POINTS: &[&str] = &[
-    "flush.before_upload",
-    "flush.after_segments",
-    "flush.after_checkpoint",
-    "flush.after_flushed",
+    "flush.segments",
+    "flush.checkpoint",
+    "flush.flushed",
     "pointer.before_write",
     "pointer.after_write",
     "purge.before",
@@ -30,10 +29,8 @@ pub const POINTS: &[&str] = &[
     "archive.after_claim",
     "archive.after_files",
     "archive.after_archived",
-    "gc.after_condemn",
-    "gc.before_delete",
-    "gc.after_checkpoints",
-    "boot.after_incarnation",
+    "gc.condemned",
+    "gc.checkpoints",
 ];
 
 /// How often a paused caller looks whether it was released.
@@ -226,14 +223,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_pause_lasts_until_it_is_disarmed() {
-        arm("boot.after_incarnation=pause").unwrap();
-        let paused = tokio::spawn(hit_async("boot.after_incarnation"));
-        while hits("boot.after_incarnation") == 0 {
+        arm("gc.checkpoints=pause").unwrap();
+        let paused = tokio::spawn(hit_async("gc.checkpoints"));
+        while hits("gc.checkpoints") == 0 {
             tokio::task::yield_now().await;
         }
         assert!(!paused.is_finished());
-        disarm("boot.after_incarnation");
+        disarm("gc.checkpoints");
         assert!(paused.await.unwrap().is_ok());
+    }
+
+    #[test]
+    fn the_table_lists_the_points_in_the_code() {
+        let mut found = std::collections::BTreeSet::new();
+        let mut pending = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        while let Some(path) = pending.pop() {
+            if path.is_dir() {
+                pending.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("failpoint.rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                for call in ["failpoint::hit(\"", "failpoint::hit_async(\""] {
+                    let names = text.split(call).skip(1).filter_map(|rest| rest.split_once('"'));
+                    found.extend(names.map(|(name, _)| name.to_owned()));
+                }
+            }
+        }
+        assert_eq!(found, POINTS.iter().map(|name| (*name).to_owned()).collect());
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod failpoint;
 pub mod fetch;
 pub mod flush;
 pub mod format;
+pub mod gc;
 pub mod log_clock;
 pub mod metrics;
 pub mod model;

@@ -195,7 +195,11 @@ impl<S: Source> Fetcher<S> {
                 let _ = self.0.source.linearize().await;
                 Ok(())
             }
-            failure => Err(failure.into_error()),
+            Failure::Gone(error) => {
+                let message = format!("{error}, and the newest state names it");
+                Err(Error::corrupt(message).with_source(error))
+            }
+            Failure::Failed(error) => Err(error),
         }
     }
 

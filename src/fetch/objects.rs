@@ -16,7 +16,7 @@ use crate::format::archive::ArchiveReader;
 use crate::format::segment::{self, Footer};
 use crate::model::{ArchiveFile, Offset, SegmentInfo, ShardId, StoredRecord, Topic};
 use crate::store::keys::{ArchiveKey, Key};
-use crate::store::{Bucket, StoreError};
+use crate::store::{Bucket, OBJECT_MISSING, StoreError};
 
 /// Decoded footers kept in memory, bytes of their encoded forms.
 const FOOTER_BYTES: u64 = 16 << 20;
@@ -30,23 +30,15 @@ pub(super) enum Failure {
     Failed(Error),
 }
 
-impl Failure {
-    pub(super) fn into_error(self) -> Error {
-        match self {
-            Self::Gone(error) | Self::Failed(error) => error,
-        }
-    }
-}
-
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Failed(error)
+        if error.code() == OBJECT_MISSING { Self::Gone(error) } else { Self::Failed(error) }
     }
 }
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        if error.is_not_found() { Self::Gone(error.into()) } else { Self::Failed(error.into()) }
+        Error::from(error).into()
     }
 }
 
@@ -201,7 +193,7 @@ impl Objects {
             let (bucket, key, range) = (self.bucket.clone(), part.key.to_string(), part.range.clone());
             async move { Ok(bucket.get_range(&key, range).await?) }
         };
-        self.cache.get_or_fetch(part.name, fetch).await.map_err(sort)
+        self.cache.get_or_fetch(part.name, fetch).await.map_err(Failure::from)
     }
 
     /// The bytes of a part, from the bucket, because those that were cached or fetched first failed with `error`.
@@ -211,18 +203,6 @@ impl Objects {
         self.cache.forget(name);
         Ok(self.bucket.get_range(&key.to_string(), range.clone()).await?)
     }
-}
-
-/// Tells an object that is not there from other failures of a fetch, which the cache hands on as the source of its error.
-fn sort(error: Error) -> Failure {
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        if cause.downcast_ref::<StoreError>().is_some_and(StoreError::is_not_found) {
-            return Failure::Gone(error);
-        }
-        source = cause.source();
-    }
-    Failure::Failed(error)
 }
 
 /// Runs `work` on a thread that may block.

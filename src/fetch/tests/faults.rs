@@ -49,7 +49,7 @@ async fn an_object_that_the_newest_view_names_and_nobody_has_is_an_error() {
     assert_eq!(world.refused(&world.request(0, FetchFrom::Earliest)).await.0, "corrupt");
     world.append(&[(0, numbered(5..6))]);
     world.shard.0.log.lock().unwrap().clear();
-    assert_eq!(world.refused(&world.request(0, FetchFrom::Offset(5))).await.0, "internal");
+    assert_eq!(world.refused(&world.request(0, FetchFrom::Offset(5))).await.0, "corrupt");
 }
 
 /// Flips one bit of an object.

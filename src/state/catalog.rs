@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::objects::Dropped;
-use super::{MAX_SHARD_PARTITIONS, PartState, PartitionState, State, TopicEntry};
+use super::{MAX_SHARD_PARTITIONS, PartitionState, State, TopicEntry};
 use crate::model::checkpoint::PARTITIONS_PER_PART;
 use crate::model::topic::{DEFAULT_NAMESPACE, MAX_PARTITIONS};
 use crate::model::{Answer, NamedSettings, Rejection, Topic, TopicId, TopicPartition, TopicSettings};
@@ -78,7 +78,7 @@ impl State {
             let first = self.next_slot.max(part * PARTITIONS_PER_PART);
             let end = next_slot.min(part.saturating_add(1).saturating_mul(PARTITIONS_PER_PART));
             if end > first {
-                self.parts.entry(part).or_insert_with(PartState::default).partitions += end - first;
+                self.parts.entry(part).or_default().partitions += end - first;
             }
         }
         self.next_slot = next_slot;
@@ -155,7 +155,7 @@ impl State {
     }
 
     /// Forgets deleted topics whose grace period is over, as far as the bound on one command allows.
-    pub(super) fn remove_topics(&mut self, ids: &[TopicId]) {
+    pub(super) fn remove_topics(&mut self, ids: &[TopicId]) -> Answer {
         let mut dropped = Dropped::default();
         let mut budget = REMOVED_RANGES;
         for id in ids {
@@ -172,6 +172,7 @@ impl State {
             self.topics.remove(id);
         }
         self.objects.drop_ranges(dropped);
+        Answer::Done
     }
 
     /// Trims the partitions of a topic to their ends until `budget` is used up; whether all of them are empty.

@@ -5,9 +5,7 @@
 //! this command partitions may have been trimmed or removed, so ranges are clipped to the log start and to live partitions;
 //! what is left of nothing is not registered. On the checkpoint of its own F the command changes nothing.
 
-use std::iter::Peekable;
 use std::sync::Arc;
-use std::vec::IntoIter;
 
 use super::{LiveSegment, PartitionState, State};
 use crate::model::checkpoint::PARTITIONS_PER_PART;
@@ -33,12 +31,15 @@ impl<'a> Flush<'a> {
     }
 }
 
-/// What one partition gets: the segments by number, each with its range.
-struct Group {
+/// A range of the flush with the slot of its partition and the number of its segment.
+type Placed<'a> = (u32, usize, &'a SegmentRange);
+
+/// What one partition gets.
+struct Group<'a, 'b> {
     slot: u32,
     /// Batches of its tail that leave.
     batches: usize,
-    ranges: Vec<(usize, SegmentRange)>,
+    ranges: &'b [Placed<'a>],
 }
 
 impl State {
@@ -49,7 +50,8 @@ impl State {
         }
         let stale = Rejection::StaleFlush { current: self.flushed_index };
         self.check_flush(&flush, &stale)?;
-        let groups = self.match_tails(&flush).ok_or(stale)?;
+        let ranges = self.ranges_by_slot(&flush);
+        let groups = self.match_tails(flush.index, &ranges).ok_or(stale)?;
         let mut live = vec![0u32; flush.segments.len()];
         self.register_ranges(&flush, &groups, &mut live);
         for (ordinal, (info, live_ranges)) in flush.segments.iter().zip(live).enumerate() {
@@ -96,13 +98,13 @@ impl State {
         Ok(())
     }
 
-    /// The flush by partition, if it is exactly the tails at or below F; `None` otherwise.
-    fn match_tails(&self, flush: &Flush<'_>) -> Option<Vec<Group>> {
-        let mut ranges = self.ranges_by_slot(flush).into_iter().peekable();
+    /// The flush by partition, if it is exactly the tails at or below `index`; `None` otherwise.
+    fn match_tails<'a, 'b>(&self, index: LogIndex, ranges: &'b [Placed<'a>]) -> Option<Vec<Group<'a, 'b>>> {
         let mut groups = Vec::with_capacity(self.unflushed.len());
+        let mut rest = ranges;
         let mut tails = self.unflushed.iter().peekable();
         loop {
-            let next_range = ranges.peek().map_or(u32::MAX, |(slot, ..)| *slot);
+            let next_range = rest.first().map_or(u32::MAX, |(slot, ..)| *slot);
             let next_tail = tails.peek().map_or(u32::MAX, |slot| **slot);
             let slot = next_range.min(next_tail);
             if slot == u32::MAX {
@@ -112,8 +114,9 @@ impl State {
                 tails.next();
             }
             let partition = self.partitions.get(&slot)?;
-            let group =
-                Group { slot, batches: partition.batches_until(flush.index), ranges: take_slot(&mut ranges, slot) };
+            let (ranges, others) = rest.split_at(rest.iter().take_while(|(of, ..)| *of == slot).count());
+            rest = others;
+            let group = Group { slot, batches: partition.batches_until(index), ranges };
             if group.batches == 0 && group.ranges.is_empty() {
                 continue;
             }
@@ -124,8 +127,8 @@ impl State {
         }
     }
 
-    /// All ranges of live partitions as (slot, segment number, range), by slot, then in the order given.
-    fn ranges_by_slot(&self, flush: &Flush<'_>) -> Vec<(u32, usize, SegmentRange)> {
+    /// All ranges of live partitions, by slot, then in the order given.
+    fn ranges_by_slot<'a>(&self, flush: &Flush<'a>) -> Vec<Placed<'a>> {
         let mut topic = None;
         let mut flat = Vec::with_capacity(flush.ranges.iter().map(Vec::len).sum());
         for (segment, ranges) in flush.ranges.iter().enumerate() {
@@ -135,7 +138,7 @@ impl State {
                     topic = Some((id.topic, self.topics.get(&id.topic)));
                 }
                 if let Some(slot) = topic.and_then(|(_, entry)| entry?.slot(id.partition)) {
-                    flat.push((slot, segment, *range));
+                    flat.push((slot, segment, range));
                 }
             }
         }
@@ -144,12 +147,12 @@ impl State {
     }
 
     /// Moves the ranges into the partitions and the batches out of the tails; counts live ranges by segment.
-    fn register_ranges(&mut self, flush: &Flush<'_>, groups: &[Group], live: &mut [u32]) {
+    fn register_ranges(&mut self, flush: &Flush<'_>, groups: &[Group<'_, '_>], live: &mut [u32]) {
         let mut emptied = Vec::with_capacity(groups.len());
         for group in groups {
             let Some(partition) = self.partitions.get_mut(&group.slot) else { continue };
             let partition = Arc::make_mut(partition);
-            for (segment, range) in &group.ranges {
+            for (_, segment, range) in group.ranges {
                 if range.end > partition.log_start {
                     live[*segment] += 1;
                     partition.store(flush.segments[*segment].id, range);
@@ -173,14 +176,6 @@ impl State {
     }
 }
 
-fn take_slot(ranges: &mut Peekable<IntoIter<(u32, usize, SegmentRange)>>, slot: u32) -> Vec<(usize, SegmentRange)> {
-    let mut taken = Vec::new();
-    while let Some((_, segment, range)) = ranges.next_if(|(of, ..)| *of == slot) {
-        taken.push((segment, range));
-    }
-    taken
-}
-
 impl PartitionState {
     /// Batches of the tail that were appended at or below log index `index`.
     fn batches_until(&self, index: LogIndex) -> usize {
@@ -192,15 +187,15 @@ impl PartitionState {
     }
 
     /// Whether the ranges of `group` are the part of the tail that it takes, apart from what was trimmed since the cut.
-    fn fits(&self, group: &Group) -> bool {
+    fn fits(&self, group: &Group<'_, '_>) -> bool {
         let end = match group.batches.checked_sub(1).and_then(|last| self.tail.get(last)) {
             Some(last) => last.end_offset(),
             // All of it was trimmed since: the log start is above.
-            None => return group.ranges.iter().all(|(_, range)| range.end <= self.log_start),
+            None => return group.ranges.iter().all(|(.., range)| range.end <= self.log_start),
         };
-        let (Some((_, first)), Some((_, last))) = (group.ranges.first(), group.ranges.last()) else { return false };
-        let contiguous = group.ranges.windows(2).all(|pair| pair[0].1.end == pair[1].1.start);
-        let whole = group.ranges.iter().all(|(_, range)| range.start < range.end);
+        let (Some((.., first)), Some((.., last))) = (group.ranges.first(), group.ranges.last()) else { return false };
+        let contiguous = group.ranges.windows(2).all(|pair| pair[0].2.end == pair[1].2.start);
+        let whole = group.ranges.iter().all(|(.., range)| range.start < range.end);
         // A trim into the tail empties the list and raises the flushed offset to the first batch left.
         let begins = first.start == self.flushed || (first.start < self.flushed && self.ranges.is_empty());
         contiguous && whole && begins && last.end == end

@@ -194,17 +194,17 @@ impl State {
             Control::AlterTopic { id, expected, settings } => self.alter_topic(*id, expected, settings),
             Control::DeleteTopic { id } => self.delete_topic(*id),
             Control::UndeleteTopic { name } => self.undelete_topic(name),
-            Control::RemoveTopics { ids } => Ok(done(self.remove_topics(ids))),
+            Control::RemoveTopics { ids } => Ok(self.remove_topics(ids)),
             Control::RegisterProducer { name } => self.register_producer(name.as_deref()),
             Control::Flushed { .. } => match Flush::from_control(control) {
-                Some(flush) => self.flush(flush).map(done),
+                Some(flush) => self.flush(flush).map(|()| Answer::Done),
                 None => Ok(Answer::Done),
             },
             Control::ClaimArchive { worker, deadline, segments } => self.claim_archive(worker, *deadline, segments),
             Control::ExtendArchive { job, deadline } => self.extend_archive(*job, *deadline),
             Control::AbandonArchive { job } => self.abandon_archive(*job),
             Control::Archived { job, files, ranges } => self.archived(*job, files, ranges),
-            Control::Trim { starts } => Ok(done(self.trim(starts))),
+            Control::Trim { starts } => Ok(self.trim(starts)),
             Control::Condemn { floor } => {
                 self.condemned = self.condemned.max(*floor);
                 Ok(Answer::Done)
@@ -220,7 +220,7 @@ impl State {
                 self.changed_at = self.applied;
                 Ok(Answer::Done)
             }
-            Control::Reopen { incarnation } => Ok(done(self.reopen(*incarnation))),
+            Control::Reopen { incarnation } => Ok(self.reopen(*incarnation)),
             Control::Tick => Ok(Answer::Done),
             Control::Unseal => {
                 self.unsealed = self.closed;
@@ -231,7 +231,7 @@ impl State {
     }
 
     /// Takes appends again. Producer ids count anew in a new incarnation.
-    fn reopen(&mut self, incarnation: Incarnation) {
+    fn reopen(&mut self, incarnation: Incarnation) -> Answer {
         self.closed = false;
         self.unsealed = false;
         if incarnation > self.incarnation {
@@ -239,6 +239,7 @@ impl State {
             self.next_producer = 0;
         }
         self.changed_at = self.applied;
+        Answer::Done
     }
 
     fn register_producer(&mut self, name: Option<&str>) -> Result<Answer, Rejection> {
@@ -259,9 +260,4 @@ impl State {
     pub fn skip(&mut self, index: LogIndex) {
         self.applied = self.applied.max(index);
     }
-}
-
-/// The answer to a command that has nothing to say.
-fn done((): ()) -> Answer {
-    Answer::Done
 }

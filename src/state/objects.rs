@@ -43,19 +43,38 @@ pub(super) struct Objects {
 }
 
 /// Ranges that left, counted by object until all of a command are known.
+///
+/// Partitions that share segments name them in the same order, so the object after the last one counted is nearly always
+/// the next one: counting is one comparison, not a search.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
-    segments: BTreeMap<ObjectId, u32>,
-    files: BTreeMap<(TopicId, ObjectId), u32>,
+    counts: Vec<(DroppedObject, u32)>,
+    places: BTreeMap<DroppedObject, usize>,
+    next: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum DroppedObject {
+    Segment(ObjectId),
+    File(TopicId, ObjectId),
 }
 
 impl Dropped {
     /// Counts a range of `topic` that is no longer live.
     pub(super) fn add(&mut self, topic: TopicId, range: &StoredRange) {
-        match range.place {
-            Place::Segment { id, .. } => *self.segments.entry(id).or_default() += 1,
-            Place::Archive { file } => *self.files.entry((topic, file)).or_default() += 1,
+        let object = match range.place {
+            Place::Segment { id, .. } => DroppedObject::Segment(id),
+            Place::Archive { file } => DroppedObject::File(topic, file),
+        };
+        let mut at = self.next;
+        if self.counts.get(at).is_none_or(|(known, _)| *known != object) {
+            at = *self.places.entry(object).or_insert(self.counts.len());
+            if at == self.counts.len() {
+                self.counts.push((object, 0));
+            }
         }
+        self.counts[at].1 += 1;
+        self.next = if at + 1 == self.counts.len() { 0 } else { at + 1 };
     }
 }
 
@@ -117,22 +136,30 @@ impl Objects {
 
     /// Takes the counts of `dropped` off; objects without a live range leave.
     pub(super) fn drop_ranges(&mut self, dropped: Dropped) {
-        for (id, count) in dropped.segments {
-            let Some(key) = self.order.get(&id).copied() else { continue };
-            let Some(segment) = self.segments.get_mut(&key) else { continue };
-            segment.live_ranges = segment.live_ranges.saturating_sub(count);
-            if segment.live_ranges == 0 {
-                self.segments.remove(&key);
-                self.order.remove(&id);
+        for (object, count) in dropped.counts {
+            match object {
+                DroppedObject::Segment(id) => self.drop_segment(id, count),
+                DroppedObject::File(topic, id) => self.drop_file((topic, id), count),
             }
         }
-        for (key, count) in dropped.files {
-            let Some(file) = self.files.get_mut(&key) else { continue };
-            let file = Arc::make_mut(file);
-            file.live_ranges = file.live_ranges.saturating_sub(count);
-            if file.live_ranges == 0 {
-                self.files.remove(&key);
-            }
+    }
+
+    fn drop_segment(&mut self, id: ObjectId, count: u32) {
+        let Some(key) = self.order.get(&id).copied() else { return };
+        let Some(segment) = self.segments.get_mut(&key) else { return };
+        segment.live_ranges = segment.live_ranges.saturating_sub(count);
+        if segment.live_ranges == 0 {
+            self.segments.remove(&key);
+            self.order.remove(&id);
+        }
+    }
+
+    fn drop_file(&mut self, key: (TopicId, ObjectId), count: u32) {
+        let Some(file) = self.files.get_mut(&key) else { return };
+        let file = Arc::make_mut(file);
+        file.live_ranges = file.live_ranges.saturating_sub(count);
+        if file.live_ranges == 0 {
+            self.files.remove(&key);
         }
     }
 }

@@ -194,10 +194,11 @@ impl RangeList {
         for range in self.iter().take_while(|range| range.end <= log_start) {
             dropped(&range);
         }
-        if end.leaf < self.chunks.len() {
-            let already = if end.leaf == 0 { self.skip } else { 0 };
+        if end.leaf == 0 && !self.chunks.is_empty() {
+            self.skip += end.entry;
+        } else if end.leaf < self.chunks.len() {
             self.chunks = self.chunks[end.leaf..].into();
-            self.skip = already + end.entry;
+            self.skip = end.entry;
         } else {
             self.chunks = Arc::default();
             self.skip = 0;

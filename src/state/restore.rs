@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::flushed::{part_of, stored_range};
 use super::ranges::RangeList;
-use super::{LiveSegment, PartState, PartitionState, STATE_VERSION, State, TopicEntry};
+use super::{LiveSegment, PartitionState, STATE_VERSION, State, TopicEntry};
 use crate::model::checkpoint::{PartitionRecord, SegmentRecord, TopicRecord};
 use crate::model::{
     ArchiveFile, Checkpoint, IndexPart, IndexPartRef, Job, LogIndex, ObjectId, Place, SegmentRange, StoredRange,
@@ -118,7 +118,7 @@ impl State {
                 state.high_watermark = record.flushed;
                 state.producers_checked = record.producers_checked;
                 self.partitions.insert(slot, Arc::new(state));
-                self.parts.entry(part_of(slot)).or_insert_with(PartState::default).partitions += 1;
+                self.parts.entry(part_of(slot)).or_default().partitions += 1;
                 restored += 1;
             }
             self.topics.insert(id, Arc::new(entry));

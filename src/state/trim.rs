@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::objects::Dropped;
 use super::{PartitionState, State};
 use crate::model::batch::BATCH_OVERHEAD_BYTES;
-use crate::model::{Offset, Place, TailRef, TopicPartition};
+use crate::model::{Answer, Offset, Place, TailRef, TopicPartition};
 
 impl State {
     /// Raises the log starts named; those of unknown partitions and those that are not above the current one are ignored.
-    pub(super) fn trim(&mut self, starts: &[(TopicPartition, Offset)]) {
+    pub(super) fn trim(&mut self, starts: &[(TopicPartition, Offset)]) -> Answer {
         let mut dropped = Dropped::default();
         for (id, start) in starts {
             if let Some(slot) = self.slot(*id) {
@@ -17,6 +17,7 @@ impl State {
             }
         }
         self.objects.drop_ranges(dropped);
+        Answer::Done
     }
 
     /// Raises one log start, at most to the high watermark.

@@ -228,7 +228,7 @@ pub(super) fn batch(partition: TopicPartition, count: u32) -> Append {
         partition,
         batch: Bytes::new(),
         position: 17,
-        info: BatchInfo { count, len: 100 * count, max_timestamp: 5 },
+        info: BatchInfo { count, len: 100 * count.min(1_000), max_timestamp: 5 },
         triple: None,
         idempotency: None,
         digest: 0,

@@ -63,7 +63,7 @@ pub struct RaftStatus {
 }
 
 impl RaftNode {
-    /// What `wal_dir` holds of `shard`. Changes nothing, but cuts a torn tail of the log.
+    /// What `wal_dir` holds of `shard`. Creates directories that are missing and cuts a torn tail of the log, nothing else.
     ///
     /// # Errors
     /// `corrupt` if what was acknowledged is damaged.

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::model::{NodeId, ShardId};
 use crate::state::State;
 
-/// openraft applies this long to a snapshot that it is sent; files are fetched before.
+/// How long a node may take to install a snapshot: it writes local files, which were fetched before.
 const INSTALL_TIMEOUT_MS: u64 = 60_000;
 
 /// A node that runs.
@@ -51,10 +51,12 @@ impl Dirs {
 /// See [`super::RaftNode::presence`].
 pub(super) fn presence(wal_dir: &Path, directory: Uuid, shard: ShardId) -> Result<WalPresence> {
     let dirs = Dirs::create(wal_dir, shard)?;
-    let pointer = MetaDir::new(dirs.meta).pointer()?;
+    if MetaDir::new(dirs.meta).pointer()?.is_some() {
+        return Ok(WalPresence::Present);
+    }
     let (log, _) = LogStore::open(&dirs.log, directory, 0)?;
     let empty = log.is_empty().map_err(unreadable)?;
-    Ok(if empty && pointer.is_none() { WalPresence::Empty } else { WalPresence::Present })
+    Ok(if empty { WalPresence::Empty } else { WalPresence::Present })
 }
 
 /// See [`super::RaftNode::start`].
@@ -180,7 +182,11 @@ async fn run(options: &RaftOptions, log: LogStore, shared: &Arc<Shared>) -> Resu
         let members: BTreeMap<u64, Member> =
             sole_member(options)?.nodes().map(|(id, node)| (*id, node.clone())).collect();
         raft.initialize(members).await.map_err(|error| failed(&error))?;
-    } else if raft.voter_ids().eq([options.node.0]) {
+        return Ok(raft);
+    }
+    let node = options.node.0;
+    let sole = raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([node])).await;
+    if sole.map_err(|error| failed(&error))? {
         // Nobody else can lead: there is no timeout to wait for.
         raft.trigger().elect(false).await.map_err(|error| failed(&error))?;
     }

@@ -73,6 +73,14 @@ fn check_same(before: &crate::state::State, node: &RaftNode) {
 }
 
 #[tokio::test]
+async fn a_sole_voter_does_not_wait_for_an_election_timeout() {
+    let dir = tempfile::tempdir().unwrap();
+    let patient = |start| RaftOptions { election_timeout: Duration::from_secs(86_400), ..options(dir.path(), start) };
+    run(patient(Start::New)).await.shutdown().await;
+    run(patient(Start::Wal)).await.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_log_larger_than_any_buffer_is_replayed() {
     let dir = tempfile::tempdir().unwrap();
     let node = run(options(dir.path(), Start::New)).await;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod damage;
+mod layout;
 mod suite;
 
 use std::path::{Path, PathBuf};

@@ -15,15 +15,22 @@ use crate::raft::types::{LogId, StoredMembership, TypeConfig};
 type Meta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 
 #[derive(Clone, Default)]
-struct Positions(Arc<Mutex<(Option<LogId>, StoredMembership, Option<Meta>)>>);
+struct Positions(Arc<Mutex<Held>>);
+
+#[derive(Default)]
+struct Held {
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    snapshot: Option<Meta>,
+}
 
 impl RaftSnapshotBuilder<TypeConfig> for Positions {
     type SnapshotData = ();
 
     async fn build_snapshot(&mut self) -> Result<openraft::alias::SnapshotOf<TypeConfig, ()>, io::Error> {
         let mut held = self.0.lock().unwrap();
-        let meta = SnapshotMeta { last_log_id: held.0, last_membership: held.1.clone() };
-        held.2 = Some(meta.clone());
+        let meta = SnapshotMeta { last_log_id: held.applied, last_membership: held.membership.clone() };
+        held.snapshot = Some(meta.clone());
         Ok(Snapshot { meta, snapshot: () })
     }
 }
@@ -34,7 +41,7 @@ impl RaftStateMachine<TypeConfig> for Positions {
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let held = self.0.lock().unwrap();
-        Ok((held.0, held.1.clone()))
+        Ok((held.applied, held.membership.clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -43,9 +50,9 @@ impl RaftStateMachine<TypeConfig> for Positions {
     {
         while let Some((entry, _)) = entries.try_next().await? {
             let mut held = self.0.lock().unwrap();
-            held.0 = Some(entry.log_id);
+            held.applied = Some(entry.log_id);
             if let Some(membership) = entry.get_membership() {
-                held.1 = StoredMembership::new(Some(entry.log_id), membership);
+                held.membership = StoredMembership::new(Some(entry.log_id), membership);
             }
         }
         Ok(())
@@ -56,12 +63,13 @@ impl RaftStateMachine<TypeConfig> for Positions {
     }
 
     async fn install_snapshot(&mut self, meta: &Meta, (): ()) -> Result<(), io::Error> {
-        *self.0.lock().unwrap() = (meta.last_log_id, meta.last_membership.clone(), Some(meta.clone()));
+        *self.0.lock().unwrap() =
+            Held { applied: meta.last_log_id, membership: meta.last_membership.clone(), snapshot: Some(meta.clone()) };
         Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<openraft::alias::SnapshotOf<TypeConfig, ()>>, io::Error> {
-        Ok(self.0.lock().unwrap().2.clone().map(|meta| Snapshot { meta, snapshot: () }))
+        Ok(self.0.lock().unwrap().snapshot.clone().map(|meta| Snapshot { meta, snapshot: () }))
     }
 }
 

@@ -33,3 +33,4 @@ pub mod raft;
 pub mod shard;
 pub mod state;
 pub mod store;
+pub mod verify;

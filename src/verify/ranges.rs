@@ -1,0 +1,130 @@
+//! The stored ranges of every partition as a checkpoint tells them, and whether they are whole. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::ByObject;
+use crate::checkpoints::LoadedCheckpoint;
+use crate::model::checkpoint::PARTITIONS_PER_PART;
+use crate::model::{LogIndex, Offset, Place, SegmentRange, StoredRange, TopicPartition};
+
+/// A range with its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Placed {
+    pub(super) partition: TopicPartition,
+    pub(super) range: StoredRange,
+}
+
+/// What is stored of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct PartitionRanges {
+    pub(super) log_start: Offset,
+    pub(super) flushed: Offset,
+    /// In the order in which they are told: that of the offsets, if all is well.
+    pub(super) ranges: Vec<StoredRange>,
+}
+
+impl PartitionRanges {
+    /// What is wrong: from log start to flushed offset there are neither gaps nor overlaps.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let missing = |from: Offset, to: Offset| format!("offsets {from} to {to} are in no object");
+        let mut next = None;
+        for range in &self.ranges {
+            let (start, end) = (range.start, range.end);
+            let expected = next.unwrap_or_else(|| start.min(self.log_start));
+            if start > expected {
+                problems.push(missing(expected, start));
+            } else if next.is_some() && start < expected {
+                problems.push(format!("offsets {start} to {} are in two objects", expected.min(end)));
+            } else if next.is_none() && start > self.log_start {
+                problems.push(missing(self.log_start, start));
+            }
+            if start >= end {
+                problems.push(format!("a range runs from offset {start} to {end}"));
+            }
+            next = Some(end.max(expected));
+        }
+        let end = next.unwrap_or(self.log_start);
+        if end < self.flushed {
+            problems.push(missing(end, self.flushed));
+        } else if next.is_some() && end > self.flushed {
+            problems.push(format!("offsets up to {end} are stored, but flushed are those up to {}", self.flushed));
+        }
+        problems
+    }
+}
+
+/// The ranges of every partition of a checkpoint: of its index part, then of the footers newer than the part.
+pub(super) fn by_partition(loaded: &LoadedCheckpoint) -> BTreeMap<TopicPartition, PartitionRanges> {
+    let slots = slots(loaded);
+    let names: HashMap<u32, TopicPartition> = slots.iter().map(|(partition, slot)| (*slot, *partition)).collect();
+    let mut partitions = BTreeMap::new();
+    for record in &loaded.checkpoint.partitions {
+        if let Some(name) = names.get(&record.slot) {
+            let (log_start, flushed) = (record.log_start, record.flushed);
+            partitions.insert(*name, PartitionRanges { log_start, flushed, ranges: Vec::new() });
+        }
+    }
+    let mut written: HashMap<u32, LogIndex> = HashMap::new();
+    for (_, _, part) in &loaded.parts {
+        written.insert(part.part, part.written_at);
+        for (slot, ranges) in &part.partitions {
+            let Some(stored) = names.get(slot).and_then(|name| partitions.get_mut(name)) else { continue };
+            stored.ranges.extend(ranges.iter().filter(|range| range.end > stored.log_start));
+        }
+    }
+    let flushed_at: HashMap<_, _> =
+        loaded.checkpoint.segments.iter().map(|segment| (segment.info.id, segment.flushed_at)).collect();
+    for (segment, ranges) in &loaded.ranges {
+        for range in ranges {
+            let Some(slot) = slots.get(&range.partition) else { continue };
+            let part = written.get(&(slot / PARTITIONS_PER_PART)).copied().unwrap_or(0);
+            let Some(stored) = partitions.get_mut(&range.partition) else { continue };
+            let is_newer = flushed_at.get(segment).is_some_and(|flushed_at| *flushed_at > part);
+            if is_newer && range.end > stored.log_start {
+                stored.ranges.push(stored_range(*segment, range));
+            }
+        }
+    }
+    partitions
+}
+
+fn stored_range(segment: crate::model::ObjectId, range: &SegmentRange) -> StoredRange {
+    StoredRange {
+        start: range.start,
+        end: range.end,
+        bytes: range.len,
+        max_timestamp: range.max_timestamp,
+        min_append_time: range.min_append_time,
+        max_append_time: range.max_append_time,
+        place: Place::Segment { id: segment, position: range.position },
+    }
+}
+
+/// The slots of all partitions, from the topics' extents.
+fn slots(loaded: &LoadedCheckpoint) -> HashMap<TopicPartition, u32> {
+    let mut slots = HashMap::new();
+    for record in &loaded.checkpoint.topics {
+        for (at, (first, slot)) in record.extents.iter().enumerate() {
+            let end = record.extents.get(at + 1).map_or(record.topic.settings.partitions, |(next, _)| *next);
+            // No checkpoint has more partitions than records of them, whatever its topics say.
+            let count = (end.saturating_sub(*first) as usize).min(loaded.checkpoint.partitions.len());
+            for (partition, slot) in (*first..).zip(*slot..).take(count) {
+                slots.insert(TopicPartition::new(record.topic.id, partition), slot);
+            }
+        }
+    }
+    slots
+}
+
+/// The same ranges by the object that holds them.
+pub(super) fn by_object(partitions: &BTreeMap<TopicPartition, PartitionRanges>) -> ByObject {
+    let mut objects = ByObject::new();
+    for (partition, stored) in partitions {
+        for range in &stored.ranges {
+            let (Place::Segment { id, .. } | Place::Archive { file: id }) = range.place;
+            objects.entry(id).or_default().push(Placed { partition: *partition, range: *range });
+        }
+    }
+    objects
+}

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use ::metrics::{counter, histogram};
 use futures::StreamExt;
 use futures::stream;
 use tokio::sync::Semaphore;
@@ -21,6 +22,7 @@ use super::wait::wait_until;
 use crate::cache::BlockCache;
 use crate::config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::{FETCH_REPLANS, FETCH_SECONDS};
 use crate::model::{Bounds, FetchFrom, FetchPage, FetchRequest, Offset, Topic, TopicPartition};
 use crate::raft::RaftNode;
 use crate::state::{PartitionState, State};
@@ -191,6 +193,7 @@ impl<S: Source> Fetcher<S> {
         match failure {
             Failure::Gone(error) if *plans < PLANS => {
                 tracing::debug!(%error, "what was planned is gone, planning again");
+                counter!(FETCH_REPLANS).increment(1);
                 // A view that is fresh, if this node is behind; without a leader its own progress has to do.
                 let _ = self.0.source.linearize().await;
                 Ok(())
@@ -246,7 +249,8 @@ impl<S: Source> Fetcher<S> {
         wanted: Wanted,
     ) -> Result<(Offset, Vec<crate::model::Chunk>), Failure> {
         let _memory = self.reserve(wanted.max_bytes).await?;
-        let give_up = Instant::now() + self.0.options.deadline;
+        let begun = Instant::now();
+        let give_up = begun + self.0.options.deadline;
         let plan = plan(found, wanted);
         let end = wanted.end.min(wanted.start.saturating_add(wanted.max_records.max(1)));
         let mut builder = PageBuilder::new(wanted.start, end, usize::try_from(wanted.max_bytes).unwrap_or(usize::MAX));
@@ -275,6 +279,7 @@ impl<S: Source> Fetcher<S> {
             }
             failure = stopped;
         }
+        histogram!(FETCH_SECONDS).record(begun.elapsed());
         if builder.is_empty() {
             let gap = || Error::internal(format!("no tier has offset {} of {}", wanted.start, pieces.partition));
             return Err(failure.unwrap_or_else(|| gap().into()));

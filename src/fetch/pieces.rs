@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::metrics::counter;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
@@ -11,6 +12,7 @@ use super::plan::{Piece, Source as Tier};
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::format::segment::{self, FrameReader};
+use crate::metrics::FETCH_PIECES;
 use crate::model::{Chunk, LogIndex, ObjectId, StoredBatch, TailRef, Topic, TopicPartition};
 use crate::state::State;
 
@@ -42,11 +44,12 @@ impl<S: Source> Pieces<'_, S> {
     /// Reads `piece`.
     pub(super) async fn read(&self, piece: &Piece) -> PieceRead {
         let mut chunks = Vec::new();
-        let read = match &piece.source {
-            Tier::Tail(refs) => self.tail(refs, &mut chunks).await,
-            Tier::Segment(id) => self.segment(*id, piece, &mut chunks).await,
-            Tier::Archive(file) => self.archive(*file, piece, &mut chunks).await,
+        let (tier, read) = match &piece.source {
+            Tier::Tail(refs) => ("tail", self.tail(refs, &mut chunks).await),
+            Tier::Segment(id) => ("segment", self.segment(*id, piece, &mut chunks).await),
+            Tier::Archive(file) => ("archive", self.archive(*file, piece, &mut chunks).await),
         };
+        counter!(FETCH_PIECES, "tier" => tier).increment(1);
         PieceRead { chunks, failure: read.err() }
     }
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use ::metrics::gauge;
 use tokio::time::{Instant, sleep_until};
 
 use super::source::{Growth, Source};
 use crate::error::Result;
+use crate::metrics::FETCH_WAITING;
 use crate::model::TopicPartition;
 use crate::state::State;
 
@@ -24,6 +26,7 @@ pub(super) async fn wait_until<S: Source>(
     deadline: Instant,
     ready: impl Fn(&State) -> bool + Send,
 ) -> Result<()> {
+    let _waiting = Waiting::begin();
     // Before the first look, so that what grows in between is not missed.
     let mut growth = source.watch_growth(partitions)?;
     while !ready(&source.view()) {
@@ -37,4 +40,20 @@ pub(super) async fn wait_until<S: Source>(
         }
     }
     Ok(())
+}
+
+/// Counts a waiter while it lives, also one whose caller went away.
+struct Waiting;
+
+impl Waiting {
+    fn begin() -> Self {
+        gauge!(FETCH_WAITING).increment(1);
+        Self
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        gauge!(FETCH_WAITING).decrement(1);
+    }
 }

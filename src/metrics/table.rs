@@ -59,6 +59,29 @@ metrics! {
     Counter FLUSH_SEGMENT_BYTES "tidelog_flush_segment_bytes_total" "Bytes of segments written";
     Counter FLUSH_CHECKPOINT_BYTES "tidelog_flush_checkpoint_bytes_total" "Bytes of checkpoints and index parts written";
 
+    // Produce
+    Counter PRODUCE_PROPOSALS "tidelog_produce_proposals_total" [outcome: "applied" | "not_written" | "unknown" | "fatal"]
+        "Entries of records proposed to Raft, by what became of them";
+    Histogram PRODUCE_PROPOSAL_SECONDS "tidelog_produce_proposal_seconds"
+        "Time from proposing an entry of records until it was applied or failed";
+    Histogram PRODUCE_ENTRY_BYTES "tidelog_produce_entry_bytes" "Bytes of the entries of records proposed";
+    Counter PRODUCE_BATCHES "tidelog_produce_batches_total" "Record batches in those entries";
+    Counter PRODUCE_RECORDS "tidelog_produce_records_total"
+        "Records in those entries; what is proposed again counts again";
+    Counter PRODUCE_REFUSED "tidelog_produce_refused_total" [reason: "memory" | "gate"]
+        "Requests refused as overloaded, because produce.memory is used up or the write-ahead log takes no appends";
+    Gauge PRODUCE_MEMORY_BYTES "tidelog_produce_memory_bytes" "Bytes of requests that wait to be written";
+    Gauge PRODUCE_MEMORY_BUDGET_BYTES "tidelog_produce_memory_budget_bytes" "produce.memory";
+
+    // Fetch
+    Histogram FETCH_SECONDS "tidelog_fetch_seconds"
+        "Time of reading a page from its tiers; waiting for records is not in it";
+    Counter FETCH_PIECES "tidelog_fetch_pieces_total" [tier: "tail" | "segment" | "archive"]
+        "Pieces of pages read, by tier";
+    Counter FETCH_REPLANS "tidelog_fetch_replans_total"
+        "Pages planned again because what was planned had been replaced meanwhile";
+    Gauge FETCH_WAITING "tidelog_fetch_waiting" "Long polls and followers that wait for records";
+
     // Background jobs
     Gauge JOB_LAST_SUCCESS_AGE_SECONDS "tidelog_job_last_success_age_seconds"
         [job: "flush" | "checkpoint" | "archive" | "retention" | "gc"]

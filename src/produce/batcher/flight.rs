@@ -1,10 +1,12 @@
 //! One entry on its way: which submissions share it, its bytes, and the answers for each of them. Pure.
 
+use ::metrics::{counter, histogram};
 use bytes::Bytes;
 
 use super::{Content, Waiting};
 use crate::error::{Error, Outcome, Result};
 use crate::format::{batch, command};
+use crate::metrics::{PRODUCE_BATCHES, PRODUCE_ENTRY_BYTES, PRODUCE_RECORDS};
 use crate::model::{
     Answer, Append, Appended, BatchOutcome, Command, LogTime, LoggedCommand, Record, Rejection, TopicPartition,
 };
@@ -53,6 +55,14 @@ impl Flight {
     /// Bytes to encode, about.
     pub(super) fn bytes(&self) -> u64 {
         self.members.iter().map(|member| member.submission.bytes).sum()
+    }
+
+    /// Counts a proposal of it with an entry of `bytes`.
+    pub(super) fn count(&self, bytes: usize) {
+        let records = self.members.iter().map(|member| u64::from(member.submission.content.count())).sum();
+        counter!(PRODUCE_RECORDS).increment(records);
+        counter!(PRODUCE_BATCHES).increment(self.batches.len() as u64);
+        histogram!(PRODUCE_ENTRY_BYTES).record(bytes as f64);
     }
 
     /// Whether both write to one partition, so that the earlier has to enter Raft first.

@@ -24,6 +24,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use ::metrics::counter;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -31,6 +32,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::admission::Permit;
 use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::metrics::PRODUCE_REFUSED;
 use crate::model::{
     Answer, Appended, BatchInfo, Compression, IdempotencyKey, LogIndex, LogTime, Offset, Record, TopicPartition, Triple,
 };
@@ -175,7 +177,7 @@ impl Batcher {
     /// # Errors
     /// What the gate says, or `unavailable` once the batcher stopped. Nothing was written.
     pub fn submit(&self, submission: Submission) -> Result<Pending> {
-        (self.options.gate)()?;
+        (self.options.gate)().inspect_err(|_| counter!(PRODUCE_REFUSED, "reason" => "gate").increment(1))?;
         let (answer, receiver) = oneshot::channel();
         let ticket = Arc::new(Ticket::default());
         let pending = Pending { answer: receiver, ticket: Arc::clone(&ticket), deadline: submission.deadline };

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::metrics::{counter, histogram};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -20,6 +21,7 @@ use super::flight::Flight;
 use super::queue::Queue;
 use super::{BatcherOptions, ProposeFailure, Proposer, Waiting, stopped};
 use crate::error::{Error, Outcome, Result};
+use crate::metrics::{PRODUCE_PROPOSAL_SECONDS, PRODUCE_PROPOSALS};
 use crate::model::{Answer, LogIndex};
 
 /// Entries up to this are encoded on the task itself.
@@ -184,8 +186,11 @@ impl<P: Proposer> Task<P> {
             // Nobody waits for longer; a proposal that hangs must not keep its slot.
             let deadline = flight.members.iter().map(|member| member.submission.deadline).max();
             self.flying.push(Box::pin(async move {
-                let proposal = timeout_at(deadline.unwrap_or_else(Instant::now), proposer.propose(entry));
+                flight.count(entry.len());
+                let begun = Instant::now();
+                let proposal = timeout_at(deadline.unwrap_or(begun), proposer.propose(entry));
                 let proposed = proposal.await.unwrap_or(Err(ProposeFailure::Unknown));
+                histogram!(PRODUCE_PROPOSAL_SECONDS).record(begun.elapsed());
                 (flight, proposed)
             }));
         }
@@ -193,6 +198,7 @@ impl<P: Proposer> Task<P> {
 
     fn landed(&mut self, flight: Flight, proposed: Proposed) {
         self.queue.land(&flight.members);
+        counter!(PRODUCE_PROPOSALS, "outcome" => outcome(&proposed)).increment(1);
         match proposed {
             Ok((_, answer)) => {
                 self.backoff = BACKOFF.0;
@@ -246,6 +252,16 @@ impl<P: Proposer> Task<P> {
 fn unshare(flight: Arc<Flight>) -> Flight {
     let Some(flight) = Arc::into_inner(flight) else { unreachable!("the encoder is done and gave back its share") };
     flight
+}
+
+/// As metrics name it.
+fn outcome(proposed: &Proposed) -> &'static str {
+    match proposed {
+        Ok(_) => "applied",
+        Err(ProposeFailure::NotWritten) => "not_written",
+        Err(ProposeFailure::Unknown) => "unknown",
+        Err(ProposeFailure::Fatal) => "fatal",
+    }
 }
 
 fn unconfirmed() -> Error {

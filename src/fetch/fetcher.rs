@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ahead::Ahead;
 use super::objects::{Failure, Objects};
-use super::page::PageBuilder;
+use super::page::{PageBuilder, stored_bytes};
 use super::pieces::{PieceRead, Pieces};
 use super::plan::{Wanted, plan};
 use super::source::Source;
@@ -22,7 +22,7 @@ use super::wait::wait_until;
 use crate::cache::BlockCache;
 use crate::config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics::{FETCH_REPLANS, FETCH_SECONDS};
+use crate::metrics::{Direction, FETCH_REPLANS, FETCH_SECONDS, topic_traffic};
 use crate::model::{Bounds, FetchFrom, FetchPage, FetchRequest, Offset, Topic, TopicPartition};
 use crate::raft::RaftNode;
 use crate::state::{PartitionState, State};
@@ -235,6 +235,7 @@ impl<S: Source> Fetcher<S> {
         let wanted =
             Wanted { start, end, max_records: request.max_records as u64, max_bytes: request.max_bytes as u64 };
         let full = self.read(&self.pieces(view, topic, partition), found, wanted).await?;
+        topic_traffic(&topic.name, Direction::Fetched, full.0 - start, stored_bytes(&full.1));
         if full.0 < end {
             self.read_ahead(topic, partition, start, full.0);
         }

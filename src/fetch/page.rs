@@ -96,6 +96,15 @@ impl PageBuilder {
     }
 }
 
+/// Bytes of chunks as the limits of a page count them.
+pub(super) fn stored_bytes(chunks: &[Chunk]) -> u64 {
+    let bytes = |chunk: &Chunk| match chunk {
+        Chunk::Batch(batch) => batch.bytes.len(),
+        Chunk::Records(records) => records.iter().map(|stored| batch::max_encoded_len(&stored.record)).sum(),
+    };
+    chunks.iter().map(|chunk| bytes(chunk) as u64).sum()
+}
+
 fn gap(next: Offset, found: Offset) -> Error {
     Error::internal(format!("offset {next} was to be read and {found} was found"))
 }

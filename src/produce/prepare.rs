@@ -18,6 +18,7 @@ use super::{digest, validate};
 use crate::clock::Millis;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::batch;
+use crate::metrics::{Direction, topic_traffic};
 use crate::model::{
     Appended, IdempotencyKey, Payload, ProduceRequest, Produced, Record, RecordOutcome, Topic, TopicId, TopicPartition,
     Triple,
@@ -254,7 +255,10 @@ impl Prepared {
     #[must_use]
     pub fn submit(self, permit: Permit, deadline: Instant) -> (Vec<Submission>, Layout) {
         let permit = Arc::new(permit);
-        let counts = self.parts.iter().map(|part| (part.partition, part.content.count())).collect();
+        let laid_out =
+            |part: &Part| Placed { partition: part.partition, count: part.content.count(), bytes: part.bytes };
+        let parts = self.parts.iter().map(laid_out).collect();
+        let topic = Arc::clone(&self.topic);
         let submissions = self.parts.into_iter().map(|part| Submission {
             partition: TopicPartition::new(self.topic.id, part.partition),
             content: part.content,
@@ -268,7 +272,7 @@ impl Prepared {
             permit: Arc::clone(&permit),
         });
         let submissions = submissions.collect();
-        (submissions, Layout { topic_id: self.topic.id, parts: counts, placement: self.placement })
+        (submissions, Layout { topic, parts, placement: self.placement })
     }
 }
 
@@ -284,17 +288,24 @@ fn assign_by(records: &[(Option<u32>, Record)], count: u32, mut keyless: impl Fn
 /// How the answers of the partitions make the answer to the request.
 #[derive(Debug)]
 pub struct Layout {
-    topic_id: TopicId,
-    /// Partition and records of each part.
-    parts: Vec<(u32, u32)>,
+    topic: Arc<Topic>,
+    parts: Vec<Placed>,
     placement: Vec<u32>,
+}
+
+/// What an answer is about.
+#[derive(Debug, Clone, Copy)]
+struct Placed {
+    partition: u32,
+    count: u32,
+    bytes: u64,
 }
 
 impl Layout {
     /// The topic that is written to.
     #[must_use]
     pub fn topic_id(&self) -> TopicId {
-        self.topic_id
+        self.topic.id
     }
 
     /// Joins the answers, which are in the order of the submissions.
@@ -305,10 +316,15 @@ impl Layout {
         let mut failures = Vec::new();
         // The next outcome of each part.
         let mut next: Vec<RecordOutcome> = Vec::with_capacity(answers.len());
-        for (answer, (partition, _)) in answers.into_iter().zip(&self.parts) {
-            let partition = *partition;
+        for (answer, part) in answers.into_iter().zip(&self.parts) {
+            let partition = part.partition;
             next.push(match answer {
-                Ok(appended) => RecordOutcome::Written { partition, offset: appended.base_offset },
+                Ok(appended) => {
+                    if !appended.duplicate {
+                        topic_traffic(&self.topic.name, Direction::Produced, u64::from(part.count), part.bytes);
+                    }
+                    RecordOutcome::Written { partition, offset: appended.base_offset }
+                }
                 Err(error) => {
                     failures.push(error);
                     RecordOutcome::Failed { partition, failure: u32::try_from(failures.len() - 1).unwrap_or(u32::MAX) }
@@ -323,9 +339,9 @@ impl Layout {
             outcome
         };
         let records = match self.parts.as_slice() {
-            [(_, count)] => (0..*count).map(|_| take(0)).collect(),
+            [part] => (0..part.count).map(|_| take(0)).collect(),
             _ => self.placement.iter().map(|part| take(*part as usize)).collect(),
         };
-        Produced { topic_id: self.topic_id, records, failures, duplicate, flush_failure: None }
+        Produced { topic_id: self.topic.id, records, failures, duplicate, flush_failure: None }
     }
 }

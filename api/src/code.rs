@@ -194,4 +194,20 @@ mod tests {
             assert_eq!(serde_json::to_string(code).ok(), Some(format!("\"{code}\"")));
         }
     }
+
+    #[test]
+    fn the_documentation_lists_the_same_codes() {
+        let page = include_str!("../../docs/http-api.md");
+        let listed: Vec<String> = page
+            .lines()
+            .skip_while(|line| *line != "| status | code | retryable | |")
+            .skip(2)
+            .map(|line| line.split(" | ").take(3).collect::<Vec<_>>().join(" | "))
+            .collect();
+        let expected: Vec<String> = ErrorCode::ALL
+            .iter()
+            .map(|code| format!("| {} | `{code}` | {}", code.status(), if code.retryable() { "yes" } else { "no" }))
+            .collect();
+        assert_eq!(listed, expected);
+    }
 }

@@ -136,7 +136,7 @@ async fn a_flushed_range_can_be_cached() {
 async fn all_partitions_are_read_by_cursor() {
     let server = Server::start().await;
     let http = Http::new(server.url());
-    http.create_topic("t", &json!({"partitions": 4})).await;
+    http.create_topic("t", &json!({"partitions": 4, "value_format": "json"})).await;
     let records: Vec<Value> = (0..100).map(|n| json!({"key": format!("k{n}"), "value": n})).collect();
     http.produce("t", &json!(records)).await.expect(200);
     let mut seen = Vec::new();

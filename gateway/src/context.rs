@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::access::{Access, LoggedBody};
 use crate::app::App;
+use crate::body::rest;
 use crate::error::{ApiError, Failure};
 
 /// A request id from a client is at most this long, and visible ASCII.
@@ -38,6 +39,12 @@ pub(crate) async fn context(State(app): State<App>, mut request: Request, next: 
     let id_header = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static(""));
     // Streams name it in the failures that they tell later.
     request.headers_mut().insert(headers::REQUEST_ID, id_header.clone());
+    let waits_to_send = request.headers().contains_key(header::EXPECT);
+    let (request, rest) = {
+        let (parts, body) = request.into_parts();
+        let (body, rest) = rest::split(body);
+        (Request::from_parts(parts, body), rest)
+    };
     let span = tracing::info_span!("request", request_id = %id, traceparent = trace.to_str().unwrap_or_default());
     let answered = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
     let response = answered.unwrap_or_else(|_| {
@@ -45,6 +52,9 @@ pub(crate) async fn context(State(app): State<App>, mut request: Request, next: 
         ApiError::new(ErrorCode::Internal, "the server failed to handle the request").into_response()
     });
     let mut response = span.in_scope(|| finish_error(response, &id, &method));
+    if response.status().is_client_error() && !waits_to_send {
+        rest.discard().await;
+    }
     let route = match response.extensions().get::<VerbRoute>() {
         Some(VerbRoute(route)) => (*route).to_owned(),
         None => matched.map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned()),

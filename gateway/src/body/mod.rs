@@ -2,6 +2,7 @@
 //! two chunks.
 
 mod decode;
+pub(crate) mod rest;
 
 use std::sync::Arc;
 use std::time::Duration;

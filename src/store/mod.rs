@@ -74,12 +74,23 @@ impl Bucket {
     /// # Errors
     /// `invalid_bucket` if the URL makes no sense, `unavailable` if a local directory cannot be created.
     pub fn open(url: &str, settings: &config::Store) -> Result<Self> {
-        let opened = open::open(url, settings)?;
+        Ok(Self::opened(open::open(url, settings, true)?, settings))
+    }
+
+    /// Opens the bucket at `url` without creating a local directory.
+    ///
+    /// # Errors
+    /// As [`Bucket::open`], and `bucket_not_found` if the local directory does not exist.
+    pub fn open_existing(url: &str, settings: &config::Store) -> Result<Self> {
+        Ok(Self::opened(open::open(url, settings, false)?, settings))
+    }
+
+    fn opened(opened: open::Opened, settings: &config::Store) -> Self {
         let mut bucket = Self::decorated(opened.store, &opened.url, settings);
         if let Some(inner) = Arc::get_mut(&mut bucket.0) {
             inner.local = opened.local;
         }
-        Ok(bucket)
+        bucket
     }
 
     /// A bucket over `store` with the usual decorators, for tests that bring a store that fails.

@@ -16,7 +16,7 @@ use object_store::{ObjectStore, RetryConfig};
 
 use super::local::LocalDurable;
 use crate::config;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Environment variables that name an S3 endpoint, the most specific first.
 const ENDPOINT_VARIABLES: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
@@ -32,9 +32,10 @@ pub(super) struct Opened {
     pub(super) url: String,
 }
 
-pub(super) fn open(url: &str, settings: &config::Store) -> Result<Opened> {
+/// Opens `url`; a local directory that is not there is created only if `create` says so.
+pub(super) fn open(url: &str, settings: &config::Store, create: bool) -> Result<Opened> {
     if let Some(path) = url.strip_prefix("file://") {
-        open_local(path)
+        open_local(path, create)
     } else if let Some(name) = url.strip_prefix("memory://") {
         Ok(open_memory(name.trim_matches('/')))
     } else if let Some(place) = url.strip_prefix("s3://") {
@@ -48,11 +49,14 @@ fn invalid(url: &str, what: &str) -> Error {
     Error::invalid("invalid_bucket", format!("bucket {url:?} {what}"))
 }
 
-fn open_local(path: &str) -> Result<Opened> {
+fn open_local(path: &str, create: bool) -> Result<Opened> {
     let url = format!("file://{path}");
     let decoded = decode(path).ok_or_else(|| invalid(&url, "is not a valid URL"))?;
     if !decoded.starts_with('/') {
         return Err(invalid(&url, "is not an absolute path"));
+    }
+    if !create && !PathBuf::from(&decoded).is_dir() {
+        return Err(Error::new(ErrorKind::NotFound, "bucket_not_found", format!("there is no directory {decoded}")));
     }
     let local = LocalDurable::open(&PathBuf::from(&decoded)).map_err(|error| {
         Error::unavailable(format!("cannot open the bucket directory {decoded}: {error}")).with_source(error)
@@ -143,7 +147,7 @@ mod tests {
     #[test]
     fn wrong_urls_are_refused() {
         for url in ["", "bucket", "ftp://x", "file://relative", "file:///%zz", "s3://"] {
-            assert!(open(url, &config::Store::default()).is_err(), "{url}");
+            assert!(open(url, &config::Store::default(), true).is_err(), "{url}");
         }
     }
 }

@@ -1,8 +1,57 @@
-//! `tidelog verify`.
+//! `tidelog verify`: reads the bucket itself; no server is asked.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use tidelog::config::Config;
+use tidelog::store::Bucket;
+use tidelog::verify::{self, Options, Report, ShardReport};
 
-/// Not wired yet.
-pub(super) async fn run(_args: impl Sized) -> Result<()> {
-    bail!("not available yet")
+use crate::args::VerifyArgs;
+use crate::output::{self, Out, grouped};
+
+/// Verifies the bucket, prints what was found, and fails if anything is wrong.
+pub(super) async fn run(args: &VerifyArgs) -> Result<()> {
+    let config = Config { bucket: args.bucket.clone(), ..Config::default() };
+    let bucket = Bucket::open_existing(&config.bucket_url()?, &config.store)?;
+    let report = verify::verify(&bucket, &Options::default()).await.context("the bucket cannot be verified")?;
+    if args.json {
+        output::json(&report)?
+    } else {
+        print(&report)?
+    }
+    match report.problems.len() {
+        0 => Ok(()),
+        1 => bail!("1 problem was found in {}", report.bucket),
+        problems => bail!("{problems} problems were found in {}", report.bucket),
+    }
+}
+
+fn print(report: &Report) -> Result<()> {
+    let mut out = Out::new();
+    let incarnation = report.incarnation.map_or_else(|| "none".to_owned(), |number| number.to_string());
+    out.line(&format!("{}, incarnation {incarnation}", report.bucket))?;
+    for shard in &report.shards {
+        print_shard(&mut out, shard)?;
+    }
+    if report.foreign_objects > 0 {
+        out.line(&format!("{} objects are not Tidelog's", grouped(report.foreign_objects)))?;
+    }
+    for problem in &report.problems {
+        out.line(&format!("PROBLEM {}: {}", problem.place, problem.what))?;
+    }
+    if report.is_ok() {
+        out.line("all of it is whole")?;
+    }
+    out.finish()
+}
+
+fn print_shard(out: &mut Out, shard: &ShardReport) -> Result<()> {
+    let Some(checkpoint) = &shard.checkpoint else { return out.line(&format!("shard {}: no checkpoint", shard.shard)) };
+    let clean = if shard.clean { ", clean" } else { "" };
+    out.line(&format!("shard {}: {checkpoint}{clean}", shard.shard))?;
+    let objects = |count: u64, bytes: u64, what: &str| format!("  {} {what}, {} bytes", grouped(count), grouped(bytes));
+    out.line(&format!("  {} records in {} partitions", grouped(shard.records), grouped(shard.partitions)))?;
+    out.line(&objects(shard.segments, shard.segment_bytes, "segments"))?;
+    out.line(&objects(shard.archive_files, shard.archive_bytes, "archive files"))?;
+    out.line(&format!("  {} index parts", grouped(shard.index_parts)))?;
+    out.line(&objects(shard.orphans, shard.orphan_bytes, "objects that this checkpoint does not name"))
 }

@@ -206,7 +206,7 @@ async fn large_ranges_are_read_once_and_files_end_at_their_size() {
     let mut source = source((0..3).map(plan).collect()).await;
     source.job.file_bytes = 4 << 20;
     let done = convert(&source.bucket, &source.job).await.unwrap();
-    assert!(done.files.len() > 2, "{} files", done.files.len());
+    assert!(done.files.len() > 1, "{} files", done.files.len());
     assert_eq!(read_back(&source.bucket, &done.files).await, source.written);
 }
 

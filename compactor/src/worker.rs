@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidelog::archive::ClaimedJob;
+use tidelog::archive::{ClaimedJob, CompletedJob};
 use tidelog::error::{Error, Result};
 use tidelog::metrics as names;
 use tidelog::store::Bucket;
@@ -79,10 +79,14 @@ impl<J: Jobs> Worker<J> {
         };
         let Some(job) = claim else { return Ok(false) };
         let started = Instant::now();
-        let outcome = tokio::select! {
-            outcome = self.convert_and_complete(&job) => outcome,
+        let converted = tokio::select! {
+            converted = self.convert(&job) => converted,
             error = self.keep(&job) => Err(error),
             () = shutdown.cancelled() => Err(Error::unavailable("the worker is ending")),
+        };
+        let outcome = match converted {
+            Ok(done) => self.complete(&job, done).await,
+            Err(error) => Err(error),
         };
         metrics::histogram!(names::ARCHIVE_JOB_SECONDS).record(started.elapsed().as_secs_f64());
         match outcome {
@@ -102,10 +106,13 @@ impl<J: Jobs> Worker<J> {
         }
     }
 
-    async fn convert_and_complete(&self, job: &ClaimedJob) -> Result<()> {
+    async fn convert(&self, job: &ClaimedJob) -> Result<CompletedJob> {
         let within = Duration::from_millis(job.deadline_ms);
         let converted = tokio::time::timeout(within, convert(&self.bucket, job)).await;
-        let done = converted.map_err(|_| Error::unavailable("the archive job took longer than archive.deadline"))??;
+        converted.map_err(|_| Error::unavailable("the archive job took longer than archive.deadline"))?
+    }
+
+    async fn complete(&self, job: &ClaimedJob, done: CompletedJob) -> Result<()> {
         let (files, rows) = (done.files.len() as u64, done.files.iter().map(|file| file.rows).sum());
         let bytes = done.files.iter().map(|file| file.bytes).sum();
         self.jobs.complete(done).await?;

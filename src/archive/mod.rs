@@ -18,7 +18,9 @@ pub mod plan;
 pub mod requests;
 pub mod serve;
 pub mod survey;
+#[cfg(test)]
+mod tests;
 
 pub use job::{ClaimedJob, ClaimedSegment, CompletedJob, JobRef};
 pub use requests::Requests;
-pub use serve::JobServer;
+pub use serve::{JobServer, JobWatch};

@@ -3,6 +3,7 @@
 //! Only the replicated state decides who holds a segment: two claims made at the same moment are two commands, and the
 //! second one is declined. A worker that dies loses its claim at the deadline; its files are orphans that nothing names.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::job::{ClaimedJob, CompletedJob, JobRef};
@@ -14,26 +15,44 @@ use crate::failpoint;
 use crate::model::{Answer, Control, JobId, LogTime};
 use crate::raft::Leader;
 
+/// The operator's switch and the record of how archiving goes: implemented by the layer above.
+pub trait JobWatch: Send + Sync {
+    /// While it is, no job is claimed; one under way goes on.
+    fn is_paused(&self) -> bool;
+    /// A job was completed or given back, or there was nothing to do.
+    fn ran(&self, result: Result<()>);
+}
+
 /// Serves the jobs of a shard. A cheap handle.
 #[derive(Clone)]
 pub struct JobServer {
     leader: Leader,
     requests: Requests,
     settings: config::Archive,
+    watch: Option<Arc<dyn JobWatch>>,
 }
 
 impl JobServer {
     /// Jobs of the shard that `leader` proposes to.
     #[must_use]
     pub fn new(leader: Leader, requests: Requests, settings: config::Archive) -> Self {
-        Self { leader, requests, settings }
+        Self { leader, requests, settings, watch: None }
     }
 
-    /// Claims the next job for `worker`, whose name is for people; `None` if nothing is due.
+    /// The same, paused by `watch` and reporting to it.
+    #[must_use]
+    pub fn watched_by(self, watch: Arc<dyn JobWatch>) -> Self {
+        Self { watch: Some(watch), ..self }
+    }
+
+    /// Claims the next job for `worker`, whose name is for people; `None` if nothing is due or archiving is paused.
     ///
     /// # Errors
     /// That the claim could not be proposed; a claim that was made all the same ends at its deadline.
     pub async fn claim(&self, worker: &str) -> Result<Option<ClaimedJob>> {
+        if self.watch.as_ref().is_some_and(|watch| watch.is_paused()) {
+            return Ok(None);
+        }
         let view = self.leader.node().view();
         let requested = self.requests.open(&view);
         let (settings, log_time) = (self.settings.clone(), self.leader.log_time());
@@ -41,6 +60,7 @@ impl JobServer {
         let run = tokio::task::spawn_blocking(move || survey::next_run(&view, &settings, log_time, &requested)).await;
         let segments = run.map_err(|error| Error::internal("the archive plan broke off").with_source(error))?;
         if segments.is_empty() {
+            self.note(Ok(()));
             return Ok(None);
         }
         let claim = Control::ClaimArchive { worker: worker.to_owned(), deadline: self.deadline(), segments };
@@ -52,10 +72,11 @@ impl JobServer {
             Err(error) => return Err(error),
         };
         failpoint::hit_async("archive.after_claim").await?;
-        self.describe(job).await.map(Some)
+        self.describe(job).await
     }
 
-    async fn describe(&self, job: JobId) -> Result<ClaimedJob> {
+    /// What the worker has to know; `None` if all segments of the job went meanwhile.
+    async fn describe(&self, job: JobId) -> Result<Option<ClaimedJob>> {
         let view = self.leader.node().view();
         let shard = view.shard();
         let described = tokio::task::spawn_blocking(move || {
@@ -65,11 +86,10 @@ impl JobServer {
         let described = described.await.map_err(|error| Error::internal("the survey broke off").with_source(error))?;
         let job = JobRef { shard, job };
         let Some((segments, topics)) = described else {
-            // Trimmed or removed since: nothing is left to do for some of the segments.
-            self.abandon(job, "segments went away").await?;
-            return Err(Error::unavailable("segments of the archive job went away"));
+            self.leader.control(Control::AbandonArchive { job: job.job }).await.map(drop).or_else(unless_stale)?;
+            return Ok(None);
         };
-        Ok(ClaimedJob {
+        Ok(Some(ClaimedJob {
             job,
             log_time: self.leader.log_time(),
             claim_ms: millis(self.settings.claim),
@@ -77,7 +97,7 @@ impl JobServer {
             file_bytes: self.settings.file_size,
             topics,
             segments,
-        })
+        }))
     }
 
     /// Moves the deadline of a job on.
@@ -96,24 +116,45 @@ impl JobServer {
         failpoint::hit_async("archive.after_files").await?;
         let CompletedJob { job, files, ranges } = done;
         self.leader.control(Control::Archived { job: job.job, files, ranges }).await?;
+        self.note(Ok(()));
         failpoint::hit_async("archive.after_archived").await
     }
 
-    /// Gives a job back because of `reason`; one that is gone is none to give back.
+    /// Gives a job back because of `reason`; one that is complete or gone is none to give back.
     ///
     /// # Errors
     /// That it could not be proposed.
     pub async fn abandon(&self, job: JobRef, reason: &str) -> Result<()> {
         tracing::info!(shard = job.shard.0, job = job.job.0, reason, "an archive job was given back");
-        match self.leader.control(Control::AbandonArchive { job: job.job }).await {
-            Err(error) if error.code() != "stale_job" => Err(error),
-            _ => Ok(()),
+        self.note(Err(Error::unavailable(reason)));
+        self.leader.control(Control::AbandonArchive { job: job.job }).await.map(drop).or_else(unless_stale)
+    }
+
+    /// Gives back every job that `worker` holds: for a worker of that name that starts again, whose earlier claims would
+    /// otherwise hold their segments until the deadline. Only for names that no two live workers share.
+    ///
+    /// # Errors
+    /// As [`JobServer::abandon`].
+    pub async fn release(&self, worker: &str) -> Result<()> {
+        let held = self
+            .leader
+            .node()
+            .with_state(|state| state.jobs().filter(|job| job.worker == worker).map(|job| job.id).collect::<Vec<_>>());
+        for job in held {
+            self.leader.control(Control::AbandonArchive { job }).await.map(drop).or_else(unless_stale)?;
         }
+        Ok(())
     }
 
     /// Returns once something was asked to be archived, or after `at_most`.
     pub async fn wait(&self, at_most: Duration) {
         let _ = tokio::time::timeout(at_most, self.requests.changed()).await;
+    }
+
+    fn note(&self, result: Result<()>) {
+        if let Some(watch) = &self.watch {
+            watch.ran(result);
+        }
     }
 
     fn deadline(&self) -> LogTime {
@@ -123,4 +164,9 @@ impl JobServer {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A job that is gone needs nothing more.
+fn unless_stale(error: Error) -> Result<()> {
+    if error.code() == "stale_job" { Ok(()) } else { Err(error) }
 }

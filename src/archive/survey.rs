@@ -46,7 +46,7 @@ fn candidates(view: &State) -> Vec<Candidate> {
         .collect()
 }
 
-/// What is live in `segments`, and the topics of it; `None` if one of them is gone.
+/// What is live in `segments`, and the topics of it; segments that went meanwhile are left out. `None` if all did.
 #[must_use]
 pub fn claimed(view: &State, segments: &[ObjectId]) -> Option<(Vec<ClaimedSegment>, Vec<Topic>)> {
     let mut ranges: BTreeMap<ObjectId, Vec<SegmentRange>> = segments.iter().map(|id| (*id, Vec::new())).collect();
@@ -57,14 +57,14 @@ pub fn claimed(view: &State, segments: &[ObjectId]) -> Option<(Vec<ClaimedSegmen
             ranges.push(range);
         }
     });
-    let claimed = segments.iter().map(|id| {
-        let mut ranges = ranges.remove(id)?;
+    let live = segments.iter().filter_map(|id| {
+        let mut ranges = ranges.remove(id).filter(|ranges| !ranges.is_empty())?;
         ranges.sort_by_key(|range| range.partition);
         Some(ClaimedSegment { info: view.segment(*id)?.info, ranges })
     });
-    let segments = claimed.collect::<Option<_>>()?;
-    let topics = ids.into_iter().map(|id| view.topic(id).map(|topic| Topic::clone(topic))).collect::<Option<_>>()?;
-    Some((segments, topics))
+    let live: Vec<ClaimedSegment> = live.collect();
+    let topics = ids.into_iter().filter_map(|id| view.topic(id).map(|topic| Topic::clone(topic))).collect();
+    (!live.is_empty()).then_some((live, topics))
 }
 
 /// Calls `visit` for every range that is in a segment.

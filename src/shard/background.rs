@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use crate::archive::JobWatch;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::metrics;
@@ -96,5 +97,15 @@ impl Job {
 
     fn lock(&self) -> MutexGuard<'_, Last> {
         self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl JobWatch for Job {
+    fn is_paused(&self) -> bool {
+        self.is_paused()
+    }
+
+    fn ran(&self, result: Result<()>) {
+        self.ran(result);
     }
 }

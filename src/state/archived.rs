@@ -7,21 +7,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::chunks::Position;
 use super::flushed::part_of;
 use super::objects::Dropped;
-use super::ranges::Position;
 use super::{PartitionState, State};
 use crate::model::{
     Answer, ArchiveFile, ArchiveRange, Job, JobId, LogTime, ObjectId, Offset, Place, Rejection, StoredRange, TopicId,
 };
 
-/// What an `Archived` does to one partition: the entries `[from, to)` of its list become `ranges`.
+/// What an `Archived` does to one partition: the ranges `[from, to)` of its list become `ranges`.
 struct Replacement {
     slot: u32,
     from: Position,
     to: Position,
     ranges: Vec<StoredRange>,
+    /// Bytes of those that are replaced.
+    bytes: u64,
 }
+
+/// An archive range with the slot of its partition.
+type Placed<'a> = (u32, &'a ArchiveRange);
 
 impl State {
     /// Claims live segments that no other job holds.
@@ -77,9 +82,10 @@ impl State {
         let segments: BTreeSet<ObjectId> = job.segments.iter().copied().collect();
         let new: BTreeMap<ObjectId, TopicId> = files.iter().map(|file| (file.id, file.topic)).collect();
         let unknown = files.iter().all(|file| self.file(file.topic, file.id).is_none());
-        let replacements = self.match_live(&segments, &new, ranges).filter(|_| unknown && new.len() == files.len());
-        let mut live: BTreeMap<ObjectId, u32> = BTreeMap::new();
         let mut dropped = Dropped::default();
+        let placed = self.place(&new, ranges).filter(|_| unknown && new.len() == files.len());
+        let replacements = placed.and_then(|placed| self.match_live(&segments, &placed, &mut dropped));
+        let mut live: BTreeMap<ObjectId, u32> = BTreeMap::new();
         for replacement in replacements.ok_or(Rejection::StaleJob)? {
             for range in &replacement.ranges {
                 if let Place::Archive { file } = range.place
@@ -88,7 +94,7 @@ impl State {
                     *live.entry(file).or_default() += 1;
                 }
             }
-            self.replace(&replacement, &segments, &mut dropped);
+            self.replace(&replacement);
         }
         self.objects.drop_ranges(dropped);
         for file in files {
@@ -101,110 +107,122 @@ impl State {
         Ok(Answer::Done)
     }
 
-    /// What has to be replaced where, if `ranges` are exactly what is live in `segments`; `None` otherwise.
+    /// The ranges of partitions that still exist, by slot, then offset; `None` if one is empty or names another file.
+    fn place<'a>(&self, files: &BTreeMap<ObjectId, TopicId>, ranges: &'a [ArchiveRange]) -> Option<Vec<Placed<'a>>> {
+        let mut placed = Vec::with_capacity(ranges.len());
+        let mut topic = None;
+        for range in ranges {
+            let id = range.partition;
+            if files.get(&range.file) != Some(&id.topic) || range.start >= range.end {
+                return None;
+            }
+            if topic.is_none_or(|(known, _)| known != id.topic) {
+                topic = Some((id.topic, self.topics.get(&id.topic)));
+            }
+            if let Some(slot) = topic.and_then(|(_, entry)| entry?.slot(id.partition)) {
+                placed.push((slot, range));
+            }
+        }
+        placed.sort_by_key(|(slot, range)| (*slot, range.start));
+        Some(placed)
+    }
+
+    /// What has to be replaced where, if `ranges` are exactly what is live in `segments`; `None` otherwise. Counts what
+    /// is replaced in `dropped`.
     fn match_live(
         &self,
         segments: &BTreeSet<ObjectId>,
-        files: &BTreeMap<ObjectId, TopicId>,
-        ranges: &[ArchiveRange],
+        ranges: &[Placed<'_>],
+        dropped: &mut Dropped,
     ) -> Option<Vec<Replacement>> {
-        let mut live: Vec<(u32, &ArchiveRange)> = Vec::with_capacity(ranges.len());
-        for range in ranges {
-            if files.get(&range.file) != Some(&range.partition.topic) || range.start >= range.end {
-                return None;
-            }
-            let Some(slot) = self.slot(range.partition) else { continue };
-            if range.end > self.partitions.get(&slot)?.log_start {
-                live.push((slot, range));
-            }
-        }
-        live.sort_by_key(|(slot, range)| (*slot, range.start));
         let mut replaced = 0;
-        let mut replacements = Vec::with_capacity(live.len());
-        for group in live.chunk_by(|left, right| left.0 == right.0) {
+        let mut replacements = Vec::with_capacity(ranges.len());
+        for group in ranges.chunk_by(|left, right| left.0 == right.0) {
             let partition = self.partitions.get(&group[0].0)?;
-            let (replacement, entries) = partition.match_ranges(segments, group)?;
-            replaced += entries;
-            replacements.push(replacement);
+            let readable = group.partition_point(|(_, range)| range.end <= partition.log_start);
+            if let Some(group) = group.get(readable..).filter(|group| !group.is_empty()) {
+                let before = dropped.total();
+                replacements.push(partition.match_ranges(segments, group, dropped)?);
+                replaced += dropped.total() - before;
+            }
         }
-        let expected: u32 = segments.iter().filter_map(|id| self.segment(*id)).map(|segment| segment.live_ranges).sum();
+        let expected: u64 =
+            segments.iter().filter_map(|id| self.segment(*id)).map(|segment| u64::from(segment.live_ranges)).sum();
         (replaced == expected).then_some(replacements)
     }
 
-    fn replace(&mut self, replacement: &Replacement, segments: &BTreeSet<ObjectId>, dropped: &mut Dropped) {
-        let Some(partition) = self.partitions.get_mut(&replacement.slot) else { return };
+    fn replace(&mut self, replacement: &Replacement) {
+        let Replacement { slot, from, to, ranges, bytes } = replacement;
+        let Some(partition) = self.partitions.get_mut(slot) else { return };
         let partition = Arc::make_mut(partition);
-        let topic = partition.id.topic;
-        let mut at = replacement.from;
-        while let Some(range) = partition.ranges.get(at).filter(|_| at < replacement.to) {
-            partition.stored_bytes -= range.bytes;
-            if is_in(&range, segments) {
-                dropped.add(topic, &range);
-            }
-            at = partition.ranges.next(at);
-        }
-        partition.stored_bytes += replacement.ranges.iter().map(|range| range.bytes).sum::<u64>();
-        partition.ranges.splice(replacement.from, replacement.to, &replacement.ranges);
-        partition.advance_archived();
-        if let Some(part) = self.parts.get_mut(&part_of(replacement.slot)) {
+        partition.stored_bytes -= bytes;
+        partition.stored_bytes += ranges.iter().map(|range| range.bytes).sum::<u64>();
+        partition.ranges.replace(*from, *to, ranges, *slot);
+        if let Some(part) = self.parts.get_mut(&part_of(*slot)) {
             part.changed_at = self.applied;
         }
     }
 }
 
 impl PartitionState {
-    /// The replacement for `group`, which is sorted, if it covers the readable offsets of this partition's entries in
-    /// `segments` between its first and its last offset; and how many entries that are.
+    /// The replacement for `group`, which is sorted, if it covers the readable offsets of this partition's ranges in
+    /// `segments` between its first and its last offset.
     fn match_ranges(
         &self,
         segments: &BTreeSet<ObjectId>,
-        group: &[(u32, &ArchiveRange)],
-    ) -> Option<(Replacement, u32)> {
+        group: &[Placed<'_>],
+        dropped: &mut Dropped,
+    ) -> Option<Replacement> {
         let (slot, first) = *group.first()?;
         let end = group.last()?.1.end;
         let from = self.ranges.seek(first.start.max(self.log_start));
-        let (mut to, mut at, mut entries) = (from, from, 0);
+        let (mut at, mut bytes) = (from, 0);
         let mut covered = Coverage::from(self.log_start);
         let mut ranges: Vec<StoredRange> = Vec::with_capacity(group.len());
         while let Some(range) = self.ranges.get(at).filter(|range| range.start < end) {
             at = self.ranges.next(at);
-            to = at;
+            bytes += range.bytes;
             if is_in(&range, segments) {
-                entries += 1;
+                dropped.add(self.id.topic, &range);
                 covered.add(range.start, range.end)?;
             } else {
                 ranges.push(range);
             }
         }
+        let kept = !ranges.is_empty();
         let mut archived = Coverage::from(self.log_start);
         for (_, range) in group {
             archived.add(range.start, range.end)?;
             ranges.push(stored_range(range));
         }
-        ranges.sort_by_key(|range| range.start);
-        (covered == archived).then_some((Replacement { slot, from, to, ranges }, entries))
+        if kept {
+            ranges.sort_by_key(|range| range.start);
+        }
+        (covered == archived).then_some(Replacement { slot, from, to: at, ranges, bytes })
     }
 }
 
-/// The offsets that a sorted run of ranges covers, from a log start on.
+/// The readable offsets that a sorted run of ranges covers, in runs without a gap.
 #[derive(Debug, PartialEq, Eq)]
 struct Coverage {
     log_start: Offset,
-    runs: Vec<(Offset, Offset)>,
+    /// Runs but the last: none unless a job skips over what another one archived.
+    closed: Vec<(Offset, Offset)>,
+    last: Option<(Offset, Offset)>,
 }
 
 impl Coverage {
     fn from(log_start: Offset) -> Self {
-        Self { log_start, runs: Vec::new() }
+        Self { log_start, closed: Vec::new(), last: None }
     }
 
     /// Adds a range; `None` if it overlaps the one before.
     fn add(&mut self, start: Offset, end: Offset) -> Option<()> {
         let start = start.max(self.log_start);
-        match self.runs.last_mut() {
+        match &mut self.last {
             Some((_, last)) if start < *last => return None,
             Some((_, last)) if start == *last => *last = end,
-            _ => self.runs.push((start, end)),
+            last => self.closed.extend(last.replace((start, end))),
         }
         Some(())
     }

@@ -25,6 +25,7 @@ mod append;
 mod archived;
 mod catalog;
 mod checkpoint;
+mod chunks;
 mod expiry;
 mod flushed;
 mod hash;

@@ -51,6 +51,7 @@ pub(super) struct Dropped {
     counts: Vec<(DroppedObject, u32)>,
     places: BTreeMap<DroppedObject, usize>,
     next: usize,
+    total: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,7 +75,13 @@ impl Dropped {
             }
         }
         self.counts[at].1 += 1;
+        self.total += 1;
         self.next = if at + 1 == self.counts.len() { 0 } else { at + 1 };
+    }
+
+    /// Ranges counted so far.
+    pub(super) fn total(&self) -> u64 {
+        self.total
     }
 }
 

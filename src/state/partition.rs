@@ -18,7 +18,6 @@ pub struct PartitionState {
     pub(super) slot: u32,
     pub(super) log_start: Offset,
     pub(super) flushed: Offset,
-    pub(super) archived: Offset,
     pub(super) high_watermark: Offset,
     pub(super) stored_bytes: u64,
     pub(super) tail_bytes: u64,
@@ -36,7 +35,6 @@ impl PartitionState {
             slot,
             log_start: 0,
             flushed: 0,
-            archived: 0,
             high_watermark: 0,
             stored_bytes: 0,
             tail_bytes: 0,
@@ -65,7 +63,7 @@ impl PartitionState {
         Bounds {
             log_start: self.log_start,
             flushed: self.flushed.max(self.log_start),
-            archived: self.archived.max(self.log_start),
+            archived: self.ranges.first_in_segment().unwrap_or(self.flushed).max(self.log_start),
             high_watermark: self.high_watermark,
         }
     }

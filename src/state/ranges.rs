@@ -1,19 +1,20 @@
 //! The ordered list of what is stored of one partition: segment and archive ranges, in offset order.
 //!
-//! Lists are long (a day of ten-second flushes is 8,640 entries) and every flush appends to all of them, so an entry is
-//! packed into 72 bytes, the newest few are inline in the partition, and the others sit in immutable shared chunks.
-//! Appending costs one chunk of at most [`CHUNK`] entries every [`RECENT`]th time; replacing a run rebuilds the chunks
-//! at its two ends and the directory. Ranges never overlap and have no gaps; a range leaves when it ends at or below
-//! the log start.
+//! Lists are long (a day of ten-second flushes is 8,640 entries), and every flush and every archive job touches all of
+//! them, so what counts is how much memory a change touches: an entry is packed into 72 bytes, and the list is two queues:
+//! first what is archived without a gap from the front on, then the rest. A flush appends to the rest; an archive job
+//! usually takes the oldest of the rest and appends to the archived; a trim takes from the front. Only a job that
+//! finishes out of order changes the middle of the rest and rebuilds a directory.
+//!
+//! Ranges never overlap and have no gaps; a range leaves when it ends at or below the log start.
 
-use std::sync::Arc;
-
+use super::chunks::{Chunks, Position};
 use crate::model::{ObjectId, Offset, Place, StoredRange};
 
-/// Entries of a sealed chunk.
-const CHUNK: usize = 32;
-/// Entries kept inline in the partition.
-const RECENT: usize = 6;
+/// Archived ranges kept inline in the partition.
+const INLINE_ARCHIVED: usize = 2;
+/// Other ranges kept inline.
+const INLINE_REST: usize = 4;
 
 /// A [`StoredRange`] without the padding that a 16-byte aligned id costs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -56,6 +57,10 @@ impl Packed {
         ObjectId((u128::from(self.object[0]) << 64) | u128::from(self.object[1]))
     }
 
+    fn is_archived(&self) -> bool {
+        self.position == ARCHIVE
+    }
+
     fn unpack(&self) -> StoredRange {
         let place = match self.position {
             ARCHIVE => Place::Archive { file: self.id() },
@@ -73,169 +78,123 @@ impl Packed {
     }
 }
 
-/// Ordered, gapless, persistent: a clone is one reference count and the inline entries.
+/// Ordered, gapless, persistent: a clone is two reference counts and the inline entries.
 #[derive(Debug, Clone, Default)]
 pub struct RangeList {
-    /// Never contains an empty chunk.
-    chunks: Arc<[Arc<[Packed]>]>,
-    /// Entries of the first chunk that were trimmed away.
-    skip: usize,
-    recent: [Packed; RECENT],
-    recent_len: u8,
-}
-
-/// A place in a list: leaf and entry in it. Leaves are the chunks, then the inline entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Position {
-    leaf: usize,
-    entry: usize,
+    archived: Chunks<Packed, INLINE_ARCHIVED>,
+    /// Begins with a segment range, if it has any.
+    rest: Chunks<Packed, INLINE_REST>,
 }
 
 impl RangeList {
     /// The list of `ranges`, which are in order and without gaps. `stagger` spreads over partitions when they next
     /// seal a chunk, so that not all do it in the same flush.
     pub(super) fn from_ranges(ranges: &[StoredRange], stagger: u32) -> Self {
-        let inline = (stagger as usize % RECENT).min(ranges.len());
-        let (sealed, recent) = ranges.split_at(ranges.len() - inline);
-        let chunks: Vec<Arc<[Packed]>> =
-            sealed.chunks(CHUNK).map(|chunk| chunk.iter().map(Packed::from).collect()).collect();
-        let mut list = Self { chunks: chunks.into(), ..Self::default() };
-        for range in recent {
-            list.recent[usize::from(list.recent_len)] = range.into();
-            list.recent_len += 1;
-        }
-        list
+        let packed: Vec<Packed> = ranges.iter().map(Packed::from).collect();
+        let (archived, rest) = packed.split_at(packed.iter().take_while(|range| range.is_archived()).count());
+        Self { archived: Chunks::from_slice(archived, stagger), rest: Chunks::from_slice(rest, stagger) }
     }
 
     /// Whether nothing is stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.recent_len == 0
+        self.archived.is_empty() && self.rest.is_empty()
     }
 
     /// How many ranges there are; adds up the chunks.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.len()).sum::<usize>() - self.skip + usize::from(self.recent_len)
+        self.archived.len() + self.rest.len()
     }
 
     /// The range with the smallest offsets.
     #[must_use]
     pub fn first(&self) -> Option<StoredRange> {
-        self.iter().next()
+        self.archived.first().or_else(|| self.rest.first()).map(Packed::unpack)
     }
 
     /// The range with the largest offsets.
     #[must_use]
     pub fn last(&self) -> Option<StoredRange> {
-        let leaf = if self.recent_len > 0 { self.chunks.len() } else { self.chunks.len().checked_sub(1)? };
-        self.leaf(leaf).last().map(Packed::unpack)
+        self.rest.last().or_else(|| self.archived.last()).map(Packed::unpack)
     }
 
     /// All ranges, in offset order.
     pub fn iter(&self) -> impl Iterator<Item = StoredRange> + '_ {
-        self.iter_at(Position { leaf: 0, entry: 0 })
+        self.iter_from(0)
     }
 
     /// The ranges that end above `offset`, in offset order: the first one holds `offset` or begins above it. Finding it
-    /// is two binary searches.
+    /// is a few binary searches.
     pub fn iter_from(&self, offset: Offset) -> impl Iterator<Item = StoredRange> + '_ {
-        self.iter_at(self.seek(offset))
+        let archived = self.archived.iter_at(self.archived.seek(|range| range.end <= offset));
+        archived.chain(self.rest.iter_at(self.seek(offset))).map(Packed::unpack)
     }
 
-    fn iter_at(&self, from: Position) -> impl Iterator<Item = StoredRange> + '_ {
-        let first = self.leaf(from.leaf).get(from.entry..).unwrap_or_default();
-        let rest = (from.leaf + 1..=self.chunks.len()).flat_map(|leaf| self.leaf(leaf));
-        first.iter().chain(rest).map(Packed::unpack)
+    /// The first offset that is in a segment; `None` if everything stored is archived.
+    pub(super) fn first_in_segment(&self) -> Option<Offset> {
+        self.rest.first().map(|range| range.start)
     }
 
-    fn leaf(&self, leaf: usize) -> &[Packed] {
-        match self.chunks.get(leaf) {
-            Some(chunk) if leaf == 0 => &chunk[self.skip..],
-            Some(chunk) => chunk,
-            None => &self.recent[..usize::from(self.recent_len)],
-        }
-    }
-
-    /// Where the first range is that ends above `offset`.
+    /// Where the first range above the archived ones is that ends above `offset`.
     pub(super) fn seek(&self, offset: Offset) -> Position {
-        let leaf = self.chunks.partition_point(|chunk| chunk.last().is_none_or(|last| last.end <= offset));
-        Position { leaf, entry: self.leaf(leaf).partition_point(|range| range.end <= offset) }
+        self.rest.seek(|range| range.end <= offset)
     }
 
-    /// Appends a range that begins where the last one ends.
-    pub(super) fn push(&mut self, range: &StoredRange, stagger: u32) {
-        let full = if self.chunks.is_empty() { 1 + stagger as usize % RECENT } else { RECENT };
-        if usize::from(self.recent_len) >= full {
-            self.seal();
-        }
-        self.recent[usize::from(self.recent_len)] = range.into();
-        self.recent_len += 1;
-    }
-
-    /// Moves the inline entries into the last chunk, or a new one.
-    fn seal(&mut self) {
-        let recent = &self.recent[..usize::from(self.recent_len)];
-        let (kept, last) = match self.chunks.split_last() {
-            Some((last, kept)) if last.len() + recent.len() <= CHUNK => (kept, &last[..]),
-            _ => (&self.chunks[..], &[][..]),
-        };
-        let chunk: Arc<[Packed]> = last.iter().chain(recent).copied().collect();
-        self.chunks = kept.iter().cloned().chain([chunk]).collect();
-        self.recent_len = 0;
-    }
-
-    /// Drops the ranges that end at or below `log_start` and tells each one to `dropped`.
-    pub(super) fn trim(&mut self, log_start: Offset, mut dropped: impl FnMut(&StoredRange)) {
-        let end = self.seek(log_start);
-        if end == (Position { leaf: 0, entry: 0 }) {
-            return;
-        }
-        for range in self.iter().take_while(|range| range.end <= log_start) {
-            dropped(&range);
-        }
-        if end.leaf == 0 && !self.chunks.is_empty() {
-            self.skip += end.entry;
-        } else if end.leaf < self.chunks.len() {
-            self.chunks = self.chunks[end.leaf..].into();
-            self.skip = end.entry;
-        } else {
-            self.chunks = Arc::default();
-            self.skip = 0;
-            self.recent.copy_within(end.entry..usize::from(self.recent_len), 0);
-            self.recent_len -= end.entry as u8;
-        }
-    }
-
-    /// Replaces the ranges of `[from, to)` by `ranges`, which cover the same readable offsets.
-    pub(super) fn splice(&mut self, from: Position, to: Position, ranges: &[StoredRange]) {
-        let mut middle: Vec<Packed> = self.leaf(from.leaf)[..from.entry].to_vec();
-        middle.extend(ranges.iter().map(Packed::from));
-        middle.extend_from_slice(self.leaf(to.leaf).get(to.entry..).unwrap_or_default());
-        let before = &self.chunks[..from.leaf];
-        let after = self.chunks.get(to.leaf + 1..).unwrap_or_default();
-        let rebuilt = middle.chunks(CHUNK).map(Arc::from);
-        let chunks: Arc<[Arc<[Packed]>]> = before.iter().cloned().chain(rebuilt).chain(after.iter().cloned()).collect();
-        if from.leaf == 0 {
-            self.skip = 0;
-        }
-        if to.leaf >= self.chunks.len() {
-            self.recent_len = 0;
-        }
-        self.chunks = chunks;
-    }
-
-    /// The place after `position`.
+    /// The position after `position`.
     pub(super) fn next(&self, position: Position) -> Position {
-        let next = Position { entry: position.entry + 1, ..position };
-        if next.entry < self.leaf(next.leaf).len() || next.leaf >= self.chunks.len() {
-            return next;
-        }
-        Position { leaf: next.leaf + 1, entry: 0 }
+        self.rest.next(position)
     }
 
     /// The range at `position`, if it is one.
     pub(super) fn get(&self, position: Position) -> Option<StoredRange> {
-        self.leaf(position.leaf).get(position.entry).map(Packed::unpack)
+        self.rest.get(position).map(Packed::unpack)
+    }
+
+    /// Appends a range that begins where the last one ends.
+    pub(super) fn push(&mut self, range: &StoredRange, stagger: u32) {
+        self.rest.push(range.into(), stagger);
+    }
+
+    /// Drops the ranges that end at or below `log_start` and tells each one to `dropped`.
+    pub(super) fn trim(&mut self, log_start: Offset, mut dropped: impl FnMut(&StoredRange)) {
+        let gone = |range: &Packed| range.end <= log_start;
+        if self.archived.first().is_some_and(gone) {
+            let to = self.archived.seek(gone);
+            let leaving = self.archived.iter_at(self.archived.start()).take_while(|range| gone(range));
+            leaving.for_each(|range| dropped(&range.unpack()));
+            self.archived.drop_before(to);
+        }
+        if self.rest.first().is_some_and(gone) {
+            let to = self.rest.seek(gone);
+            let leaving = self.rest.iter_at(self.rest.start()).take_while(|range| gone(range));
+            leaving.for_each(|range| dropped(&range.unpack()));
+            self.rest.drop_before(to);
+            self.settle(0);
+        }
+    }
+
+    /// Replaces the ranges of `[from, to)` by `ranges`, which cover the same readable offsets.
+    pub(super) fn replace(&mut self, from: Position, to: Position, ranges: &[StoredRange], stagger: u32) {
+        if from == self.rest.start() && ranges.iter().all(|range| matches!(range.place, Place::Archive { .. })) {
+            self.rest.drop_before(to);
+            ranges.iter().for_each(|range| self.archived.push(range.into(), stagger));
+        } else {
+            let packed: Vec<Packed> = ranges.iter().map(Packed::from).collect();
+            self.rest.splice(from, to, &packed);
+        }
+        self.settle(stagger);
+    }
+
+    /// Moves archive ranges from the front of the rest to the archived.
+    fn settle(&mut self, stagger: u32) {
+        let mut at = self.rest.start();
+        while let Some(range) = self.rest.get(at).copied().filter(Packed::is_archived) {
+            self.archived.push(range, stagger);
+            at = self.rest.next(at);
+        }
+        if at != self.rest.start() {
+            self.rest.drop_before(at);
+        }
     }
 }

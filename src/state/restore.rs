@@ -186,13 +186,10 @@ impl State {
             }
             partition.ranges = RangeList::from_ranges(&list, slot);
         }
-        let slots: Vec<u32> = self.partitions.keys().copied().collect();
-        for slot in slots {
-            let Some(partition) = self.partitions.get_mut(&slot).map(Arc::make_mut) else { continue };
-            if partition.ranges.is_empty() && partition.log_start < partition.flushed {
-                return Err(RestoreError::Contradiction("stored ranges are missing"));
-            }
-            partition.advance_archived();
+        let missing =
+            |partition: &Arc<PartitionState>| partition.ranges.is_empty() && partition.log_start < partition.flushed;
+        if self.partitions.values().any(missing) {
+            return Err(RestoreError::Contradiction("stored ranges are missing"));
         }
         Ok(live)
     }

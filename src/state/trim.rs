@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::objects::Dropped;
 use super::{PartitionState, State};
 use crate::model::batch::BATCH_OVERHEAD_BYTES;
-use crate::model::{Answer, Offset, Place, TailRef, TopicPartition};
+use crate::model::{Answer, Offset, TailRef, TopicPartition};
 
 impl State {
     /// Raises the log starts named; those of unknown partitions and those that are not above the current one are ignored.
@@ -43,7 +43,6 @@ impl State {
                 self.unflushed.remove(&slot);
             }
         }
-        partition.advance_archived();
         self.changed_at = self.applied;
     }
 }
@@ -62,18 +61,5 @@ impl PartitionState {
         };
         self.tail_bytes -= freed;
         freed
-    }
-
-    /// Moves the archived offset over what was archived or trimmed since.
-    pub(super) fn advance_archived(&mut self) {
-        self.archived = self.archived.max(self.log_start.min(self.flushed));
-        let mut archived = self.archived;
-        for range in self.ranges.iter_from(archived) {
-            if matches!(range.place, Place::Segment { .. }) {
-                break;
-            }
-            archived = range.end;
-        }
-        self.archived = archived;
     }
 }

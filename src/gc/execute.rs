@@ -117,7 +117,7 @@ impl Collector {
     }
 
     /// What the state and the kept checkpoints name; `None` before the first checkpoint.
-    async fn named(&mut self, view: &State, horizon: Horizon) -> Result<Option<BTreeSet<NamedObject>>> {
+    pub(super) async fn named(&mut self, view: &State, horizon: Horizon) -> Result<Option<BTreeSet<NamedObject>>> {
         let Some(current) = view.checkpoint_ref() else { return Ok(None) };
         let mut listed = Vec::new();
         let mut listing = self.bucket.list(&keys::checkpoints_of(self.shard));
@@ -176,7 +176,7 @@ impl Collector {
     }
 
     /// Deletes the garbage under `prefix` as the listing goes on.
-    async fn delete(&self, prefix: &str, floor: ObjectId, named: &BTreeSet<NamedObject>) -> Result<Deleted> {
+    pub(super) async fn delete(&self, prefix: &str, floor: ObjectId, named: &BTreeSet<NamedObject>) -> Result<Deleted> {
         let mut deleted = Deleted::default();
         let mut batch = Vec::new();
         let mut listing = self.bucket.list(prefix);

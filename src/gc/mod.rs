@@ -13,5 +13,7 @@
 mod execute;
 pub mod plan;
 pub mod retention;
+#[cfg(test)]
+mod tests;
 
 pub use execute::{Collector, Deleted, Log};

@@ -7,6 +7,8 @@
 
 mod objects;
 mod ranges;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

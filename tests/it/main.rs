@@ -6,6 +6,7 @@
 mod support;
 
 mod bucket;
+mod client;
 mod commands;
 mod consume;
 mod crash;

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::routes::{admin, all, archive, fetch, health, produce, producers, topics};
+use crate::routes::{admin, all, archive, fetch, health, jobs, produce, producers, topics};
 
 /// OpenAPI 3.1, served under `/v1/openapi.json`.
 #[derive(OpenApi)]
@@ -11,7 +11,7 @@ use crate::routes::{admin, all, archive, fetch, health, produce, producers, topi
         license(name = "Apache-2.0", identifier = "Apache-2.0")),
     paths(
         topics::list, topics::create, topics::describe, topics::alter, topics::delete, topics::flush, topics::undelete,
-        archive::list,
+        archive::list, jobs::claim, jobs::extend, jobs::complete, jobs::abandon,
         produce::to_topic, produce::to_partition, fetch::partition, all::all,
         producers::register, producers::find, producers::positions,
         health::healthz, health::readyz, health::status, health::metrics, health::openapi,

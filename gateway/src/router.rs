@@ -13,7 +13,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::app::App;
 use crate::context::context;
 use crate::guard::guard;
-use crate::routes::{admin, all, archive, fetch, health, produce, producers, topics};
+use crate::routes::{admin, all, archive, fetch, health, jobs, produce, producers, topics};
 
 /// Builds the router from a table and keeps the table, which tests compare with the OpenAPI document.
 macro_rules! routes {
@@ -46,6 +46,10 @@ routes! {
     "/v1/topics/{topic}/partitions/{partition}/records" { get fetch::partition, post produce::to_partition }
     "/v1/producers" { get producers::find, post producers::register }
     "/v1/producers/{id}" { get producers::positions }
+    "/v1/archive-jobs:claim" { post jobs::claim }
+    "/v1/archive-jobs:extend" { post jobs::extend }
+    "/v1/archive-jobs:complete" { post jobs::complete }
+    "/v1/archive-jobs:abandon" { post jobs::abandon }
     "/v1/admin/jobs/{job}" { post admin::job }
     "/v1/admin/log-level" { put admin::log_level }
     "/v1/admin/stop" { post admin::stop }

@@ -1,8 +1,87 @@
-//! `tidelog compact`.
+//! `tidelog compact`: a compactor in a process of its own, over the server's HTTP API.
 
-use anyhow::{Result, bail};
+use std::time::Duration;
 
-/// Not wired yet.
-pub(super) async fn run(_args: impl Sized) -> Result<()> {
-    bail!("not available yet")
+use anyhow::{Context, Result};
+use tidelog::config::{Config, Log, LogFormat, Sources};
+use tidelog::error::{Error, ErrorKind};
+use tidelog::queue::{ClaimedJob, CompletedJob, JobRef};
+use tidelog::store::Bucket;
+use tidelog_client::Client;
+use tidelog_compactor::{Jobs, Worker};
+use tokio_util::sync::CancellationToken;
+
+use super::connect;
+use super::serve::{logging, signals::Signals};
+use crate::args::{self, CompactArgs};
+use crate::output;
+
+/// Works until a signal, or with `--once` until nothing is left.
+pub(super) async fn run(args: CompactArgs) -> Result<()> {
+    let config = Config::load(&Sources::from_process())?;
+    let format = match args.log_format {
+        args::LogFormat::Text => LogFormat::Text,
+        args::LogFormat::Json => LogFormat::Json,
+    };
+    logging::start(&Log { format, ..config.log.clone() })?;
+    let mut signals = Signals::new()?;
+    let client = connect(&args.remote)?;
+    let url = match args.bucket {
+        Some(url) => url,
+        None => client.status().await?.bucket.url,
+    };
+    let bucket = Bucket::open(&url, &config.store).with_context(|| format!("cannot open the bucket {url}"))?;
+    let name = format!("compact-{}", std::process::id());
+    let worker = Worker::new(RemoteJobs(client), bucket, name, config.archive.interval);
+    let shutdown = CancellationToken::new();
+    if args.once {
+        let mut count = 0_u64;
+        while worker.work_once(&shutdown).await? {
+            count += 1;
+        }
+        return output::line(&format!("{count} archive jobs done, nothing is due"));
+    }
+    output::line(&format!("compacting {url} for {}", args.remote.server))?;
+    let work = tokio::spawn(worker.run(shutdown.clone()));
+    let name = signals.next().await;
+    tracing::info!(signal = name, "ending");
+    shutdown.cancel();
+    signals.end_at_next();
+    work.await.context("the worker broke off")
+}
+
+/// The jobs of a server.
+#[derive(Clone)]
+struct RemoteJobs(Client);
+
+impl Jobs for RemoteJobs {
+    async fn claim(&self, worker: &str) -> tidelog::error::Result<Option<ClaimedJob>> {
+        self.0.claim_archive_job(worker).await.map_err(engine_error)
+    }
+
+    async fn extend(&self, job: JobRef) -> tidelog::error::Result<()> {
+        self.0.extend_archive_job(&job).await.map_err(engine_error)
+    }
+
+    async fn complete(&self, done: CompletedJob) -> tidelog::error::Result<()> {
+        self.0.complete_archive_job(&done).await.map_err(engine_error)
+    }
+
+    async fn abandon(&self, job: JobRef, reason: &str) -> tidelog::error::Result<()> {
+        self.0.abandon_archive_job(job, reason).await.map_err(engine_error)
+    }
+
+    async fn wait(&self, at_most: Duration) {
+        tokio::time::sleep(at_most).await;
+    }
+}
+
+/// The error that the engine would have given; the worker looks at the code `stale_job` alone.
+fn engine_error(error: tidelog_client::Error) -> Error {
+    let message = error.to_string();
+    let known = match error.code() {
+        Some("stale_job") => Error::new(ErrorKind::Conflict, "stale_job", message),
+        _ => Error::unavailable(message),
+    };
+    known.with_source(error)
 }

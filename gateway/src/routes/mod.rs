@@ -7,6 +7,7 @@ pub(crate) mod archive;
 pub(crate) mod fetch;
 pub(crate) mod follow;
 pub(crate) mod health;
+pub(crate) mod jobs;
 pub(crate) mod produce;
 pub(crate) mod producers;
 pub(crate) mod topics;

@@ -1,0 +1,82 @@
+//! Archive jobs for a compactor that is another process: claim, extend, complete, abandon. The bodies are the engine's own
+//! types; both sides are of one version.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use tidelog::queue::{CompletedJob, JobRef};
+use tidelog_api::ErrorBody;
+use tidelog_api::jobs::{Abandon, Claim};
+
+use super::json;
+use super::topics::small_body;
+use crate::app::App;
+use crate::error::Result;
+use crate::negotiate::{Media, negotiate};
+use crate::params::Params;
+
+/// Claim the next archive job; null if nothing is due
+#[utoipa::path(post, path = "/v1/archive-jobs:claim", tag = "archive", request_body = Claim,
+    responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
+pub(crate) async fn claim(
+    State(app): State<App>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    negotiate(&headers, &[Media::Json])?;
+    params.finish()?;
+    let request: Claim = small_body(&app, &headers, body).await?;
+    let queue = app.queue();
+    let job = if queue.archive_paused() { None } else { queue.archive_jobs().claim(&request.worker).await? };
+    json(StatusCode::OK, &job)
+}
+
+/// Move the deadline of a claim on
+#[utoipa::path(post, path = "/v1/archive-jobs:extend", tag = "archive", request_body = Object,
+    responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
+pub(crate) async fn extend(
+    State(app): State<App>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    negotiate(&headers, &[Media::Json])?;
+    params.finish()?;
+    let job: JobRef = small_body(&app, &headers, body).await?;
+    app.queue().archive_jobs().extend(job).await?;
+    json(StatusCode::OK, &())
+}
+
+/// Put the files of a job in the place of its segments
+#[utoipa::path(post, path = "/v1/archive-jobs:complete", tag = "archive", request_body = Object,
+    responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
+pub(crate) async fn complete(
+    State(app): State<App>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    negotiate(&headers, &[Media::Json])?;
+    params.finish()?;
+    let done: CompletedJob = small_body(&app, &headers, body).await?;
+    app.queue().archive_jobs().complete(done).await?;
+    json(StatusCode::OK, &())
+}
+
+/// Give a job back
+#[utoipa::path(post, path = "/v1/archive-jobs:abandon", tag = "archive", request_body = Object,
+    responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
+pub(crate) async fn abandon(
+    State(app): State<App>,
+    params: Params,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    negotiate(&headers, &[Media::Json])?;
+    params.finish()?;
+    let request: Abandon<JobRef> = small_body(&app, &headers, body).await?;
+    app.queue().archive_jobs().abandon(request.job, &request.reason).await?;
+    json(StatusCode::OK, &())
+}

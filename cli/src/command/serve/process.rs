@@ -1,0 +1,121 @@
+//! The life of a serving process: port, engine, compactor, gateway; and the way down in the reverse order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use tidelog::clock::Clock;
+use tidelog::config::Config;
+use tidelog::metrics;
+use tidelog::queue::{Options, Queue};
+use tidelog_gateway::{AdminHooks, Server};
+use tokio::sync::Notify;
+
+use super::compactor::Compactor;
+use super::listen;
+use super::logging::LogFilter;
+use super::signals::Signals;
+use crate::output::Out;
+
+/// Of the time for the way down, what stays for closing the engine when requests do not finish.
+const CLOSE_SHARE: u32 = 2;
+
+/// Serves until a signal, an operator's stop, or a fatal error of the engine.
+pub(super) async fn serve(config: Config, restore: bool, filter: LogFilter) -> Result<()> {
+    let mut signals = Signals::new()?;
+    metrics::install(config.metrics.topics).map_err(|error| anyhow!("cannot start metrics: {error}"))?;
+    tokio::spawn(async {
+        let mut ticks = tokio::time::interval(metrics::UPKEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            metrics::upkeep();
+        }
+    });
+    // The port first: it tells a second server at once, and nothing was touched then.
+    let bound = listen::bind(&config).await?;
+    let options = Options { config: config.clone(), clock: Clock::system(), restore };
+    let queue = tokio::select! {
+        opened = Queue::open(options) => opened.context("cannot open the engine")?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "ended before the engine was open");
+            return Ok(());
+        }
+    };
+    let address = bound.local_addr();
+    queue.announce(&address.to_string()).context("cannot say who holds the data directory")?;
+    let compactor = Compactor::start(&queue);
+    let stop = Arc::new(Notify::new());
+    let server = bound.start(queue.clone(), Arc::new(Hooks { filter, stop: Arc::clone(&stop) })).await;
+    print_banner(&config, address);
+    tracing::info!(%address, "serving");
+
+    let reason = tokio::select! {
+        name = signals.next() => name,
+        () = stop.notified() => "an operator's stop",
+        fatal = queue.fatal() => return Err(anyhow!("the engine cannot go on: {fatal}")),
+    };
+    tracing::info!(reason, "ending");
+    signals.end_at_next();
+    end(server, compactor, &queue, config.shutdown.deadline).await;
+    Ok(())
+}
+
+/// What the gateway asks of this process for an operator.
+struct Hooks {
+    filter: LogFilter,
+    stop: Arc<Notify>,
+}
+
+impl AdminHooks for Hooks {
+    fn set_log_filter(&self, filter: &str) -> Result<(), String> {
+        self.filter.set(filter)
+    }
+
+    fn render_metrics(&self) -> String {
+        metrics::render()
+    }
+
+    fn stop(&self) {
+        self.stop.notify_one();
+    }
+}
+
+/// Drains the gateway, closes the engine and flushes. What does not finish within `deadline` is left: the log has it.
+async fn end(server: Server, compactor: Compactor, queue: &Queue, deadline: Duration) {
+    let begun = Instant::now();
+    if !server.shutdown(deadline / CLOSE_SHARE).await {
+        tracing::warn!("requests were still under way when the gateway ended");
+    }
+    let left = deadline.saturating_sub(begun.elapsed());
+    let closing = async {
+        compactor.stop().await;
+        if let Err(error) = queue.close().await {
+            tracing::warn!(?error, "not closed cleanly: what was not flushed is in the write-ahead log only");
+        }
+        queue.shutdown().await;
+    };
+    if tokio::time::timeout(left, closing).await.is_err() {
+        tracing::warn!(?deadline, "not closed in time: what was not flushed is in the write-ahead log only");
+    }
+    tracing::info!(elapsed = ?begun.elapsed(), "ended");
+}
+
+/// Where it listens, where the data is, one example each of produce and consume.
+fn print_banner(config: &Config, address: SocketAddr) {
+    let url = format!("http://{address}");
+    let bucket = config.bucket_url().unwrap_or_default();
+    let server = if address.port() == 7070 { String::new() } else { format!(" --server {url}") };
+    let mut out = Out::new();
+    let lines = [
+        format!("tidelog {} listens on {url}", env!("CARGO_PKG_VERSION")),
+        format!("data    {} (bucket {bucket})", config.data_dir.display()),
+        format!("produce echo hello | tidelog produce greetings --create{server}"),
+        format!("consume tidelog consume greetings{server}"),
+    ];
+    // Whoever started us may not listen: a server serves all the same.
+    for line in lines {
+        let _ = out.line(&line);
+    }
+    let _ = out.finish();
+}

@@ -1,0 +1,56 @@
+//! What ends a server: a signal, an operator's request, or a panic.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Exit code of a process that had to be ended by a second signal or by a panic.
+const FAILED: i32 = 1;
+
+/// SIGTERM and SIGINT.
+pub(in crate::command) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on the signals no longer end the process by themselves.
+    pub(in crate::command) fn new() -> Result<Self> {
+        let terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+        let interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    /// The name of the next signal.
+    pub(in crate::command) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// Ends the process at the next signal: whoever asks twice does not want to wait.
+    pub(in crate::command) fn end_at_next(mut self) {
+        tokio::spawn(async move {
+            let name = self.next().await;
+            tracing::warn!(signal = name, "a second signal, ending at once");
+            std::process::exit(FAILED);
+        });
+    }
+}
+
+/// A panic in any task or thread ends the process: what it left half done is repaired by a restart, which is tested,
+/// and by nothing else.
+pub(super) fn end_on_panic() {
+    static PANICKED: AtomicBool = AtomicBool::new(false);
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // A panic while the first one is reported must not report again.
+        if !PANICKED.swap(true, Ordering::SeqCst) {
+            report(panic);
+            tracing::error!(%panic, "a panic ends the process");
+        }
+        std::process::exit(FAILED);
+    }));
+}

@@ -184,7 +184,12 @@ impl Default for Shutdown {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info,openraft=warn,raft_log=warn,foyer=warn".to_owned(), slow_request: secs(1), sample: 0.01 }
+        Self {
+            format: LogFormat::Text,
+            filter: "info,openraft=warn,raft_log=warn,foyer=warn".to_owned(),
+            slow_request: secs(1),
+            sample: 0.01,
+        }
     }
 }
 

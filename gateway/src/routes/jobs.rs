@@ -19,29 +19,18 @@ use crate::params::Params;
 /// Claim the next archive job; null if nothing is due
 #[utoipa::path(post, path = "/v1/archive-jobs:claim", tag = "archive", request_body = Claim,
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
-pub(crate) async fn claim(
-    State(app): State<App>,
-    params: Params,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response> {
+pub(crate) async fn claim(State(app): State<App>, params: Params, headers: HeaderMap, body: Body) -> Result<Response> {
     negotiate(&headers, &[Media::Json])?;
     params.finish()?;
     let request: Claim = small_body(&app, &headers, body).await?;
-    let queue = app.queue();
-    let job = if queue.archive_paused() { None } else { queue.archive_jobs().claim(&request.worker).await? };
+    let job = app.queue().archive_jobs().claim(&request.worker).await?;
     json(StatusCode::OK, &job)
 }
 
 /// Move the deadline of a claim on
 #[utoipa::path(post, path = "/v1/archive-jobs:extend", tag = "archive", request_body = Object,
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
-pub(crate) async fn extend(
-    State(app): State<App>,
-    params: Params,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response> {
+pub(crate) async fn extend(State(app): State<App>, params: Params, headers: HeaderMap, body: Body) -> Result<Response> {
     negotiate(&headers, &[Media::Json])?;
     params.finish()?;
     let job: JobRef = small_body(&app, &headers, body).await?;

@@ -2,6 +2,9 @@
 //!
 //! For starts from the bucket and for `verify`; the flush writes them, gc deletes them. Only reads.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 

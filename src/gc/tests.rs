@@ -1,24 +1,40 @@
 #![allow(clippy::unwrap_used)]
 
-#[path = "../verify/tests/shard.rs"]
-mod shard;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-use self::shard::{SHARD, START, Shard};
 use super::plan::{Horizon, kept};
 use super::{Collector, Deleted, Log, retention};
-use crate::model::{Answer, CheckpointRef, Control, Incarnation, ObjectId, Rejection, TopicPartition, TopicSettings};
+use crate::checkpoints::testing::{SHARD, START, Shard};
+use crate::error::Result;
+use crate::model::{
+    Answer, CheckpointRef, Control, Incarnation, LogTime, ObjectId, Rejection, TopicPartition, TopicSettings,
+};
+use crate::state::State;
 use crate::store::Bucket;
 use crate::store::keys::{self, Key};
 
 const GRACE: Duration = Duration::from_secs(3_600);
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
+
+impl Log for Shard {
+    fn log_time(&self) -> LogTime {
+        self.time()
+    }
+
+    fn view(&self) -> State {
+        self.state()
+    }
+
+    async fn condemn(&self, floor: ObjectId) -> Result<()> {
+        assert_eq!(self.control(Control::Condemn { floor }), Answer::Done);
+        Ok(())
+    }
+}
 
 fn collector(shard: &Shard) -> Collector {
     Collector::new(shard.bucket.clone(), SHARD, GRACE)

@@ -1,15 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod shard;
-
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-use self::shard::{SHARD, Shard};
 use super::ranges::PartitionRanges;
 use super::{Options, Report, verify};
+use crate::checkpoints::testing::{SHARD, Shard};
 use crate::model::{ObjectId, Place, StoredRange, TopicPartition, TopicSettings};
 use crate::store::Bucket;
 use crate::store::keys::Key;
@@ -101,9 +99,12 @@ fn stored(start: u64, end: u64) -> StoredRange {
     StoredRange { start, end, bytes: 1, max_timestamp: 0, min_append_time: 0, max_append_time: 0, place }
 }
 
+/// Log start, flushed offset, ranges, problems.
+type Case = (u64, u64, &'static [(u64, u64)], &'static [&'static str]);
+
 #[test]
 fn gaps_and_overlaps_are_named() {
-    let table: &[(u64, u64, &[(u64, u64)], &[&str])] = &[
+    let table: &[Case] = &[
         (0, 0, &[], &[]),
         (5, 5, &[], &[]),
         (0, 9, &[(0, 4), (4, 9)], &[]),

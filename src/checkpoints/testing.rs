@@ -1,12 +1,13 @@
-//! A shard in memory over a real bucket: applies commands, flushes and archives with the real formats. Shared with the
-//! tests of `gc`.
+//! A shard in memory over a real bucket: applies commands, flushes and archives with the real formats. For the
+//! tests of `gc` and `verify`.
+
+#![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use crate::error::Result;
 use crate::format::archive::{ArchiveWriter, append_day};
 use crate::format::batch;
 use crate::format::checkpoint::{encode_checkpoint, encode_part};
@@ -215,19 +216,4 @@ fn records_of(id: ObjectId, object: &Bytes) -> Vec<(u32, crate::model::StoredRec
         }
     }
     records
-}
-
-impl crate::gc::Log for Shard {
-    fn log_time(&self) -> LogTime {
-        self.time()
-    }
-
-    fn view(&self) -> State {
-        self.state()
-    }
-
-    async fn condemn(&self, floor: ObjectId) -> Result<()> {
-        assert_eq!(self.control(Control::Condemn { floor }), Answer::Done);
-        Ok(())
-    }
 }

@@ -81,13 +81,16 @@ pub(crate) struct LoggedBody {
     inner: Body,
     access: Access,
     span: Span,
+    /// All of it was handed out.
     ended: bool,
+    /// The inner body is over, well or not, and is not polled again: a compressor does, and streams may not like it.
+    over: bool,
 }
 
 impl LoggedBody {
     pub(crate) fn new(inner: Body, access: Access, span: Span) -> Self {
         let ended = http_body::Body::is_end_stream(&inner);
-        Self { inner, access, span, ended }
+        Self { inner, access, span, ended, over: false }
     }
 }
 
@@ -97,16 +100,25 @@ impl http_body::Body for LoggedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
+        if this.over {
+            return Poll::Ready(None);
+        }
         let _entered = this.span.enter();
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
         match &frame {
-            None => this.ended = true,
+            None => {
+                this.ended = true;
+                this.over = true;
+            }
             Some(Ok(frame)) => {
                 this.access.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 // A body of known length is not polled again after its last byte.
                 this.ended = this.inner.is_end_stream();
             }
-            Some(Err(error)) => tracing::warn!(%error, "an answer broke off"),
+            Some(Err(error)) => {
+                this.over = true;
+                tracing::warn!(%error, "an answer broke off");
+            }
         }
         Poll::Ready(frame)
     }

@@ -31,6 +31,8 @@ mod render;
 mod router;
 mod routes;
 mod server;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use app::AdminHooks;

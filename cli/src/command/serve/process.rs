@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use tidelog::clock::Clock;
 use tidelog::config::Config;
+use tidelog::failpoint;
 use tidelog::metrics;
 use tidelog::queue::{Options, Queue};
 use tidelog_gateway::{AdminHooks, Server};
@@ -24,6 +25,10 @@ const CLOSE_SHARE: u32 = 2;
 /// Serves until a signal, an operator's stop, or a fatal error of the engine.
 pub(super) async fn serve(config: Config, restore: bool, filter: LogFilter) -> Result<()> {
     let mut signals = Signals::new()?;
+    failpoint::arm_from_environment().map_err(|error| anyhow!(error))?;
+    if failpoint::armed() && !config.is_loopback() {
+        bail!("fail points are armed: refusing to listen beyond loopback, on {}", config.http.listen);
+    }
     metrics::install(config.metrics.topics).map_err(|error| anyhow!("cannot start metrics: {error}"))?;
     tokio::spawn(async {
         let mut ticks = tokio::time::interval(metrics::UPKEEP_INTERVAL);

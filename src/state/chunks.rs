@@ -90,18 +90,18 @@ impl<T: Copy + Default, const INLINE: usize> Chunks<T, INLINE> {
         first.iter().chain(rest)
     }
 
-    /// The first entry for which `before` is false; it must be true for a prefix of the queue only. Looks at the front
-    /// first: trims and archive jobs work there.
+    /// The first entry for which `before` is false; it must be true for a prefix of the queue only. Begins at the front,
+    /// where trims and archive jobs work, and touches no more entries there than it has to.
     pub(super) fn seek(&self, before: impl Fn(&T) -> bool) -> Position {
-        let whole = |leaf: usize| self.leaf(leaf).last().is_none_or(&before);
-        let mut leaf = self.front.leaf;
-        if leaf < self.directory.len() && whole(leaf) {
-            let rest = &self.directory[leaf + 1..];
-            leaf += 1 + rest.partition_point(|chunk| chunk.last().is_none_or(&before));
+        let Position { leaf, entry } = self.front;
+        let first = self.live_leaf(leaf);
+        let passed = gallop(first, &before);
+        if passed < first.len() || leaf >= self.directory.len() {
+            return Position { leaf, entry: entry + passed };
         }
-        let from = if leaf == self.front.leaf { self.front.entry } else { 0 };
-        let entries = self.leaf(leaf).get(from..).unwrap_or_default();
-        Position { leaf, entry: from + entries.partition_point(before) }
+        let rest = &self.directory[leaf + 1..];
+        let leaf = leaf + 1 + rest.partition_point(|chunk| chunk.last().is_none_or(&before));
+        Position { leaf, entry: self.leaf(leaf).partition_point(before) }
     }
 
     fn leaf(&self, leaf: usize) -> &[T] {
@@ -176,6 +176,19 @@ impl<T: Copy + Default, const INLINE: usize> Chunks<T, INLINE> {
         self.directory = directory;
         self.front = Position { leaf: 0, entry };
     }
+}
+
+/// How many entries at the front satisfy `before`: steps that double, then a binary search in the last one.
+fn gallop<T>(entries: &[T], before: impl Fn(&T) -> bool) -> usize {
+    let (mut low, mut step) = (0, 1);
+    while let Some(entry) = entries.get(low + step - 1) {
+        if !before(entry) {
+            return low + entries[low..low + step - 1].partition_point(before);
+        }
+        low += step;
+        step *= 2;
+    }
+    low + entries[low..].partition_point(before)
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl History {
                 }
                 None => Control::Tick,
             },
-            (20, _) => Control::RegisterProducer { name: (b % 4 != 0).then(|| format!("p{}", a % 3)) },
+            (20, _) => Control::RegisterProducer { name: (!b.is_multiple_of(4)).then(|| format!("p{}", a % 3)) },
             (21, 0) => {
                 Control::Condemn { floor: ObjectId::floor(self.world.time.saturating_sub(u64::from(b % 3_000))) }
             }

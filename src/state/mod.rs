@@ -5,17 +5,17 @@
 //! references into the Raft log, the rest is in the objects that the stored ranges name.
 //!
 //! A view is a clone: all collections are persistent, a partition is shared until it changes. What a command costs
-//! (P partitions named by the command, R ranges of a partition, none depends on how long the history is):
+//! (P partitions named by the command, R stored ranges of a partition; none depends on how long the history is):
 //!
 //! | command | cost of `apply` |
 //! |---|---|
 //! | `Append` | for each batch: O(log partitions + log producers + log keys) |
-//! | `Flushed` | O(P log partitions), P = partitions with a tail at or below F |
-//! | `Archived` | O(P (log partitions + log R + ranges replaced + R/32)) |
-//! | `Trim` | O(P (log partitions + ranges dropped)) |
+//! | `Flushed` | O(P log partitions), P = partitions with a tail at or below F; R/32 more every few flushes |
+//! | `Archived` | O(P log partitions + ranges replaced); R/32 more for each P if it finishes out of order |
+//! | `Trim` | O(P log partitions + ranges dropped): the proposer bounds both |
 //! | `CreateTopic`, `AlterTopic` | O(partitions added) |
-//! | `DeleteTopic`, `UndeleteTopic` | O(1), deleted topics of the same name aside |
-//! | `RemoveTopics` | O(their partitions and ranges), taken in steps of bounded size |
+//! | `DeleteTopic`, `UndeleteTopic` | O(log topics) |
+//! | `RemoveTopics` | at most 16,384 ranges and the partitions of the topics; proposed again until they are gone |
 //! | `ClaimArchive` | O(segments named + jobs) |
 //! | others | O(log n) |
 //!

@@ -3,7 +3,7 @@
 //! For starts from the bucket and for `verify`; the flush writes them, gc deletes them. Only reads.
 
 #[cfg(test)]
-pub(crate) mod testing;
+pub(crate) mod tests;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};

@@ -91,7 +91,7 @@ impl Default for Flush {
 
 impl Default for Wal {
     fn default() -> Self {
-        Self { budget: 10 * GIB, keep: GIB, min_free: GIB, min_free_percent: 5, reserve: 64 * MIB, chunk: 16 * MIB }
+        Self { budget: 10 * GIB, keep: GIB, min_free: GIB, min_free_percent: 5, reserve: 64 * MIB }
     }
 }
 
@@ -166,12 +166,7 @@ impl Default for TopicRules {
 
 impl Default for Raft {
     fn default() -> Self {
-        Self {
-            election_min: millis(750),
-            election_max: millis(1_500),
-            heartbeat: millis(150),
-            clock_jump: hours(7 * 24),
-        }
+        Self { election_min: millis(750), heartbeat: millis(150), clock_jump: hours(7 * 24) }
     }
 }
 

@@ -87,9 +87,6 @@ pub struct Wal {
     /// Bytes of the budget that only control commands may use, so that a flush can always drain the log.
     #[serde(with = "units::size")]
     pub reserve: u64,
-    /// Size of the log's files.
-    #[serde(with = "units::size")]
-    pub chunk: u64,
 }
 
 /// `[tail]`: batches that are not flushed.
@@ -225,12 +222,9 @@ pub struct TopicRules {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Raft {
-    /// Shortest election timeout.
+    /// Shortest election timeout; the longest is twice that.
     #[serde(with = "units::duration")]
     pub election_min: Duration,
-    /// Longest election timeout.
-    #[serde(with = "units::duration")]
-    pub election_max: Duration,
     /// Time between two heartbeats.
     #[serde(with = "units::duration")]
     pub heartbeat: Duration,

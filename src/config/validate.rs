@@ -74,9 +74,8 @@ impl Config {
         at_least("produce.entry", self.produce.entry, 1 << 20);
         at_least("cache.memory", self.cache.memory, 8 << 20);
         at_least("flush.bytes", self.flush.bytes, 64 << 10);
-        at_least("wal.chunk", self.wal.chunk, 1 << 20);
         at_least("wal.reserve", self.wal.reserve, 8 << 20);
-        at_least("wal.budget", self.wal.budget, self.wal.reserve.saturating_add(4 * self.wal.chunk));
+        at_least("wal.budget", self.wal.budget, self.wal.reserve.saturating_add(64 << 20));
         at_least("archive.file_size", self.archive.file_size, 1 << 20);
         at_least("archive.job_size", self.archive.job_size, self.flush.bytes);
         if self.cache.disk != 0 {
@@ -106,9 +105,6 @@ impl Config {
         }
         if self.store.attempt_timeout > self.store.deadline {
             problems.push("store.attempt_timeout: is longer than store.deadline".to_owned());
-        }
-        if self.raft.election_min >= self.raft.election_max {
-            problems.push("raft.election_min: is not less than raft.election_max".to_owned());
         }
         if self.raft.heartbeat.saturating_mul(3) > self.raft.election_min {
             problems.push("raft.heartbeat: is more than a third of raft.election_min".to_owned());

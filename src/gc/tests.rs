@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 
 use super::plan::{Horizon, kept};
 use super::{Collector, Deleted, Log, retention};
-use crate::checkpoints::testing::{SHARD, START, Shard};
+use crate::checkpoints::tests::{SHARD, START, Shard};
 use crate::error::Result;
 use crate::model::{
     Answer, CheckpointRef, Control, Incarnation, LogTime, ObjectId, Rejection, TopicPartition, TopicSettings,

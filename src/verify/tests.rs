@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 
 use super::ranges::PartitionRanges;
 use super::{Options, Report, verify};
-use crate::checkpoints::testing::{SHARD, Shard};
+use crate::checkpoints::tests::{SHARD, Shard};
 use crate::model::{ObjectId, Place, StoredRange, TopicPartition, TopicSettings};
 use crate::store::Bucket;
 use crate::store::keys::Key;

@@ -21,7 +21,6 @@ fn busy() -> Settings {
         .set("flush.checkpoint_gap", "50ms")
         .set("archive.interval", "200ms")
         .set("archive.job_size", "1MiB")
-        .set("wal.chunk", "1MiB")
         .set("wal.keep", "0B")
 }
 

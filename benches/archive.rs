@@ -72,7 +72,7 @@ fn archive(c: &mut Criterion) {
     group.bench_function("read_row_group", |b| b.iter(|| reader.records(0, bytes.clone(), 0..place.end).unwrap()));
 
     group.throughput(Throughput::Elements(1_000));
-    let middle = place.rows / 2;
+    let middle = place.rows() / 2;
     group.bench_function("read_1000_records", |b| {
         b.iter(|| reader.records(0, bytes.clone(), middle..middle + 1_000).unwrap());
     });

@@ -7,23 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::chunks::Position;
 use super::flushed::part_of;
-use super::objects::Dropped;
 use super::{PartitionState, State};
 use crate::model::{
-    Answer, ArchiveFile, ArchiveRange, Job, JobId, LogTime, ObjectId, Offset, Place, Rejection, StoredRange, TopicId,
+    Answer, ArchiveFile, ArchiveRange, Job, JobId, LogTime, ObjectId, Offset, Place, Rejection, StoredRange,
 };
-
-/// What an `Archived` does to one partition: the ranges `[from, to)` of its list become `ranges`.
-struct Replacement {
-    slot: u32,
-    from: Position,
-    to: Position,
-    ranges: Vec<StoredRange>,
-    /// Bytes of those that are replaced.
-    bytes: u64,
-}
 
 /// An archive range with the slot of its partition.
 type Placed<'a> = (u32, &'a ArchiveRange);
@@ -79,27 +67,23 @@ impl State {
         if files.iter().any(|file| file.id < self.condemned) {
             return Err(Rejection::Condemned);
         }
-        let segments: BTreeSet<ObjectId> = job.segments.iter().copied().collect();
-        let new: BTreeMap<ObjectId, TopicId> = files.iter().map(|file| (file.id, file.topic)).collect();
-        let unknown = files.iter().all(|file| self.file(file.topic, file.id).is_none());
-        let mut dropped = Dropped::default();
-        let placed = self.place(&new, ranges).filter(|_| unknown && new.len() == files.len());
-        let replacements = placed.and_then(|placed| self.match_live(&segments, &placed, &mut dropped));
-        let mut live: BTreeMap<ObjectId, u32> = BTreeMap::new();
-        for replacement in replacements.ok_or(Rejection::StaleJob)? {
-            for range in &replacement.ranges {
-                if let Place::Archive { file } = range.place
-                    && new.contains_key(&file)
-                {
-                    *live.entry(file).or_default() += 1;
-                }
-            }
-            self.replace(&replacement);
+        let mut segments = Tally::new(job.segments.iter().copied());
+        let mut live = Tally::new(files.iter().map(|file| file.id));
+        if !live.is_distinct() || files.iter().any(|file| self.file(file.topic, file.id).is_some()) {
+            return Err(Rejection::StaleJob);
         }
-        self.objects.drop_ranges(dropped);
-        for file in files {
-            if let Some(count) = live.get(&file.id) {
-                self.objects.add_file(file.clone(), *count);
+        // Whether all of it fits is known only at the end; a clone to go back to is cheaper than looking twice.
+        let before = self.clone();
+        if self.replace_live(files, ranges, &mut segments, &mut live).is_none() {
+            *self = before;
+            return Err(Rejection::StaleJob);
+        }
+        for (segment, count) in segments.counts {
+            self.objects.drop_segment(segment, count);
+        }
+        for (file, (_, count)) in files.iter().zip(live.counts) {
+            if count > 0 {
+                self.objects.add_file(file.clone(), count);
             }
         }
         self.jobs.remove(&id);
@@ -107,13 +91,47 @@ impl State {
         Ok(Answer::Done)
     }
 
+    /// Replaces what is live in `segments` by `ranges` and counts both; `None`, with some of it done, if they are not the
+    /// same offsets.
+    fn replace_live(
+        &mut self,
+        files: &[ArchiveFile],
+        ranges: &[ArchiveRange],
+        segments: &mut Tally,
+        live: &mut Tally,
+    ) -> Option<()> {
+        let expected = segments.counts.iter().filter_map(|(id, _)| self.segment(*id));
+        let expected: u64 = expected.map(|segment| u64::from(segment.live_ranges)).sum();
+        let mut changed_part = None;
+        for group in self.place(files, ranges, live)?.chunk_by(|left, right| left.0 == right.0) {
+            let slot = group[0].0;
+            let partition = self.partitions.get_mut(&slot)?;
+            let readable = group.partition_point(|(_, range)| range.end <= partition.log_start);
+            let Some(group) = group.get(readable..).filter(|group| !group.is_empty()) else { continue };
+            Arc::make_mut(partition).archive(group, segments)?;
+            for (_, range) in group {
+                live.count(range.file);
+            }
+            if changed_part != Some(part_of(slot)) {
+                changed_part = Some(part_of(slot));
+                self.parts.get_mut(&part_of(slot))?.changed_at = self.applied;
+            }
+        }
+        (segments.total == expected).then_some(())
+    }
+
     /// The ranges of partitions that still exist, by slot, then offset; `None` if one is empty or names another file.
-    fn place<'a>(&self, files: &BTreeMap<ObjectId, TopicId>, ranges: &'a [ArchiveRange]) -> Option<Vec<Placed<'a>>> {
+    fn place<'a>(
+        &self,
+        files: &[ArchiveFile],
+        ranges: &'a [ArchiveRange],
+        live: &mut Tally,
+    ) -> Option<Vec<Placed<'a>>> {
         let mut placed = Vec::with_capacity(ranges.len());
         let mut topic = None;
         for range in ranges {
             let id = range.partition;
-            if files.get(&range.file) != Some(&id.topic) || range.start >= range.end {
+            if files[live.find(range.file)?].topic != id.topic || range.start >= range.end {
                 return None;
             }
             if topic.is_none_or(|(known, _)| known != id.topic) {
@@ -126,79 +144,85 @@ impl State {
         placed.sort_by_key(|(slot, range)| (*slot, range.start));
         Some(placed)
     }
-
-    /// What has to be replaced where, if `ranges` are exactly what is live in `segments`; `None` otherwise. Counts what
-    /// is replaced in `dropped`.
-    fn match_live(
-        &self,
-        segments: &BTreeSet<ObjectId>,
-        ranges: &[Placed<'_>],
-        dropped: &mut Dropped,
-    ) -> Option<Vec<Replacement>> {
-        let mut replaced = 0;
-        let mut replacements = Vec::with_capacity(ranges.len());
-        for group in ranges.chunk_by(|left, right| left.0 == right.0) {
-            let partition = self.partitions.get(&group[0].0)?;
-            let readable = group.partition_point(|(_, range)| range.end <= partition.log_start);
-            if let Some(group) = group.get(readable..).filter(|group| !group.is_empty()) {
-                let before = dropped.total();
-                replacements.push(partition.match_ranges(segments, group, dropped)?);
-                replaced += dropped.total() - before;
-            }
-        }
-        let expected: u64 =
-            segments.iter().filter_map(|id| self.segment(*id)).map(|segment| u64::from(segment.live_ranges)).sum();
-        (replaced == expected).then_some(replacements)
-    }
-
-    fn replace(&mut self, replacement: &Replacement) {
-        let Replacement { slot, from, to, ranges, bytes } = replacement;
-        let Some(partition) = self.partitions.get_mut(slot) else { return };
-        let partition = Arc::make_mut(partition);
-        partition.stored_bytes -= bytes;
-        partition.stored_bytes += ranges.iter().map(|range| range.bytes).sum::<u64>();
-        partition.ranges.replace(*from, *to, ranges, *slot);
-        if let Some(part) = self.parts.get_mut(&part_of(*slot)) {
-            part.changed_at = self.applied;
-        }
-    }
 }
 
 impl PartitionState {
-    /// The replacement for `group`, which is sorted, if it covers the readable offsets of this partition's ranges in
-    /// `segments` between its first and its last offset.
-    fn match_ranges(
-        &self,
-        segments: &BTreeSet<ObjectId>,
-        group: &[Placed<'_>],
-        dropped: &mut Dropped,
-    ) -> Option<Replacement> {
-        let (slot, first) = *group.first()?;
-        let end = group.last()?.1.end;
-        let from = self.ranges.seek(first.start.max(self.log_start));
-        let (mut at, mut bytes) = (from, 0);
+    /// Replaces this partition's ranges in `segments` between the first and the last offset of `group`, which is sorted,
+    /// by `group`; `None` if the two do not cover the same readable offsets.
+    fn archive(&mut self, group: &[Placed<'_>], segments: &mut Tally) -> Option<()> {
+        let (from, end) = (group.first()?.1.start, group.last()?.1.end);
+        let from = self.ranges.seek(from.max(self.log_start));
+        let mut at = from;
         let mut covered = Coverage::from(self.log_start);
-        let mut ranges: Vec<StoredRange> = Vec::with_capacity(group.len());
+        // What other jobs archived in between stays.
+        let mut kept: Vec<StoredRange> = Vec::new();
         while let Some(range) = self.ranges.get(at).filter(|range| range.start < end) {
             at = self.ranges.next(at);
-            bytes += range.bytes;
-            if is_in(&range, segments) {
-                dropped.add(self.id.topic, &range);
-                covered.add(range.start, range.end)?;
-            } else {
-                ranges.push(range);
+            match range.place {
+                Place::Segment { id, .. } if segments.count(id) => {
+                    covered.add(range.start, range.end)?;
+                    self.stored_bytes -= range.bytes;
+                }
+                _ => kept.push(range),
             }
         }
-        let kept = !ranges.is_empty();
         let mut archived = Coverage::from(self.log_start);
         for (_, range) in group {
             archived.add(range.start, range.end)?;
-            ranges.push(stored_range(range));
+            self.stored_bytes += range.bytes;
         }
-        if kept {
-            ranges.sort_by_key(|range| range.start);
+        if covered != archived {
+            return None;
         }
-        (covered == archived).then_some(Replacement { slot, from, to: at, ranges, bytes })
+        let new = group.iter().map(|(_, range)| stored_range(range));
+        if let [(_, only)] = group
+            && kept.is_empty()
+        {
+            self.ranges.replace(from, at, &[stored_range(only)], self.slot);
+        } else {
+            kept.extend(new);
+            kept.sort_by_key(|range| range.start);
+            self.ranges.replace(from, at, &kept, self.slot);
+        }
+        Some(())
+    }
+}
+
+/// Counts of objects that are known beforehand. Partitions name them in the same order, so the one after the last one
+/// counted is nearly always the next: finding it is one comparison, not a search.
+struct Tally {
+    counts: Vec<(ObjectId, u32)>,
+    places: BTreeMap<ObjectId, usize>,
+    next: usize,
+    total: u64,
+}
+
+impl Tally {
+    fn new(ids: impl Iterator<Item = ObjectId>) -> Self {
+        let counts: Vec<(ObjectId, u32)> = ids.map(|id| (id, 0)).collect();
+        let places = counts.iter().enumerate().map(|(place, (id, _))| (*id, place)).collect();
+        Self { counts, places, next: 0, total: 0 }
+    }
+
+    fn is_distinct(&self) -> bool {
+        self.places.len() == self.counts.len()
+    }
+
+    fn find(&mut self, id: ObjectId) -> Option<usize> {
+        let at = match self.counts.get(self.next) {
+            Some((next, _)) if *next == id => self.next,
+            _ => *self.places.get(&id)?,
+        };
+        self.next = if at + 1 == self.counts.len() { 0 } else { at + 1 };
+        Some(at)
+    }
+
+    /// Counts `id`, if it is one of those known.
+    fn count(&mut self, id: ObjectId) -> bool {
+        let Some(at) = self.find(id) else { return false };
+        self.counts[at].1 += 1;
+        self.total += 1;
+        true
     }
 }
 
@@ -226,10 +250,6 @@ impl Coverage {
         }
         Some(())
     }
-}
-
-fn is_in(range: &StoredRange, segments: &BTreeSet<ObjectId>) -> bool {
-    matches!(range.place, Place::Segment { id, .. } if segments.contains(&id))
 }
 
 fn stored_range(range: &ArchiveRange) -> StoredRange {

@@ -51,7 +51,6 @@ pub(super) struct Dropped {
     counts: Vec<(DroppedObject, u32)>,
     places: BTreeMap<DroppedObject, usize>,
     next: usize,
-    total: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,13 +74,7 @@ impl Dropped {
             }
         }
         self.counts[at].1 += 1;
-        self.total += 1;
         self.next = if at + 1 == self.counts.len() { 0 } else { at + 1 };
-    }
-
-    /// Ranges counted so far.
-    pub(super) fn total(&self) -> u64 {
-        self.total
     }
 }
 
@@ -151,7 +144,8 @@ impl Objects {
         }
     }
 
-    fn drop_segment(&mut self, id: ObjectId, count: u32) {
+    /// Takes `count` ranges off a segment; it leaves with the last one.
+    pub(super) fn drop_segment(&mut self, id: ObjectId, count: u32) {
         let Some(key) = self.order.get(&id).copied() else { return };
         let Some(segment) = self.segments.get_mut(&key) else { return };
         segment.live_ranges = segment.live_ranges.saturating_sub(count);

@@ -60,7 +60,7 @@ async fn an_unclean_bucket_is_refused_unless_restore_is_asked_for() {
     let http = Http::new(server.url());
     three_tiers(&http).await;
     let bucket = server.bucket();
-    server.kill();
+    let _dir = server.kill();
 
     let (dir, settings) = machine_with(&bucket);
     let log = Server::try_start(dir, settings.clone()).await.unwrap_err();

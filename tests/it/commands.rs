@@ -74,7 +74,7 @@ async fn every_format_of_input_is_produced() {
     let dir = tempfile::tempdir().unwrap();
     for (name, content, expected) in [
         ("a.txt", "one\ntwo\n", r#"["one","two"]"#),
-        ("a.ndjson", "{\"k\":\"a\",\"n\":1.50}\n\n2\n", r#"[{"k":"a","n":1.50},2]"#),
+        ("a.ndjson", "{\"k\":\"a\",\"n\":1.50}\n\n2\n", r#"[{"k":"a","n":1.50},"2"]"#),
         ("a.json", "[{\"k\":\"a\"},\n null]", r#"[{"k":"a"},null]"#),
         ("a.csv", "k,n\na,1\nb,\n", r#"[{"k":"a","n":"1"},{"k":"b","n":""}]"#),
     ] {
@@ -150,9 +150,7 @@ async fn check_rows(http: &Http, count: u64, copies: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_meanwhile_duplicates_nothing() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    // The later flag wins, so that both lives listen on one port.
-    let listen = format!("127.0.0.1:{port}");
-    let settings = Settings::default().arg("--listen").arg(&listen);
+    let settings = Settings::default().listen(&format!("127.0.0.1:{port}"));
     let server = Server::start_with(settings.clone()).await;
     let url = server.url().to_owned();
     run(&url, &["topic", "create", "t", "--partitions", "3"]).ok();

@@ -92,7 +92,7 @@ async fn a_fetch_runs_over_archive_segments_and_tail_without_gap() {
     let settings = Settings::default().set("flush.interval", "1h").set("archive.interval", "200ms");
     let server = Server::start_with(settings).await;
     let http = Http::new(server.url());
-    http.create_topic("t", &json!({"partitions": 2, "archive_after_ms": 86_400_000})).await;
+    http.create_topic("t", &json!({"partitions": 2, "value_format": "json", "archive_after_ms": 86_400_000})).await;
     let mut next = 0;
     for step in 0..12 {
         let records: Vec<Value> = (0..50).map(|n| json!({"value": next + n, "partition": n % 2})).collect();

@@ -15,6 +15,7 @@ use super::{DEADLINE, eventually};
 /// How a server is started, again and again with the same directory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
+    listen: Option<String>,
     args: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -25,6 +26,13 @@ impl Settings {
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         let name = format!("TIDELOG__{}", key.replace('.', "__").to_uppercase());
         self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// An address, so that a later start has the same URL; a free port otherwise.
+    #[must_use]
+    pub(crate) fn listen(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
         self
     }
 
@@ -76,15 +84,16 @@ impl Server {
     /// Starts, and gives the log of a server that ended instead.
     pub(crate) async fn try_start(dir: Arc<TempDir>, settings: Settings) -> Result<Self, String> {
         let data = dir.path().join("data");
-        let mut child = command(&["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(&data)
-            .args(&settings.args)
-            .envs(settings.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command(&["serve", "--listen", settings.listen.as_deref().unwrap_or("127.0.0.1:0"), "--data-dir"])
+                .arg(&data)
+                .args(&settings.args)
+                .envs(settings.environment.iter().map(|(name, value)| (name, value)))
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().unwrap();
         let reader = std::thread::spawn({

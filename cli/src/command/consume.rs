@@ -77,6 +77,12 @@ fn lanes(args: &ConsumeArgs, description: &TopicDescription) -> Result<Vec<Lane>
     if let (Some(partition), true) = (args.partition, lanes.is_empty()) {
         bail!("topic {} has no partition {partition}, it has {}", args.topic, description.partitions.len());
     }
+    // A follower waits for an offset that is yet to come; without --follow it would be an empty answer to a wrong question.
+    if let (Start::Offset(offset), [Lane { end: Some(end), .. }]) = (args.from, lanes.as_slice())
+        && offset > *end
+    {
+        bail!("offset {offset} is above the high watermark {end} of partition {}", args.partition.unwrap_or_default());
+    }
     if args.follow && lanes.len() > MAX_FOLLOWED {
         bail!("at most {MAX_FOLLOWED} partitions can be followed at once: name one with --partition");
     }

@@ -1,26 +1,27 @@
 //! A persistent queue: appended at the end, taken from the front, rarely changed in the middle.
 //!
-//! The newest few entries are inline; the others are in immutable shared chunks behind a shared directory. What left the
-//! front is only counted until half of the directory is dead, so that taking entries copies nothing: copying the directory
-//! would touch every chunk's reference count, and that is what such a list costs.
+//! The newest few entries are inline; those before them in one shared chunk that is still growing; the others in full
+//! shared chunks behind a shared directory. Copying the directory touches every chunk's reference count, and that is what
+//! such a list costs, so it happens once for each full chunk: what left the front is only counted until half of it is dead.
 
 use std::sync::Arc;
 
-/// Entries of a sealed chunk.
+/// Entries of a full chunk.
 const CHUNK: usize = 32;
 
-/// A queue with up to `INLINE` entries of its own; a clone is one reference count and those.
+/// A queue with up to `INLINE` entries of its own; a clone is two reference counts and those.
 #[derive(Debug, Clone)]
 pub(super) struct Chunks<T, const INLINE: usize> {
-    /// No chunk is empty.
+    /// No chunk in here is empty.
     directory: Arc<[Arc<[T]>]>,
-    /// Everything before this left the front.
+    growing: Arc<[T]>,
+    /// The first entry; everything before it left.
     front: Position,
     recent: [T; INLINE],
     recent_len: usize,
 }
 
-/// An entry: its leaf and its number in it. Leaves are the chunks, then the inline entries.
+/// An entry: its leaf and its number in it. Leaves are the chunks of the directory, the growing one, the inline entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     leaf: usize,
@@ -29,7 +30,14 @@ pub(super) struct Position {
 
 impl<T: Copy + Default, const INLINE: usize> Default for Chunks<T, INLINE> {
     fn default() -> Self {
-        Self { directory: Arc::default(), front: Position::default(), recent: [T::default(); INLINE], recent_len: 0 }
+        let front = Position { leaf: 1, entry: 0 };
+        Self {
+            directory: Arc::default(),
+            growing: Arc::default(),
+            front,
+            recent: [T::default(); INLINE],
+            recent_len: 0,
+        }
     }
 }
 
@@ -38,15 +46,21 @@ impl<T: Copy + Default, const INLINE: usize> Chunks<T, INLINE> {
     pub(super) fn from_slice(entries: &[T], stagger: u32) -> Self {
         let inline = (stagger as usize % INLINE).min(entries.len());
         let (sealed, recent) = entries.split_at(entries.len() - inline);
-        let mut chunks = Self { directory: sealed.chunks(CHUNK).map(Arc::from).collect(), ..Self::default() };
+        let (full, growing) = sealed.split_at(sealed.len() / CHUNK * CHUNK);
+        let mut chunks = Self {
+            directory: full.chunks(CHUNK).map(Arc::from).collect(),
+            growing: growing.into(),
+            front: Position::default(),
+            ..Self::default()
+        };
         chunks.recent[..inline].copy_from_slice(recent);
         chunks.recent_len = inline;
+        chunks.front = chunks.settled(chunks.front);
         chunks
     }
 
     pub(super) fn len(&self) -> usize {
-        let sealed: usize = self.directory[self.front.leaf.min(self.directory.len())..].iter().map(|c| c.len()).sum();
-        sealed + self.recent_len - self.front.entry
+        (self.front.leaf..=self.recent_leaf()).map(|leaf| self.leaf(leaf).len()).sum::<usize>() - self.front.entry
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -63,10 +77,7 @@ impl<T: Copy + Default, const INLINE: usize> Chunks<T, INLINE> {
     }
 
     pub(super) fn last(&self) -> Option<&T> {
-        match self.live_leaf(self.directory.len()).last() {
-            Some(last) => Some(last),
-            None => self.live_leaf(self.directory.len().checked_sub(1)?).last(),
-        }
+        (self.front.leaf..=self.recent_leaf()).rev().find_map(|leaf| self.live_leaf(leaf).last())
     }
 
     /// The entry at `position`, if there is one.
@@ -76,17 +87,21 @@ impl<T: Copy + Default, const INLINE: usize> Chunks<T, INLINE> {
 
     /// The position after `position`.
     pub(super) fn next(&self, position: Position) -> Position {
-        let next = Position { entry: position.entry + 1, ..position };
-        if next.leaf < self.directory.len() && next.entry >= self.leaf(next.leaf).len() {
-            return Position { leaf: next.leaf + 1, entry: 0 };
+        self.settled(Position { entry: position.entry + 1, ..position })
+    }
+
+    /// `position`, or the first entry of the next leaf if it is past the end of its own.
+    fn settled(&self, mut position: Position) -> Position {
+        while position.leaf < self.recent_leaf() && position.entry >= self.leaf(position.leaf).len() {
+            position = Position { leaf: position.leaf + 1, entry: 0 };
         }
-        next
+        position
     }
 
     /// The entries from `position` on.
     pub(super) fn iter_at(&self, position: Position) -> impl Iterator<Item = &T> + '_ {
         let first = self.leaf(position.leaf).get(position.entry..).unwrap_or_default();
-        let rest = (position.leaf + 1..=self.directory.len()).flat_map(|leaf| self.leaf(leaf));
+        let rest = (position.leaf + 1..=self.recent_leaf()).flat_map(|leaf| self.leaf(leaf));
         first.iter().chain(rest)
     }
 
@@ -96,27 +111,40 @@ impl<T: Copy + Default, const INLINE: usize> Chunks<T, INLINE> {
         let Position { leaf, entry } = self.front;
         let first = self.live_leaf(leaf);
         let passed = gallop(first, &before);
-        if passed < first.len() || leaf >= self.directory.len() {
+        if passed < first.len() || leaf == self.recent_leaf() {
             return Position { leaf, entry: entry + passed };
         }
-        let rest = &self.directory[leaf + 1..];
-        let leaf = leaf + 1 + rest.partition_point(|chunk| chunk.last().is_none_or(&before));
+        let whole = |leaf: &[T]| leaf.last().is_none_or(&before);
+        let rest = self.directory.get(leaf + 1..).unwrap_or_default();
+        let mut leaf = leaf + 1 + rest.partition_point(|chunk| whole(chunk));
+        if leaf == self.directory.len() && whole(&self.growing) {
+            leaf += 1;
+        }
         Position { leaf, entry: self.leaf(leaf).partition_point(before) }
     }
 
+    fn recent_leaf(&self) -> usize {
+        self.directory.len() + 1
+    }
+
     fn leaf(&self, leaf: usize) -> &[T] {
-        self.directory.get(leaf).map_or(&self.recent[..self.recent_len], |chunk| &chunk[..])
+        match self.directory.get(leaf) {
+            Some(chunk) => chunk,
+            None if leaf == self.directory.len() => &self.growing,
+            None => &self.recent[..self.recent_len],
+        }
     }
 
     /// A leaf without what left the front.
     fn live_leaf(&self, leaf: usize) -> &[T] {
         let from = if leaf == self.front.leaf { self.front.entry } else { 0 };
-        if leaf < self.front.leaf { &[] } else { self.leaf(leaf).get(from..).unwrap_or_default() }
+        self.leaf(leaf).get(from..).unwrap_or_default()
     }
 
     /// Appends an entry. The first seal of a queue comes early by `stagger`.
     pub(super) fn push(&mut self, entry: T, stagger: u32) {
-        let full = if self.directory.is_empty() { 1 + stagger as usize % INLINE } else { INLINE };
+        let fresh = self.directory.is_empty() && self.growing.is_empty();
+        let full = if fresh { 1 + stagger as usize % INLINE } else { INLINE };
         if self.recent_len >= full {
             self.seal();
         }
@@ -124,32 +152,33 @@ impl<T: Copy + Default, const INLINE: usize> Chunks<T, INLINE> {
         self.recent_len += 1;
     }
 
-    /// Moves the inline entries into the last chunk, or a new one.
+    /// Moves the inline entries into the growing chunk; if it has no room, it goes to the directory and they are the next.
     fn seal(&mut self) {
-        let recent = self.live_leaf(self.directory.len());
-        let kept = &self.directory[self.front.leaf.min(self.directory.len())..];
-        let shift = self.directory.len() - kept.len();
-        let (kept, last) = match kept.split_last() {
-            Some((last, kept)) if last.len() + recent.len() <= CHUNK => (kept, &last[..]),
-            _ => (kept, &[][..]),
-        };
-        let chunk: Arc<[T]> = if last.is_empty() { recent.into() } else { [last, recent].concat().into() };
-        let front = Position {
-            leaf: self.front.leaf - shift,
-            entry: if shift == self.directory.len() { 0 } else { self.front.entry },
-        };
-        self.directory = kept.iter().cloned().chain([chunk]).collect();
-        self.front = front;
+        let recent = &self.recent[..self.recent_len];
+        if self.front.leaf == self.recent_leaf() {
+            // All that came before them left.
+            self.growing = recent.into();
+            self.directory = Arc::default();
+            self.front.leaf = 0;
+        } else if self.growing.len() + recent.len() <= CHUNK {
+            self.growing = [&self.growing[..], recent].concat().into();
+        } else {
+            let dead = self.front.leaf.min(self.directory.len());
+            let full = std::mem::replace(&mut self.growing, recent.into());
+            self.directory = self.directory[dead..].iter().cloned().chain([full]).collect();
+            self.front.leaf -= dead;
+        }
         self.recent_len = 0;
     }
 
     /// Takes everything before `position` from the front.
     pub(super) fn drop_before(&mut self, position: Position) {
-        if position.leaf >= self.directory.len() {
-            self.directory = Arc::default();
-            self.recent.copy_within(position.entry.min(self.recent_len)..self.recent_len, 0);
-            self.recent_len -= position.entry.min(self.recent_len);
-            self.front = Position::default();
+        let position = self.settled(position);
+        if position.leaf == self.recent_leaf() {
+            let left = position.entry.min(self.recent_len);
+            let mut recent = [T::default(); INLINE];
+            recent[..self.recent_len - left].copy_from_slice(&self.recent[left..self.recent_len]);
+            *self = Self { recent, recent_len: self.recent_len - left, ..Self::default() };
             return;
         }
         self.front = position;
@@ -159,22 +188,19 @@ impl<T: Copy + Default, const INLINE: usize> Chunks<T, INLINE> {
         }
     }
 
-    /// Replaces the entries of `[from, to)` by `entries`; rebuilds the directory.
+    /// Replaces the entries of `[from, to)` by `entries`; copies everything from `from` on.
     pub(super) fn splice(&mut self, from: Position, to: Position, entries: &[T]) {
-        let begin = if from.leaf == self.front.leaf { self.front.entry } else { 0 };
-        let mut middle: Vec<T> = self.leaf(from.leaf).get(begin..from.entry).unwrap_or_default().to_vec();
-        middle.extend_from_slice(entries);
-        middle.extend_from_slice(self.leaf(to.leaf).get(to.entry..).unwrap_or_default());
-        let before = self.directory.get(self.front.leaf..from.leaf).unwrap_or_default();
-        let after = self.directory.get(to.leaf + 1..).unwrap_or_default();
-        let rebuilt = middle.chunks(CHUNK).map(Arc::from);
-        let directory = before.iter().cloned().chain(rebuilt).chain(after.iter().cloned()).collect();
-        let entry = if before.is_empty() { 0 } else { self.front.entry };
-        if to.leaf >= self.directory.len() {
-            self.recent_len = 0;
-        }
-        self.directory = directory;
-        self.front = Position { leaf: 0, entry };
+        let kept = self.directory.get(self.front.leaf..from.leaf.min(self.directory.len())).unwrap_or_default();
+        let copied_from = Position { leaf: self.front.leaf + kept.len(), entry: 0 }.max(self.front);
+        let head = self.iter_at(copied_from).count() - self.iter_at(from).count();
+        let mut tail: Vec<T> = self.iter_at(copied_from).take(head).copied().collect();
+        tail.extend_from_slice(entries);
+        tail.extend(self.iter_at(to));
+        let rebuilt = Self::from_slice(&tail, 0);
+        let entry = if kept.is_empty() { 0 } else { self.front.entry };
+        let directory = kept.iter().cloned().chain(rebuilt.directory.iter().cloned()).collect();
+        *self = Self { directory, front: Position { leaf: 0, entry }, ..rebuilt };
+        self.front = self.settled(self.front);
     }
 }
 

@@ -10,8 +10,8 @@
 //! | command | cost of `apply` |
 //! |---|---|
 //! | `Append` | for each batch: O(log partitions + log producers + log keys) |
-//! | `Flushed` | O(P log partitions), P = partitions with a tail at or below F; R/32 more every few flushes |
-//! | `Archived` | O(P log partitions + ranges replaced); R/32 more for each P if it finishes out of order |
+//! | `Flushed` | O(P log partitions), P = partitions with a tail at or below F |
+//! | `Archived` | O(P log partitions + ranges replaced); the ranges after them too if a job finishes out of order |
 //! | `Trim` | O(P log partitions + ranges dropped): the proposer bounds both |
 //! | `CreateTopic`, `AlterTopic` | O(partitions added) |
 //! | `DeleteTopic`, `UndeleteTopic` | O(log topics) |

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use tidelog::config::Log;
 use tidelog::metrics as names;
@@ -24,8 +24,17 @@ pub(crate) struct Access {
     route: String,
     status: StatusCode,
     id: Arc<str>,
+    trace: HeaderValue,
     started: Instant,
     bytes: u64,
+}
+
+/// What names a request in the log, and when it came.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) id: Arc<str>,
+    pub(crate) trace: HeaderValue,
+    pub(crate) started: Instant,
 }
 
 impl Access {
@@ -35,12 +44,12 @@ impl Access {
         method: Method,
         route: String,
         status: StatusCode,
-        (id, started): (Arc<str>, Instant),
+        Named { id, trace, started }: Named,
     ) -> Self {
         let class = status_class(status);
         metrics::counter!(names::HTTP_REQUESTS, "route" => route.clone(), "status" => class).increment(1);
         metrics::histogram!(names::HTTP_REQUEST_SECONDS, "route" => route.clone()).record(started.elapsed());
-        Self { slow: log.slow_request, sample: log.sample, method, route, status, id, started, bytes: 0 }
+        Self { slow: log.slow_request, sample: log.sample, method, route, status, id, trace, started, bytes: 0 }
     }
 
     fn is_logged(&self, elapsed: Duration) -> bool {
@@ -60,6 +69,7 @@ impl Access {
                 bytes = self.bytes,
                 duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
                 request_id = %self.id,
+                traceparent = self.trace.to_str().unwrap_or_default(),
                 complete,
             );
         }
@@ -134,7 +144,8 @@ impl http_body::Body for LoggedBody {
 
 impl Drop for LoggedBody {
     fn drop(&mut self) {
-        self.span.in_scope(|| self.access.log(self.ended));
+        // Outside of the request's span: the line stands alone, also where a filter has only the access log.
+        self.access.log(self.ended);
     }
 }
 
@@ -145,7 +156,8 @@ mod tests {
     fn access(sample: f64, status: u16, id: &str) -> Access {
         let status = StatusCode::from_u16(status).unwrap_or_default();
         let log = Log { sample, slow_request: Duration::from_secs(1), ..Log::default() };
-        Access::new(&log, Method::GET, "/".to_owned(), status, (id.into(), Instant::now()))
+        let named = Named { id: id.into(), trace: HeaderValue::from_static("00"), started: Instant::now() };
+        Access::new(&log, Method::GET, "/".to_owned(), status, named)
     }
 
     #[test]

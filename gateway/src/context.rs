@@ -17,7 +17,7 @@ use tidelog_api::{ErrorCode, headers};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::access::{Access, LoggedBody};
+use crate::access::{Access, LoggedBody, Named};
 use crate::app::App;
 use crate::body::rest;
 use crate::error::{ApiError, Failure};
@@ -61,9 +61,9 @@ pub(crate) async fn context(State(app): State<App>, mut request: Request, next: 
     };
     let head = response.headers_mut();
     head.insert(headers::REQUEST_ID, id_header);
-    head.insert(headers::TRACEPARENT, trace);
+    head.insert(headers::TRACEPARENT, trace.clone());
     head.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    let access = Access::new(&app.config().log, method, route, response.status(), (id, started));
+    let access = Access::new(&app.config().log, method, route, response.status(), Named { id, trace, started });
     response.map(|body| Body::new(LoggedBody::new(body, access, span)))
 }
 

@@ -130,6 +130,6 @@ fn raw_batches_carry_their_offsets_and_archived_records_their_triples() {
         assert!(batch.len() == header.len as usize);
         seen.push((header.base_offset, header.count, header.triple));
     }
-    assert_eq!(seen, [(0, 10, None), (10, 5, Some(triple)), (15, 3, None)]);
-    assert_eq!(next, 18);
+    assert_eq!(seen, [(0, 10, None), (10, 5, Some(triple)), (15, 5, None)]);
+    assert_eq!(next, 20);
 }

@@ -84,10 +84,10 @@ metrics! {
 
     // Background jobs
     Gauge JOB_LAST_SUCCESS_AGE_SECONDS "tidelog_job_last_success_age_seconds"
-        [job: "flush" | "checkpoint" | "archive" | "retention" | "gc"]
+        [job: "flush" | "archive" | "retention" | "gc"]
         "Seconds since a background job last succeeded, since the start if it never did";
     Counter JOB_FAILURES "tidelog_job_failures_total"
-        [job: "flush" | "checkpoint" | "archive" | "retention" | "gc"] "Runs of a background job that failed";
+        [job: "flush" | "archive" | "retention" | "gc"] "Runs of a background job that failed";
 
     // HTTP
     Counter HTTP_REQUESTS "tidelog_http_requests_total"

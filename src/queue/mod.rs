@@ -104,6 +104,12 @@ impl Queue {
         &self.0.bucket
     }
 
+    /// This node's id, unique in the cluster.
+    #[must_use]
+    pub fn node_id(&self) -> u64 {
+        self.0.identity.node.0
+    }
+
     /// Whether this process has recovered and has reached a leader of every shard once.
     #[must_use]
     pub fn is_ready(&self) -> bool {

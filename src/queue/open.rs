@@ -57,7 +57,7 @@ impl Queue {
         let wal_dir = config.wal_dir();
         let request = life::Request { wal_dir: &wal_dir, restore, now: clock.wall() };
         let life = life::begin(&bucket, request).await?;
-        let identity = life.identity.clone();
+        let mut identity = life.identity.clone();
         let shard = ShardOptions {
             config: config.clone(),
             clock: clock.clone(),
@@ -66,6 +66,11 @@ impl Queue {
             bucket: bucket.clone(),
         };
         let shard = Shard::open(shard).await?;
+        if !identity.opened {
+            // Durable before anything is acknowledged: from now on an empty log means a lost one.
+            identity.opened = true;
+            identity.save(&wal_dir)?;
+        }
         let cache = BlockCache::open(config.cache.memory, config.cache.disk, &config.cache_dir()).await;
         let fetcher = Fetcher::new(shard.leader().node().clone(), bucket.clone(), cache, config.fetch.clone());
         let admission = Admission::new(config.produce.memory);

@@ -81,6 +81,18 @@ fn values(records: &[StoredRecord]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_vanished_from_an_opened_directory_is_not_taken_for_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), false).await.unwrap();
+    queue.create_topic("t", TopicSettings::default(), NamedSettings::default()).await.unwrap();
+    produce(&queue, &["a"], Acks::Quorum).await;
+    queue.shutdown().await;
+    drop(queue);
+    std::fs::remove_dir_all(dir.path().join("wal/shard-00000")).unwrap();
+    assert_eq!(open(dir.path(), false).await.unwrap_err().code(), "unclean_bucket");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn records_are_the_same_from_tail_and_segment_and_after_restarts() {
     let dir = tempfile::tempdir().unwrap();
     let queue = open(dir.path(), false).await.unwrap();

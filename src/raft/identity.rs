@@ -32,13 +32,15 @@ pub struct NodeIdentity {
     pub node: NodeId,
     /// Made when the directory was.
     pub directory: Uuid,
+    /// The shard was open here once, so that records may have been acknowledged: if its log is gone, it was lost.
+    pub opened: bool,
 }
 
 impl NodeIdentity {
     /// The identity of a new directory.
     #[must_use]
     pub fn new(cluster: impl Into<String>, incarnation: Incarnation, node: NodeId) -> Self {
-        Self { version: VERSION, cluster: cluster.into(), incarnation, node, directory: Uuid::new_v4() }
+        Self { version: VERSION, cluster: cluster.into(), incarnation, node, directory: Uuid::new_v4(), opened: false }
     }
 
     /// Reads the identity of `wal_dir`; `None` if it has none yet.
@@ -103,7 +105,7 @@ mod tests {
             NodeIdentity { directory: Uuid::from_u128(7), ..NodeIdentity::new("c1", Incarnation(3), NodeId(7)) };
         assert_eq!(
             serde_json::to_string(&identity).unwrap(),
-            r#"{"version":1,"cluster":"c1","incarnation":3,"node":7,"directory":"00000000-0000-0000-0000-000000000007"}"#
+            r#"{"version":1,"cluster":"c1","incarnation":3,"node":7,"directory":"00000000-0000-0000-0000-000000000007","opened":false}"#
         );
     }
 

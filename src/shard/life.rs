@@ -79,6 +79,8 @@ pub async fn begin(bucket: &Bucket, request: Request<'_>) -> Result<Life> {
     {
         return Ok(Life { identity: identity.clone(), start: Start::Wal });
     }
+    // The log of a directory that was open is lost, not new: what it acknowledged may be nowhere else.
+    let identity = identity.filter(|identity| !identity.opened);
     match read::<ClusterFile>(bucket, &Key::Cluster).await? {
         None => new_cluster(bucket, request, identity).await,
         Some(cluster) => known_cluster(bucket, request, identity, cluster).await,

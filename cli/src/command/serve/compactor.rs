@@ -19,9 +19,16 @@ impl Compactor {
         let mut workers = JoinSet::new();
         let count = if settings.enabled { settings.workers } else { 0 };
         for number in 0..count {
-            let worker =
-                Worker::new(queue.archive_jobs(), queue.bucket().clone(), format!("serve-{number}"), settings.interval);
-            workers.spawn(worker.run(shutdown.clone()));
+            let (jobs, shutdown) = (queue.archive_jobs(), shutdown.clone());
+            let name = format!("node-{}-worker-{number}", queue.node_id());
+            let worker = Worker::new(jobs.clone(), queue.bucket().clone(), name.clone(), settings.interval);
+            workers.spawn(async move {
+                // What a killed process claimed would otherwise wait for its deadline.
+                if let Err(error) = jobs.release(&name).await {
+                    tracing::warn!(?error, "claims of an earlier run could not be given back");
+                }
+                worker.run(shutdown).await;
+            });
         }
         Self { workers, shutdown }
     }

@@ -76,7 +76,7 @@ pub struct Wal {
     /// Bytes of log above which appends are refused until a flush drained it.
     #[serde(with = "units::size")]
     pub budget: u64,
-    /// Flushed bytes of log that are kept for followers that lag; a sole voter keeps none.
+    /// Flushed bytes of log that are kept for followers that lag; 0 by default, since a sole voter has none.
     #[serde(with = "units::size")]
     pub keep: u64,
     /// Free bytes of the disk below which appends are refused.

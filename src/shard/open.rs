@@ -99,8 +99,7 @@ fn raft_options(config: &Config, identity: &NodeIdentity, start: Start) -> RaftO
         incarnation: identity.incarnation,
         node: identity.node,
         tail_memory: config.tail.memory,
-        // A sole voter has no follower that could lag.
-        wal_keep: 0,
+        wal_keep: config.wal.keep,
         election_timeout: config.raft.election_min,
         heartbeat: config.raft.heartbeat,
         start,
@@ -133,13 +132,7 @@ async fn reopen_when_flushed(leader: Leader, flush: FlushHandle, unsealed: LogIn
 }
 
 async fn set_limits(leader: &Leader, config: &Config) -> Result<()> {
-    let limits = Limits {
-        producer_expiry_ms: duration_ms(config.producer.expiry),
-        producers_per_partition: config.producer.per_partition,
-        idempotency_window_ms: duration_ms(config.idempotency.window),
-        idempotency_keys: config.idempotency.keys,
-        topic_delete_grace_ms: duration_ms(config.topic.delete_grace),
-    };
+    let limits = Limits::from(config);
     if leader.node().with_state(|state| *state.limits() == limits) {
         return Ok(());
     }

@@ -60,7 +60,7 @@ start_server() { # starts on a free port and sets TIDELOG_SERVER
     local url= tries=0
     while :; do
         kill -0 "$server" 2>/dev/null || { echo "flights: the server ended" >&2; cat "$work/serve.$runs.log" >&2; exit 1; }
-        url=$(grep -o 'http://127\.0\.0\.1:[0-9]*' "$work/serve.$runs.out" | head -n 1 || true)
+        url=$(grep -s -o 'http://127\.0\.0\.1:[0-9]*' "$work/serve.$runs.out" | head -n 1 || true)
         if [ -n "$url" ] && curl --silent --fail --max-time 5 --output /dev/null "$url/readyz"; then break; fi
         tries=$((tries + 1))
         [ "$tries" -lt 600 ] || { echo "flights: the server is not ready after a minute" >&2; exit 1; }

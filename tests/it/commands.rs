@@ -213,3 +213,20 @@ async fn operators_pause_log_and_collect() {
     assert!(parsed["metrics"].as_str().unwrap().contains("tidelog_"));
     assert!(!bundle.contains("hunter2-secret") && !bundle.contains("a-value-nobody-may-see"));
 }
+
+/// A compactor in a process of its own does what the one inside `serve` would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compactor_of_its_own_archives_over_http() {
+    let server = Server::start_with(Settings::default().set("archive.enabled", "false")).await;
+    let (url, http) = (server.url(), Http::new(server.url()));
+    http.create_topic("t", &json!({"archive_after_ms": 0})).await;
+    run_with(url, &["produce", "t"], b"one\ntwo\nthree\n").ok();
+    http.flush("t", false).await;
+    run(url, &["admin", "pause", "archive"]).ok();
+    assert!(run(url, &["compact", "--once"]).ok().starts_with("0 "), "archiving is paused");
+    run(url, &["admin", "resume", "archive"]).ok();
+    assert!(run(url, &["compact", "--once"]).ok().starts_with("1 "));
+    let topic = http.get("/v1/topics/t").await.expect(200);
+    assert_eq!(topic["partitions"][0]["archived_offset"], 3);
+    assert_eq!(http.fetch_all("t", 0, "").await.len(), 3);
+}

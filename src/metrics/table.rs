@@ -53,6 +53,28 @@ metrics! {
     Counter GC_DELETED_BYTES "tidelog_gc_deleted_bytes_total" "Bytes of deleted objects";
     Counter RETENTION_TRIMMED_PARTITIONS "tidelog_retention_trimmed_partitions_total" "Log starts raised by retention";
 
+    // Raft and state, set when they are read
+    Gauge WAL_BYTES "tidelog_wal_bytes" "Bytes of the write-ahead log's files";
+    Gauge WAL_BUDGET_BYTES "tidelog_wal_budget_bytes"
+        "Bytes of log above which appends are refused: wal.budget less wal.reserve";
+    Gauge WAL_DISK_FREE_BYTES "tidelog_wal_disk_free_bytes" "Free bytes of the disk of the write-ahead log";
+    Gauge RAFT_TERM "tidelog_raft_term" "The shard's Raft term";
+    Gauge RAFT_IS_LEADER "tidelog_raft_is_leader" "1 if this node leads the shard";
+    Gauge RAFT_LAST_LOG_INDEX "tidelog_raft_last_log_index" "The newest entry of the Raft log";
+    Gauge RAFT_APPLIED_INDEX "tidelog_raft_applied_index" "The newest entry applied";
+    Gauge RAFT_FLUSHED_INDEX "tidelog_raft_flushed_index" "The entry up to which all is in the bucket";
+    Gauge RAFT_LOG_TIME_LAG_SECONDS "tidelog_log_time_lag_seconds"
+        "How far log time is behind wall time; negative if it is ahead";
+    Gauge TAIL_BYTES "tidelog_tail_bytes" "Bytes of batches that are not flushed, 128 more for each";
+    Gauge TAIL_CACHE_BYTES "tidelog_tail_cache_bytes" "Bytes of recent log entries in memory";
+    Gauge TAIL_CACHE_BUDGET_BYTES "tidelog_tail_cache_budget_bytes" "tail.memory";
+    Gauge STATE_PARTITIONS "tidelog_partitions" "Partitions of the shard, those of deleted topics included";
+    Gauge STATE_SEGMENTS "tidelog_segments" "Live segments";
+    Gauge STATE_ARCHIVE_FILES "tidelog_archive_files" "Live archive files";
+    Gauge IDEMPOTENCY_KEYS "tidelog_idempotency_keys" "Idempotency keys remembered";
+    Gauge IDEMPOTENCY_WINDOW_SECONDS "tidelog_idempotency_window_seconds"
+        "How far back idempotency keys are remembered: the real window, shorter than the setting when the bound on keys is met";
+
     // Flush
     Counter FLUSHES "tidelog_flushes_total" [outcome: "ok" | "error"] "Flushes of the tail to the bucket";
     Histogram FLUSH_SECONDS "tidelog_flush_seconds" "Time of a flush from its view to its purge";

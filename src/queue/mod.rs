@@ -6,6 +6,7 @@
 mod fetch;
 mod flush;
 mod jobs;
+mod observe;
 mod open;
 mod produce;
 mod status;

@@ -47,6 +47,7 @@ pub(crate) async fn status(State(app): State<App>, params: Params, headers: Head
 /// Metrics for Prometheus
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, content_type = "text/plain", body = String)))]
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
+    app.queue().observe();
     let mut response = answer(StatusCode::OK, Media::Text, Body::from(app.hooks().render_metrics()));
     // The version of the exposition format.
     let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

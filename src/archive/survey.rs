@@ -41,6 +41,7 @@ fn candidates(view: &State) -> Vec<Candidate> {
         .map(|segment| Candidate {
             info: segment.info,
             claimed: view.claimed_by(segment).is_some(),
+            ranges: segment.live_ranges,
             topics: topics.remove(&segment.info.id).unwrap_or_default(),
         })
         .collect()

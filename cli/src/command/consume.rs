@@ -77,7 +77,7 @@ fn lanes(args: &ConsumeArgs, description: &TopicDescription) -> Result<Vec<Lane>
     if let (Some(partition), true) = (args.partition, lanes.is_empty()) {
         bail!("topic {} has no partition {partition}, it has {}", args.topic, description.partitions.len());
     }
-    // A follower waits for an offset that is yet to come; without --follow it would be an empty answer to a wrong question.
+    // It would be an empty answer to a wrong question; a follower gets the same error from the server.
     if let (Start::Offset(offset), [Lane { end: Some(end), .. }]) = (args.from, lanes.as_slice())
         && offset > *end
     {

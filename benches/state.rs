@@ -22,7 +22,10 @@ const PARTITIONS: u32 = 10_000;
 const SEGMENTS: u64 = 360;
 /// Appends of one entry: as many small batches as a leader would put together.
 const ENTRY: usize = 100;
-const ARCHIVED_SEGMENTS: usize = 6;
+/// What one archive job may name: the largest `Archived` that a leader proposes.
+const ARCHIVED_SEGMENTS: usize = (tidelog::archive::plan::MAX_RANGES / PARTITIONS) as usize;
+/// Partitions that the retention job trims in one command.
+const TRIMMED: u32 = 1_000;
 
 struct Shard {
     state: State,
@@ -233,14 +236,14 @@ fn gate(shard: &mut Shard) -> bool {
     shard.control(flushed);
     let archived = shard.archived();
     check(
-        "apply archived, 10,000 partitions, 6 segments",
+        "apply archived, 10,000 partitions, 3 segments",
         millis(apply_time(shard, Command::Control(archived))),
         5.0,
         "ms",
     );
-    let starts = (0..PARTITIONS).map(|partition| (TopicPartition::new(shard.topic, partition), 20)).collect();
+    let starts = (0..TRIMMED).map(|partition| (TopicPartition::new(shard.topic, partition), 20)).collect();
     check(
-        "apply trim, 10,000 partitions",
+        "apply trim, 1,000 partitions",
         millis(apply_time(shard, Command::Control(Control::Trim { starts }))),
         5.0,
         "ms",

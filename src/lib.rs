@@ -5,12 +5,12 @@
 //! | layer | modules | what |
 //! |---|---|---|
 //! | 0 | `error`, `clock`, `config`, `metrics`, `failpoint` | plain values and process-wide registries |
-//! | 1 | `model` | the nouns: records, batches, commands, checkpoints; no I/O, no async |
+//! | 1 | `model`, `log_clock` | the nouns: records, batches, commands, checkpoints; what a leader stamps on commands |
 //! | 2 | `format` | bytes to nouns and back; every decoder is bounded |
 //! | 3 | `state` | the replicated state machine; pure and deterministic |
 //! | 4 | `store`, `cache` | the bucket and the block cache |
-//! | 5 | `raft` | the only place that names openraft |
-//! | 6 | `produce`, `flush`, `fetch`, `archive`, `gc` | a pure plan beside its executor |
+//! | 5 | `raft`, `checkpoints` | the only place that names openraft; checkpoints read from the bucket |
+//! | 6 | `produce`, `flush`, `fetch`, `archive`, `gc`, `verify` | a pure plan beside its executor |
 //! | 7 | `shard`, `queue` | one Raft group wired; the facade that everything above uses |
 
 pub mod archive;

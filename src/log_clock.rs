@@ -2,7 +2,7 @@
 //!
 //! It continues from the log time that the leader found, with the monotonic clock, slewed towards wall time by at most
 //! 10%. A larger gap is jumped only when the wall clock has a witness. A group of one voter has none: it jumps gaps up to
-//! `max_jump` (a laptop that slept over the weekend) and slews anything above, so that a clock a year ahead expires
+//! `raft.clock_jump` (a laptop that slept over the weekend) and slews anything above, so that a clock a year ahead expires
 //! nothing (docs/decisions/0003-log-time-of-a-sole-voter.md). Log time never runs backwards.
 
 use std::sync::Mutex;

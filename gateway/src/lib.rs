@@ -14,11 +14,13 @@
 //! | `body`, `parse`, `params`, `negotiate` | requests, read strictly and within bounds |
 //! | `render`, `error` | answers |
 //! | `walk` | positions in many partitions |
+//! | `baseline` | a handler that does nothing, to measure beside |
 //!
 //! It knows nothing of shards and of Raft. The contract is in `docs/http-api.md`; its types are in the crate `tidelog-api`.
 
 mod access;
 mod app;
+pub mod baseline;
 mod body;
 mod context;
 mod error;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::command::BenchCommand;
 use crate::input::Format;
 use crate::start::Start;
 
@@ -35,6 +36,9 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     /// Read every object that the newest checkpoint names and check it
     Verify(VerifyArgs),
+    /// Measure a server, and what its machine can do at best
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Operate a running server
     #[command(subcommand)]
     Admin(AdminCommand),
@@ -352,7 +356,7 @@ impl JobArg {
     }
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}: write a duration such as 30s"))
 }
 

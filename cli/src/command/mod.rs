@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod admin;
+mod bench;
 mod compact;
 mod consume;
 mod produce;
@@ -9,6 +10,7 @@ mod topic;
 mod verify;
 
 use anyhow::{Context, Result};
+pub(crate) use bench::args::BenchCommand;
 use tidelog_client::{Client, ClientOptions};
 
 use crate::args::{Command, Remote};
@@ -19,10 +21,13 @@ pub(crate) fn run(command: Command) -> Result<()> {
     if let Command::Serve(args) = command {
         return serve::run(&args);
     }
+    if let Command::Bench(command) = command {
+        return bench::run(&command);
+    }
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
     let result = runtime.block_on(async {
         match command {
-            Command::Serve(_) => Ok(()),
+            Command::Serve(_) | Command::Bench(_) => Ok(()),
             Command::Compact(args) => compact::run(args).await,
             Command::Topic(command) => topic::run(command).await,
             Command::Produce(args) => produce::run(&args).await,

@@ -90,7 +90,8 @@ impl Queue {
                 // Somebody else altered it meanwhile: decide again on what it is now.
                 Err(error) if error.code() == "topic_exists" && attempts < ALTER_ATTEMPTS => {}
                 Err(error) if error.code() == "topic_exists" => {
-                    return Err(Error::unavailable("the settings kept changing meanwhile"));
+                    let message = "somebody else kept changing the topic's settings meanwhile";
+                    return Err(Error::new(ErrorKind::Conflict, "settings_changed", message));
                 }
                 Err(error) => return Err(error),
             }

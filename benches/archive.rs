@@ -18,7 +18,6 @@ fn topic() -> Topic {
         settings: TopicSettings { value_format: ValueFormat::Json, ..TopicSettings::default() },
         created_at: START,
         deleted_at: None,
-        grown: None,
     }
 }
 

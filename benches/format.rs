@@ -114,7 +114,6 @@ fn topic() -> Topic {
         settings: TopicSettings::default(),
         created_at: 0,
         deleted_at: None,
-        grown: None,
     }
 }
 

@@ -18,6 +18,7 @@ pub const ENVIRONMENT: &str = "TIDELOG_FAILPOINTS";
 
 /// Every fail point there is: the numbered steps of docs/architecture.md. Add a name here to be able to arm it.
 pub const POINTS: &[&str] = &[
+    "produce.assigned",
     "flush.segments",
     "flush.checkpoint",
     "flush.flushed",

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{
-    Append, BatchInfo, Command, Control, IdempotencyKey, LogTime, LoggedCommand, Offset, TopicPartition, Triple,
+    Append, BatchInfo, Command, Control, Keyed, LogTime, LoggedCommand, Offset, TopicPartition, Triple,
 };
 
 /// Code of the error for a version or kind that this build does not know.
@@ -41,7 +41,7 @@ struct AppendHeader {
     partition: TopicPartition,
     info: BatchInfo,
     triple: Option<Triple>,
-    idempotency: Option<IdempotencyKey>,
+    idempotency: Option<Keyed>,
     digest: u128,
     expected_offset: Option<Offset>,
 }

@@ -211,6 +211,8 @@ pub struct KeyRecord {
     pub key: IdempotencyKey,
     /// Hash of the records as sent.
     pub digest: u128,
+    /// Partitions among which the whole request was assigned; 0 if it named its partition.
+    pub among: u32,
     /// Offset of the first record.
     pub base_offset: Offset,
     /// Records written.

@@ -10,7 +10,7 @@ use super::batch::BatchInfo;
 use super::checkpoint::{CheckpointRef, IndexPartRef};
 use super::id::{Incarnation, LogIndex, LogTime, ObjectId, Offset, ProducerId, TopicId, TopicPartition};
 use super::limits::Limits;
-use super::producer::{IdempotencyKey, Triple};
+use super::producer::{Keyed, Triple};
 use super::rejection::Rejection;
 use super::segment::{SegmentInfo, SegmentRange};
 use super::topic::TopicSettings;
@@ -47,7 +47,7 @@ pub struct Append {
     /// Set for an idempotent producer.
     pub triple: Option<Triple>,
     /// Set for a request under an `Idempotency-Key`.
-    pub idempotency: Option<IdempotencyKey>,
+    pub idempotency: Option<Keyed>,
     /// Hash of the records as the client sent them; compared when a triple or key comes again.
     pub digest: u128,
     /// `Expected-Offset`.

@@ -25,7 +25,7 @@ pub use fetch::{Bounds, Chunk, FetchFrom, FetchPage, FetchRequest};
 pub use id::{Incarnation, LogIndex, LogTime, NodeId, ObjectId, Offset, ProducerId, ShardId, TopicId, TopicPartition};
 pub use limits::Limits;
 pub use produce::{Acks, Payload, ProduceRequest, Produced, RecordOutcome};
-pub use producer::{IdempotencyKey, Triple};
+pub use producer::{IdempotencyKey, Keyed, Triple};
 pub use record::{Header, Record, StoredRecord};
 pub use rejection::Rejection;
 pub use segment::{SegmentInfo, SegmentRange};

@@ -28,3 +28,13 @@ pub const fn advance_sequence(sequence: u32, count: u32) -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct IdempotencyKey(pub u128);
+
+/// The `Idempotency-Key` of a request with what makes its assignment to partitions repeatable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyed {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// The number of partitions among which the request's records were assigned: `apply` declines a first attempt if the topic
+    /// has another number by then. 0 if nothing was assigned, because the request names its partition.
+    pub among: u32,
+}

@@ -80,6 +80,9 @@ pub enum Rejection {
     /// The archive job is not claimed, was claimed again, or its segments changed.
     #[error("the archive job is stale")]
     StaleJob,
+    /// The records of a request under an idempotency key were assigned among another number of partitions than the topic has.
+    #[error("the topic has another number of partitions than the records were assigned among")]
+    AssignedAmongOthers,
 }
 
 impl Rejection {
@@ -103,6 +106,7 @@ impl Rejection {
             Self::SequenceGap { .. } => (Conflict, "sequence_gap", NotWritten),
             Self::OffsetMismatch { .. } => (Conflict, "offset_mismatch", NotWritten),
             Self::IdempotencyKeyReused => (Invalid, "idempotency_key_reused", NotWritten),
+            Self::AssignedAmongOthers => (Conflict, "settings_changed", NotWritten),
             Self::OffsetsExhausted => (Invalid, "offsets_exhausted", NotWritten),
             Self::StaleFlush { .. } | Self::Condemned | Self::StaleJob => (Conflict, "stale_job", NotWritten),
         }

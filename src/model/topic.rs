@@ -110,9 +110,6 @@ pub struct Topic {
     pub created_at: LogTime,
     /// Log time of the deletion; the topic can be undeleted until the grace period is over.
     pub deleted_at: Option<LogTime>,
-    /// The partition count before the last growth and when that was: an idempotent retry from before it must meet
-    /// the partitions of its first attempt.
-    pub grown: Option<(LogTime, u32)>,
 }
 
 /// Whether `name` may name a topic: 1 to 249 of `[A-Za-z0-9._-]`, neither `.` nor `..`, not starting with `__`.

@@ -1,9 +1,9 @@
 //! Hashes that let `apply` tell a retry from another request.
 //!
-//! The digest covers what the client sent: partitions that records name, keys, values and headers, each framed by its length.
+//! The digest covers what the client sent: the partition of the route, partitions that records name, keys, values and headers, each framed by its length.
 //! Timestamps are left out, because the gateway's clock fills in those that are absent and a retry meets a later clock.
 
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::model::{IdempotencyKey, Record, TopicId};
 
@@ -16,12 +16,13 @@ pub fn idempotency_key(topic: TopicId, key: &str) -> IdempotencyKey {
     IdempotencyKey(hasher.digest128())
 }
 
-/// The digest of the records of a request.
+/// The digest of the records of a request, on the route of a partition or not.
 #[must_use]
-pub fn of_records(records: &[(Option<u32>, Record)]) -> u128 {
+pub fn of_records(route: Option<u32>, records: &[(Option<u32>, Record)]) -> u128 {
     let mut hasher = Xxh3::new();
+    place(&mut hasher, route);
     for (partition, record) in records {
-        hasher.update(&partition.map_or(u64::MAX, u64::from).to_le_bytes());
+        place(&mut hasher, *partition);
         bytes(&mut hasher, record.key.as_deref());
         bytes(&mut hasher, record.value.as_deref());
         hasher.update(&(record.headers.len() as u64).to_le_bytes());
@@ -33,10 +34,18 @@ pub fn of_records(records: &[(Option<u32>, Record)]) -> u128 {
     hasher.digest128()
 }
 
-/// The digest of a batch that a client encoded.
+/// The digest of a batch that a client encoded, on the route of a partition.
 #[must_use]
-pub fn of_batch(batch: &[u8]) -> u128 {
-    xxh3_128(batch)
+pub fn of_batch(route: u32, batch: &[u8]) -> u128 {
+    let mut hasher = Xxh3::new();
+    place(&mut hasher, Some(route));
+    hasher.update(batch);
+    hasher.digest128()
+}
+
+/// No partition is a number that no partition has.
+fn place(hasher: &mut Xxh3, partition: Option<u32>) {
+    hasher.update(&partition.map_or(u64::MAX, u64::from).to_le_bytes());
 }
 
 /// Null is a length that no bytes have.
@@ -77,7 +86,7 @@ mod tests {
             vec![(None, with_header)],
             vec![(None, null_header)],
         ];
-        let digests: std::collections::HashSet<u128> = bodies.iter().map(|body| of_records(body)).collect();
+        let digests: std::collections::HashSet<u128> = bodies.iter().map(|body| of_records(None, body)).collect();
         assert_eq!(digests.len(), bodies.len());
     }
 
@@ -85,7 +94,7 @@ mod tests {
     fn a_later_clock_does_not_change_the_digest() {
         let early = record(Some("k"), Some("v"));
         let late = Record { timestamp: 9, ..early.clone() };
-        assert_eq!(of_records(&[(None, early)]), of_records(&[(None, late)]));
+        assert_eq!(of_records(None, &[(None, early)]), of_records(None, &[(None, late)]));
     }
 
     #[test]

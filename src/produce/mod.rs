@@ -14,4 +14,4 @@ pub mod validate;
 pub use admission::{Admission, Permit};
 pub use assign::Sticky;
 pub use batcher::{Batcher, BatcherOptions, Content, Pending, ProposeFailure, Proposer, Submission};
-pub use prepare::{Context, Growth, Layout, Prepared, prepare};
+pub use prepare::{Context, Layout, Prepared, prepare};

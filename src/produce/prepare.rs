@@ -20,8 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::batch;
 use crate::metrics::{Direction, topic_traffic};
 use crate::model::{
-    Appended, IdempotencyKey, Payload, ProduceRequest, Produced, Record, RecordOutcome, Topic, TopicId, TopicPartition,
-    Triple,
+    Appended, Keyed, Payload, ProduceRequest, Produced, Record, RecordOutcome, Topic, TopicId, TopicPartition, Triple,
 };
 
 /// Requests with more bytes are prepared on a thread that may block: checking JSON takes milliseconds for each MiB.
@@ -38,28 +37,23 @@ pub struct Context {
     pub monotonic: Millis,
     /// Where keyless records go; one for the whole gateway.
     pub sticky: Arc<Sticky>,
-    /// Set while an idempotency key from before the topic's last growth may still be remembered.
-    pub growth: Option<Growth>,
+    /// The number of partitions among which an earlier attempt under the request's idempotency key was assigned: a retry has to
+    /// meet them, though the topic may have grown since.
+    pub among: Option<u32>,
 }
 
-/// The topic grew within the idempotency window: a retry has to meet the partitions of its first attempt.
-#[derive(Clone)]
-pub struct Growth {
-    /// Partitions before the growth.
-    pub partitions: u32,
-    /// Whether a partition remembers an idempotency key.
-    pub remembers: Arc<dyn Fn(u32, IdempotencyKey) -> bool + Send + Sync>,
-}
-
-impl fmt::Debug for Growth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Growth").field("partitions", &self.partitions).finish_non_exhaustive()
+impl Context {
+    /// The number of partitions among which records are assigned. Topics only grow, so a number above the topic's own is of a
+    /// newer view than the topic, and not for this one.
+    fn among(&self) -> u32 {
+        let count = self.topic.settings.partitions;
+        self.among.filter(|among| *among > 0 && *among < count).unwrap_or(count)
     }
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("topic", &self.topic.name).field("growth", &self.growth).finish_non_exhaustive()
+        f.debug_struct("Context").field("topic", &self.topic.name).field("among", &self.among).finish_non_exhaustive()
     }
 }
 
@@ -71,7 +65,7 @@ pub struct Prepared {
     /// For each record the index of its part; empty if there is one part.
     placement: Vec<u32>,
     triple: Option<Triple>,
-    idempotency: Option<IdempotencyKey>,
+    idempotency: Option<Keyed>,
     digest: u128,
     expected_offset: Option<u64>,
 }
@@ -112,7 +106,10 @@ pub fn prepare_now(request: ProduceRequest, context: &Context) -> Result<Prepare
     if let Some(partition) = request.partition {
         check_partition(topic, partition)?;
     }
-    let idempotency = request.idempotency_key.as_deref().map(|key| digest::idempotency_key(topic.id, key));
+    let idempotency = request.idempotency_key.as_deref().map(|key| Keyed {
+        key: digest::idempotency_key(topic.id, key),
+        among: if request.partition.is_some() { 0 } else { context.among() },
+    });
     let repeatable = request.triple.is_some() || idempotency.is_some();
     let rules = validate::Rules::new(&topic.settings, context.now);
     let mut prepared = Prepared {
@@ -128,16 +125,16 @@ pub fn prepare_now(request: ProduceRequest, context: &Context) -> Result<Prepare
         Payload::Records(records) => {
             check_records(&records, request.partition, topic, &rules)?;
             if repeatable {
-                prepared.digest = digest::of_records(&records);
+                prepared.digest = digest::of_records(request.partition, &records);
             }
             prepared.place(records, request.partition, context)?;
         }
         Payload::Batch(bytes) => {
-            if repeatable {
-                prepared.digest = digest::of_batch(&bytes);
-            }
             // `check_headers` saw to it that there is a partition.
             let partition = request.partition.unwrap_or_default();
+            if repeatable {
+                prepared.digest = digest::of_batch(partition, &bytes);
+            }
             prepared.parts.push(batch_part(partition, bytes, request.triple, &rules)?);
         }
     }
@@ -202,25 +199,15 @@ impl Prepared {
 
     /// The partition of each record.
     fn assign(&self, records: &[(Option<u32>, Record)], context: &Context) -> Vec<u32> {
-        let count = self.topic.settings.partitions;
-        let Some(key) = self.idempotency else {
+        let count = context.among();
+        let Some(Keyed { key, .. }) = self.idempotency else {
             let mut run = context.sticky.begin(self.topic.id, count, context.monotonic);
             let keyless = |record: &Record| run.next(batch::max_encoded_len(record) as u64);
             let partitions = assign_by(records, count, keyless);
             context.sticky.end(run);
             return partitions;
         };
-        let under = |count| assign_by(records, count, |_| partition_of_idempotency_key(key, count));
-        if let Some(growth) = context.growth.as_ref().filter(|growth| growth.partitions < count) {
-            let before = under(growth.partitions);
-            let mut distinct = before.clone();
-            distinct.sort_unstable();
-            distinct.dedup();
-            if distinct.into_iter().any(|partition| (growth.remembers)(partition, key)) {
-                return before;
-            }
-        }
-        under(count)
+        assign_by(records, count, |_| partition_of_idempotency_key(key, count))
     }
 
     fn split(&mut self, records: Vec<(Option<u32>, Record)>, partitions: &[u32]) {

@@ -7,10 +7,9 @@ use tokio::time::{Instant, timeout_at};
 use super::topics::topic_not_found;
 use super::{ProducerPosition, Queue};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::model::{
-    Acks, Answer, Appended, Control, ProduceRequest, Produced, ProducerId, Topic, TopicId, TopicPartition,
-};
-use crate::produce::{Context, Growth, Pending, prepare};
+use crate::failpoint;
+use crate::model::{Acks, Answer, Appended, Control, ProduceRequest, Produced, ProducerId, Rejection, Topic, TopicId};
+use crate::produce::{Context, Layout, Pending, digest, prepare};
 
 /// Bytes of a producer's name.
 const MAX_PRODUCER_NAME: usize = 249;
@@ -23,23 +22,20 @@ impl Queue {
     pub async fn produce(&self, request: ProduceRequest) -> Result<Produced> {
         let deadline = Instant::now() + request.timeout;
         let acks = request.acks;
-        let topic = self.topic(&request.topic, request.topic_id)?;
-        let context = self.context(topic);
-        let prepared = prepare(request, context).await?;
-        let permit = self.admission().admit(prepared.charge())?;
-        let (submissions, layout) = prepared.submit(permit, deadline);
-        let pending: Vec<Result<Pending>> =
-            submissions.into_iter().map(|submission| self.batcher().submit(submission)).collect();
+        // Kept only where another assignment may be needed: a clone is cheap, not free.
+        let again = (request.idempotency_key.is_some() && request.partition.is_none()).then(|| request.clone());
+        let (layout, pending) = self.submit(request, deadline).await?;
         if acks == Acks::None {
             return without_waiting(pending, layout.topic_id());
         }
-        // One after another: all were submitted above, and each waits until the same deadline.
-        let mut answers: Vec<Result<Appended>> = Vec::with_capacity(pending.len());
-        for pending in pending {
-            answers.push(match pending {
-                Ok(pending) => pending.wait().await,
-                Err(refused) => Err(refused),
-            });
+        let (mut layout, mut answers) = (layout, answers(pending).await);
+        // The topic grew between the assignment under a key and its place in the log. Assigned anew, what was written already
+        // is found as such, and the rest goes where a retry will look for it.
+        while let Some(again) = again.as_ref().filter(|_| answers.iter().any(is_assigned_among_others))
+            && Instant::now() < deadline
+        {
+            let Ok((anew, pending)) = self.submit(again.clone(), deadline).await else { break };
+            (layout, answers) = (anew, self::answers(pending).await);
         }
         let newest = answers.iter().filter_map(|answer| answer.as_ref().ok()).map(|appended| appended.log_index).max();
         let mut produced = layout.finish(answers);
@@ -47,6 +43,17 @@ impl Queue {
             produced.flush_failure = self.wait_flushed(index, deadline).await.err();
         }
         Ok(produced)
+    }
+
+    /// Assigns the records to partitions and queues them.
+    async fn submit(&self, request: ProduceRequest, deadline: Instant) -> Result<(Layout, Vec<Result<Pending>>)> {
+        let topic = self.topic(&request.topic, request.topic_id)?;
+        let context = self.context(topic, request.idempotency_key.as_deref());
+        let prepared = prepare(request, context).await?;
+        failpoint::hit_async("produce.assigned").await?;
+        let permit = self.admission().admit(prepared.charge())?;
+        let (submissions, layout) = prepared.submit(permit, deadline);
+        Ok((layout, submissions.into_iter().map(|submission| self.batcher().submit(submission)).collect()))
     }
 
     /// Waits until all at or below `index` is in the bucket, a committed checkpoint saying so.
@@ -60,20 +67,14 @@ impl Queue {
         flushed.map_err(late)?.map_err(|error| error.with_outcome(Outcome::Written))
     }
 
-    fn context(&self, topic: Arc<Topic>) -> Context {
-        let growth = topic.grown.and_then(|(at, partitions)| {
-            let remembered =
-                self.read(|state| state.log_time().saturating_sub(at) <= state.limits().idempotency_window_ms);
-            let (queue, id) = (self.clone(), topic.id);
-            remembered.then(|| Growth {
-                partitions,
-                remembers: Arc::new(move |partition, key| {
-                    queue.read(|state| state.remembers(TopicPartition::new(id, partition), key))
-                }),
-            })
+    /// Which part of a view is how old does not matter: `apply` declines an assignment that another one would contradict.
+    fn context(&self, topic: Arc<Topic>, idempotency_key: Option<&str>) -> Context {
+        let among = idempotency_key.and_then(|key| {
+            let key = digest::idempotency_key(topic.id, key);
+            self.read(|state| state.assigned_among(key))
         });
         let clock = self.clock();
-        Context { topic, now: clock.wall(), monotonic: clock.monotonic(), sticky: self.sticky(), growth }
+        Context { topic, now: clock.wall(), monotonic: clock.monotonic(), sticky: self.sticky(), among }
     }
 
     /// Registers a producer; a known name raises its epoch and fences its older holder.
@@ -132,6 +133,22 @@ impl Queue {
         }
         Ok(positions)
     }
+}
+
+/// Waits for all, one after another: they were submitted together, and each waits until the same deadline.
+async fn answers(pending: Vec<Result<Pending>>) -> Vec<Result<Appended>> {
+    let mut answers = Vec::with_capacity(pending.len());
+    for pending in pending {
+        answers.push(match pending {
+            Ok(pending) => pending.wait().await,
+            Err(refused) => Err(refused),
+        });
+    }
+    answers
+}
+
+fn is_assigned_among_others(answer: &Result<Appended>) -> bool {
+    answer.as_ref().is_err_and(|error| error.code() == Rejection::AssignedAmongOthers.classify().1)
 }
 
 /// `acks=none`: what the queue refuses at once is an error all the same.

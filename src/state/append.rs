@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use super::State;
+use super::keys::Use;
 use crate::model::batch::BATCH_OVERHEAD_BYTES;
 use crate::model::checkpoint::{KeyRecord, RememberedBatch};
 use crate::model::id::MAX_SAFE_INTEGER;
-use crate::model::{Append, Appended, BatchOutcome, Rejection, TailRef, TopicPartition, Triple};
+use crate::model::{Append, Appended, BatchOutcome, Keyed, Rejection, TailRef, TopicPartition, Triple};
 
 /// A name's last use is kept to within this share of the expiry.
 const NAME_GRAINS: u64 = 16;
@@ -34,7 +35,9 @@ impl State {
 
     fn append_batch(&mut self, batch: &Append) -> BatchOutcome {
         let topic = self.topics.get(&batch.partition.topic).filter(|entry| entry.is_live());
-        let slot = topic.ok_or(Rejection::TopicNotFound)?.slot(batch.partition.partition);
+        let topic = topic.ok_or(Rejection::TopicNotFound)?;
+        let topic_partitions = topic.topic.settings.partitions;
+        let slot = topic.slot(batch.partition.partition);
         let slot = slot.ok_or(Rejection::PartitionNotFound)?;
         let partition = self.partitions.get(&slot).ok_or(Rejection::PartitionNotFound)?;
         let count = batch.info.count;
@@ -45,13 +48,21 @@ impl State {
                 return Ok(first);
             }
         }
-        if let Some(key) = batch.idempotency
-            && let Some(first) = self.keys.check(slot, key, batch.digest, self.key_cutoff())?
-        {
-            return Ok(first);
+        // What the records of a request under a key must have been assigned among.
+        let mut among = topic_partitions;
+        if let Some(keyed) = batch.idempotency {
+            match self.keys.check(slot, keyed, batch.digest, self.key_cutoff())? {
+                Use::Written(first) => return Ok(first),
+                // The rest of a request follows its beginning, however the topic has grown since.
+                Use::Begun(begun) => among = begun,
+                Use::New => {}
+            }
         }
         if self.closed {
             return Err(Rejection::Closed);
+        }
+        if batch.idempotency.is_some_and(|keyed| keyed.among != 0 && keyed.among != among) {
+            return Err(Rejection::AssignedAmongOthers);
         }
         let base_offset = partition.high_watermark;
         if batch.expected_offset.is_some_and(|expected| expected != base_offset) {
@@ -111,9 +122,9 @@ impl State {
             partition.producers.record(triple, remembered, now, cutoff, limits.producers_per_partition);
             self.producer_names.touch(triple.id, now, limits.producer_expiry_ms / NAME_GRAINS);
         }
-        if let Some(key) = batch.idempotency {
+        if let Some(Keyed { key, among }) = batch.idempotency {
             let (digest, count) = (batch.digest, batch.info.count);
-            self.keys.record(KeyRecord { slot, key, digest, base_offset, count, log_index, time: now });
+            self.keys.record(KeyRecord { slot, key, digest, among, base_offset, count, log_index, time: now });
         }
     }
 }

@@ -44,7 +44,6 @@ impl State {
                 settings: settings.clone(),
                 created_at: self.log_time,
                 deleted_at: None,
-                grown: None,
             }),
             extents: Vec::new(),
         };
@@ -108,7 +107,6 @@ impl State {
         let topic = Arc::make_mut(&mut entry.topic);
         topic.settings = settings.clone();
         if settings.partitions > partitions {
-            topic.grown = Some((self.log_time, partitions));
             self.grow(&mut entry, partitions)?;
         }
         self.topics.insert(id, Arc::new(entry));

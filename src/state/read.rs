@@ -61,11 +61,11 @@ impl State {
         self.closed && !self.unsealed
     }
 
-    /// Whether the partition remembers `key`.
+    /// The number of partitions among which the records of the request under `key` were assigned, if any of them was written
+    /// within the window: where a retry has to look for them. `None` too if the request named its partition.
     #[must_use]
-    pub fn remembers(&self, id: TopicPartition, key: IdempotencyKey) -> bool {
-        let cutoff = self.log_time.saturating_sub(self.limits.idempotency_window_ms);
-        self.slot(id).is_some_and(|slot| self.keys.remembers(slot, key, cutoff))
+    pub fn assigned_among(&self, key: IdempotencyKey) -> Option<u32> {
+        self.keys.newest_use(key, self.key_cutoff()).map(|used| used.among).filter(|among| *among > 0)
     }
 
     /// The id and the epoch last handed out under a producer name.

@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::eventually;
 use crate::support::http::{Answer, Http, send};
 use crate::support::server::{Server, Settings};
 
@@ -131,6 +132,51 @@ async fn an_idempotency_key_covers_many_partitions_and_restarts() {
         total
     };
     assert_eq!(total, 30);
+}
+
+#[tokio::test]
+async fn a_key_is_written_once_while_the_topic_grows_under_its_first_attempt() {
+    // The first request is assigned to partitions and then held back, until the topic has grown and its retry has come.
+    let settings = Settings::default().env("TIDELOG_FAILPOINTS", "produce.assigned=sleep:1500@1");
+    let server = Server::start_with(settings).await;
+    let http = Http::new(server.url());
+    http.create_topic("t", &json!({"partitions": 2})).await;
+    let records: Vec<Value> = (0..40).map(|n| json!({"key": format!("k{n}"), "value": n})).collect();
+    let body = json!({ "records": records }).to_string();
+    let post = |url: &str| {
+        let request = Http::new(url).request(Method::POST, "/v1/topics/t/records");
+        let request = request.header("content-type", "application/json").header("idempotency-key", "order-4711");
+        send(request.body(body.clone()))
+    };
+    let grow = |http: Http, partitions: u32| async move {
+        let body = json!({"partitions": partitions, "rekey": true});
+        http.json(Method::PATCH, "/v1/topics/t", &body).await.expect(200);
+    };
+    let first = tokio::spawn(post(server.url()));
+    eventually("the first attempt is assigned", || async { server.log().contains("fail point fired").then_some(()) })
+        .await;
+    grow(http.clone(), 3).await;
+    let retry = post(server.url()).await.expect(200);
+    let first = first.await.unwrap().expect(200);
+    assert_eq!(first["records"], retry["records"]);
+    let used: std::collections::BTreeSet<u64> =
+        retry["records"].as_array().unwrap().iter().map(|at| at["partition"].as_u64().unwrap()).collect();
+    assert!(used.len() > 1, "the request is of several partitions");
+
+    // Also after a crash and further growth: twice, since one number of partitions before is not enough to remember.
+    let mut server = server;
+    for partitions in [7, 11] {
+        server = server.kill_and_restart().await;
+        grow(Http::new(server.url()), partitions).await;
+        let again = post(server.url()).await.expect(200);
+        assert_eq!((&again["duplicate"], &again["records"]), (&json!(true), &retry["records"]));
+    }
+    let http = Http::new(server.url());
+    let mut total = 0;
+    for partition in 0..11 {
+        total += http.fetch_all("t", partition, "").await.len();
+    }
+    assert_eq!(total, 40);
 }
 
 #[tokio::test]

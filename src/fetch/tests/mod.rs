@@ -129,7 +129,6 @@ impl World {
                 settings: settings.clone(),
                 created_at: 0,
                 deleted_at: None,
-                grown: None,
             }),
             log_time: 1_700_000_000_000,
             written: vec![Vec::new(); PARTITIONS as usize],

@@ -23,7 +23,6 @@ pub(super) fn topic(value_format: ValueFormat) -> Topic {
         settings: TopicSettings { value_format, ..TopicSettings::default() },
         created_at: 1,
         deleted_at: None,
-        grown: None,
     }
 }
 

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{
-    ArchiveFile, ArchiveRange, CheckpointRef, Incarnation, IndexPartRef, JobId, Limits, NamedSettings, ObjectId,
-    ProducerId, SegmentInfo, SegmentRange, TopicId, TopicSettings,
+    ArchiveFile, ArchiveRange, CheckpointRef, IdempotencyKey, Incarnation, IndexPartRef, JobId, Limits, NamedSettings,
+    ObjectId, ProducerId, SegmentInfo, SegmentRange, TopicId, TopicSettings,
 };
 
 fn partition(n: u32) -> TopicPartition {
@@ -20,7 +20,7 @@ fn append(n: u32, batch: &[u8]) -> Append {
         position: 0,
         info: BatchInfo { count: 1 + n, len: batch.len() as u32, max_timestamp: 1_700_000_000_000 },
         triple: (n % 2 == 1).then_some(Triple { id: ProducerId(1 << 40), epoch: 3, sequence: 77 }),
-        idempotency: n.is_multiple_of(2).then_some(IdempotencyKey(u128::MAX - 5)),
+        idempotency: n.is_multiple_of(2).then_some(Keyed { key: IdempotencyKey(u128::MAX - 5), among: 3 }),
         digest: 0xfeed_0000_0000_0000_0000_0000_0000_beef,
         expected_offset: (n == 1).then_some(300),
     }
@@ -175,11 +175,11 @@ fn golden_bytes() {
 }
 
 const APPENDS: &str = concat!(
-    "01010168e5cf8b010000c100000003100000000000000000123456789abcdef000010b80a0abfef9620001faffffffffffff",
-    "ffffffffffffffffffffff03effd8280808080808080808080808080edfd0300100000000000000000123456789abcdef001",
+    "01010168e5cf8b010000c300000003100000000000000000123456789abcdef000010b80a0abfef9620001faffffffffffff",
+    "ffffffffffffffffffffff0303effd8280808080808080808080808080edfd0300100000000000000000123456789abcdef001",
     "020080a0abfef96201808080808020034d00effd8280808080808080808080808080edfd0301ac0210000000000000000012",
-    "3456789abcdef002030580a0abfef9620001faffffffffffffffffffffffffffffffffff03effd8280808080808080808080",
-    "808080edfd030066697273742062617463687468697264"
+    "3456789abcdef002030580a0abfef9620001faffffffffffffffffffffffffffffffffff0303effd82808080808080808080",
+    "80808080edfd030066697273742062617463687468697264"
 );
 /// Each after the ten bytes of version, kind and log time.
 const CONTROLS: [&str; CONTROL_VARIANTS as usize] = [

@@ -34,7 +34,7 @@ use super::admission::Permit;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::metrics::PRODUCE_REFUSED;
 use crate::model::{
-    Answer, Appended, BatchInfo, Compression, IdempotencyKey, LogIndex, LogTime, Offset, Record, TopicPartition, Triple,
+    Answer, Appended, BatchInfo, Compression, Keyed, LogIndex, LogTime, Offset, Record, TopicPartition, Triple,
 };
 
 /// What the batcher needs of Raft.
@@ -132,7 +132,7 @@ pub struct Submission {
     /// Of an idempotent producer.
     pub triple: Option<Triple>,
     /// Of a request under an `Idempotency-Key`.
-    pub idempotency: Option<IdempotencyKey>,
+    pub idempotency: Option<Keyed>,
     /// Of the whole request.
     pub digest: u128,
     /// `Expected-Offset`.

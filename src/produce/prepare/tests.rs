@@ -19,12 +19,11 @@ fn topic(partitions: u32, value_format: ValueFormat) -> Arc<Topic> {
         settings: TopicSettings { partitions, value_format, ..TopicSettings::default() },
         created_at: 0,
         deleted_at: None,
-        grown: None,
     })
 }
 
 fn context(topic: Arc<Topic>) -> Context {
-    Context { topic, now: NOW, monotonic: 0, sticky: Arc::new(Sticky::new(0)), growth: None }
+    Context { topic, now: NOW, monotonic: 0, sticky: Arc::new(Sticky::new(0)), among: None }
 }
 
 fn record(key: Option<&str>, value: Option<&str>) -> Record {
@@ -180,20 +179,21 @@ fn a_retry_under_a_key_meets_its_partitions_also_after_a_growth() {
     assert_eq!((places(&first), first.digest), (places(&retry), retry.digest));
     assert_ne!(first.digest, 0);
 
-    let key = first.idempotency.unwrap();
-    let grown = |remembering: Option<u32>| {
-        let remembers = move |partition, asked| asked == key && Some(partition) == remembering;
-        let growth = Some(Growth { partitions: 3, remembers: Arc::new(remembers) });
-        Context { growth, ..context(topic(16, ValueFormat::Bytes)) }
-    };
-    for partition in 0..3 {
-        let retry = prepare_now(keyed(), &grown(Some(partition))).unwrap();
-        assert_eq!(places(&retry), places(&first), "one partition that took it is enough");
-    }
+    let Keyed { key, among } = first.idempotency.unwrap();
+    assert_eq!(among, 3);
+    let grown = |among| Context { among, ..context(topic(16, ValueFormat::Bytes)) };
+    let retry = prepare_now(keyed(), &grown(Some(3))).unwrap();
+    assert_eq!((places(&retry), retry.idempotency), (places(&first), first.idempotency));
     let fresh = prepare_now(keyed(), &grown(None)).unwrap();
     assert!(fresh.parts.len() > 3, "an unknown key is assigned among all partitions");
+    assert_eq!(fresh.idempotency, Some(Keyed { key, among: 16 }));
     let keyless = fresh.parts.iter().position(|part| part.partition == assign::partition_of_idempotency_key(key, 16));
     assert!(keyless.is_some());
+
+    let named = ProduceRequest { partition: Some(1), ..keyed() };
+    let named = prepare_now(named, &grown(Some(3))).unwrap();
+    assert_eq!(named.idempotency, Some(Keyed { key, among: 0 }), "nothing was assigned");
+    assert_ne!(named.digest, first.digest, "another route is another request");
 }
 
 #[test]

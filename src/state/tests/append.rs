@@ -1,11 +1,11 @@
 //! The rules of `Append`, one by one and in their order.
 
-use super::world::{World, batch, outcome};
+use super::world::{World, batch, keyed, outcome};
 use crate::model::id::MAX_SAFE_INTEGER;
 use crate::model::producer::SEQUENCE_MODULUS;
 use crate::model::{
-    Answer, Append, Command, Control, IdempotencyKey, Limits, LoggedCommand, ProducerId, Rejection, TopicPartition,
-    Triple,
+    Answer, Append, Command, Control, IdempotencyKey, Keyed, Limits, LoggedCommand, ProducerId, Rejection,
+    TopicPartition, Triple,
 };
 
 const ID: ProducerId = ProducerId(7);
@@ -140,7 +140,7 @@ fn a_retry_gets_its_answer_before_anything_newer_is_looked_at() {
     let (mut world, at) = setup();
     let mut conditional = produced(at, 0, 0, 2);
     conditional.expected_offset = Some(0);
-    conditional.idempotency = Some(IdempotencyKey(3));
+    conditional.idempotency = Some(keyed(3));
     assert_eq!(world.one(conditional.clone()), Ok((0, false)));
     assert_eq!(world.one(conditional.clone()), Ok((0, true)), "the next offset is 2 now");
     let mut by_key = conditional.clone();
@@ -216,10 +216,45 @@ fn idle_producers_are_forgotten_by_log_time_and_by_number() {
 }
 
 #[test]
+fn a_key_is_written_where_its_first_part_was_assigned_however_the_topic_grows() {
+    let (mut world, at) = setup();
+    let count = world.state.topic(at.topic).unwrap().settings.partitions;
+    let part = |partition, key, among| Append {
+        idempotency: Some(Keyed { key: IdempotencyKey(key), among }),
+        ..batch(TopicPartition::new(at.topic, partition), 1)
+    };
+    assert_eq!(world.one(part(0, 1, count)), Ok((0, false)));
+    world.grow(at.topic, count + 1);
+    world.grow(at.topic, count + 3);
+    assert_eq!(world.state.assigned_among(IdempotencyKey(1)), Some(count), "for who assigns the retry");
+    assert_eq!(world.one(part(0, 1, count)), Ok((0, true)));
+    assert_eq!(world.one(part(1, 1, count + 3)), Err(Rejection::AssignedAmongOthers), "another assignment");
+    let same_place = world.one(part(0, 1, count + 3));
+    assert_eq!(
+        same_place,
+        Err(Rejection::AssignedAmongOthers),
+        "another part of the request, not the one that is here"
+    );
+    assert_eq!(world.one(part(1, 1, count)), Ok((0, false)), "the rest of what had begun before the growth");
+    let other = Append { digest: 5, ..part(1, 1, count) };
+    assert_eq!(world.one(other), Err(Rejection::IdempotencyKeyReused));
+    let elsewhere = Append { digest: 5, ..part(2, 1, 0) };
+    assert_eq!(world.one(elsewhere), Err(Rejection::IdempotencyKeyReused), "also where the key was not used yet");
+
+    // Assigned before the growth, in the log after it: nothing of it is written under the old assignment.
+    assert_eq!(world.one(part(0, 2, count)), Err(Rejection::AssignedAmongOthers));
+    assert_eq!(world.state.assigned_among(IdempotencyKey(2)), None);
+    assert_eq!(world.one(part(4, 2, count + 3)), Ok((0, false)));
+    assert_eq!(world.one(part(0, 2, count)), Err(Rejection::AssignedAmongOthers), "a late first attempt");
+    assert_eq!(world.one(part(0, 3, 0)), Ok((1, false)), "a request that names its partition is not assigned");
+    assert_eq!(world.state.assigned_among(IdempotencyKey(3)), None);
+}
+
+#[test]
 fn idempotency_keys_last_for_the_window_unless_too_many_come() {
     let (mut world, at) = setup();
     world.control(Control::SetLimits(Limits { idempotency_keys: 3, idempotency_window_ms: 100, ..Limits::default() }));
-    let under = |key| Append { idempotency: Some(IdempotencyKey(key)), ..batch(at, 1) };
+    let under = |key| Append { idempotency: Some(keyed(key)), ..batch(at, 1) };
     for key in 0..3 {
         world.time += 10;
         assert_eq!(world.one(under(key)), Ok((key as u64, false)));

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::super::State;
 use super::world::{Cut, START, World, batch};
 use crate::model::{
-    Answer, Append, Command, Control, IdempotencyKey, Incarnation, Job, Limits, ObjectId, Place, ProducerId, TopicId,
-    TopicPartition, Triple,
+    Answer, Append, Command, Control, IdempotencyKey, Incarnation, Job, Keyed, Limits, ObjectId, Place, ProducerId,
+    TopicId, TopicPartition, Triple,
 };
 
 /// One step: what to do and three numbers to decide how.
@@ -55,7 +55,11 @@ impl History {
             append.triple = Some(Triple { id, epoch, sequence });
         }
         if b.is_multiple_of(3) {
-            append.idempotency = Some(IdempotencyKey(u128::from(c % 7)));
+            // A key is a hash within its topic, and the digest covers whether the route named a partition.
+            let among = c / 7 % 4;
+            append.digest = append.digest * 2 + u128::from(among == 0);
+            let key = IdempotencyKey(append.partition.topic.0.as_u128() ^ u128::from(c % 7));
+            append.idempotency = Some(Keyed { key, among });
         }
         if c.is_multiple_of(11) {
             append.expected_offset = Some(u64::from(b % 50));

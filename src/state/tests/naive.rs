@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::world::{World, batch};
 use crate::model::checkpoint::REMEMBERED_BATCHES;
 use crate::model::{
-    Answer, Append, Appended, BatchOutcome, Command, Control, IdempotencyKey, LogIndex, ProducerId, Rejection, TopicId,
-    TopicPartition, Triple,
+    Answer, Append, Appended, BatchOutcome, Command, Control, IdempotencyKey, Keyed, LogIndex, ProducerId, Rejection,
+    TopicId, TopicPartition, Triple,
 };
 
 /// A batch that was written.
@@ -24,6 +24,14 @@ impl Written {
         let (base_offset, log_index) = (self.base_offset, self.log_index);
         Appended { base_offset, count: self.append.info.count, duplicate: true, log_index }
     }
+}
+
+/// Where and when an entry is applied; keys count since `since`.
+#[derive(Debug, Clone, Copy)]
+struct At {
+    log_index: LogIndex,
+    time: u64,
+    since: u64,
 }
 
 /// All that was ever written to a partition.
@@ -72,23 +80,42 @@ impl NaivePartition {
         }
     }
 
-    fn check_key(&self, append: &Append, since: u64) -> Result<Option<Appended>, Rejection> {
-        let Some(key) = append.idempotency else { return Ok(None) };
-        let under = |written: &&Written| written.append.idempotency == Some(key) && written.time >= since;
-        match self.written.iter().rev().find(under) {
-            None => Ok(None),
-            Some(first) if first.append.digest == append.digest => Ok(Some(first.again())),
-            Some(_) => Err(Rejection::IdempotencyKeyReused),
-        }
+    /// The first use of the append's key here since `since`.
+    fn under_key(&self, append: &Append, since: u64) -> Option<&Written> {
+        let key = append.idempotency?.key;
+        let under = |written: &&Written| {
+            written.append.idempotency.is_some_and(|used| used.key == key) && written.time >= since
+        };
+        self.written.iter().find(under)
     }
 
-    fn append(&mut self, append: &Append, log_index: LogIndex, time: u64, window: u64) -> BatchOutcome {
+    /// `begun` is a part of the same request that was written to any partition, or of another under the same key.
+    fn check_key(
+        &self,
+        append: &Append,
+        begun: Option<&Append>,
+        partitions: u32,
+        since: u64,
+    ) -> Result<Option<Appended>, Rejection> {
+        let Some(keyed) = append.idempotency else { return Ok(None) };
+        if begun.is_some_and(|begun| begun.digest != append.digest) {
+            return Err(Rejection::IdempotencyKeyReused);
+        }
+        if let Some(first) = self.under_key(append, since).filter(|first| first.append.idempotency == Some(keyed)) {
+            return Ok(Some(first.again()));
+        }
+        let among = begun.and_then(|begun| begun.idempotency).map_or(partitions, |begun| begun.among);
+        if keyed.among != 0 && keyed.among != among { Err(Rejection::AssignedAmongOthers) } else { Ok(None) }
+    }
+
+    fn append(&mut self, append: &Append, begun: Option<&Append>, partitions: u32, at: At) -> BatchOutcome {
+        let At { log_index, time, since } = at;
         if let Some(triple) = &append.triple
             && let Some(first) = self.check_triple(append, triple)?
         {
             return Ok(first);
         }
-        if let Some(first) = self.check_key(append, time - window)? {
+        if let Some(first) = self.check_key(append, begun, partitions, since)? {
             return Ok(first);
         }
         let base_offset = self.end();
@@ -101,17 +128,20 @@ impl NaivePartition {
 }
 
 const PARTITIONS: u32 = 3;
+/// To which the topic may grow.
+const MOST_PARTITIONS: u32 = 5;
 
 /// A batch that is often in order, sometimes not, made of small numbers so that they meet.
 fn any_append(topic: TopicId) -> impl Strategy<Value = Append> {
     let triple = prop::option::of((0..3u64, 0..2u16, 0..14u32));
-    let key = prop::option::weighted(0.3, 0..4u128);
+    let key = prop::option::weighted(0.3, (0..4u128, prop::sample::select(vec![0, 3, 4, 5])));
     let expected = prop::option::weighted(0.1, 0..20u64);
     (0..PARTITIONS, 1..3u32, 0..2u128, triple, key, expected).prop_map(
         move |(partition, count, digest, triple, key, expected)| Append {
             triple: triple.map(|(id, epoch, sequence)| Triple { id: ProducerId(id), epoch, sequence }),
-            idempotency: key.map(IdempotencyKey),
-            digest,
+            idempotency: key.map(|(key, among)| Keyed { key: IdempotencyKey(key), among }),
+            // The digest covers whether the route named a partition.
+            digest: digest * 2 + u128::from(key.is_some_and(|(_, among)| among == 0)),
             expected_offset: expected,
             ..batch(TopicPartition::new(topic, partition), count)
         },
@@ -126,6 +156,7 @@ enum Step {
     Flush,
     Archive(usize, usize),
     Trim(u32, u64),
+    Grow,
     Wait(u64),
 }
 
@@ -137,6 +168,7 @@ fn any_step(topic: TopicId) -> impl Strategy<Value = Step> {
         1 => (0..3usize, 1..4usize).prop_map(|(skip, count)| Step::Archive(skip, count)),
         1 => (0..PARTITIONS, 0..30u64).prop_map(|(partition, start)| Step::Trim(partition, start)),
         1 => (0..400_000u64).prop_map(Step::Wait),
+        1 => Just(Step::Grow),
     ]
 }
 
@@ -152,10 +184,16 @@ struct Pair {
 impl Pair {
     fn append(&mut self, batches: Vec<Append>) {
         let (index, time) = (self.world.log.len() as u64 + 1, self.world.time);
-        let window = self.world.state.limits().idempotency_window_ms;
+        let since = time - self.world.state.limits().idempotency_window_ms;
         let expected: Vec<BatchOutcome> = batches
             .iter()
-            .map(|append| self.naive[append.partition.partition as usize].append(append, index, time, window))
+            .map(|append| {
+                let begun = self.naive.iter().find_map(|naive| naive.under_key(append, since)).cloned();
+                let partitions = self.naive.len() as u32;
+                let naive = &mut self.naive[append.partition.partition as usize];
+                let at = At { log_index: index, time, since };
+                naive.append(append, begun.as_ref().map(|begun| &begun.append), partitions, at)
+            })
             .collect();
         let answer = self.world.apply(Command::Append(batches)).answer;
         assert_eq!(answer, Answer::Appended(expected));
@@ -189,6 +227,11 @@ impl Pair {
                 self.world.control(Control::Trim { starts });
             }
             Step::Wait(millis) => self.world.time += millis,
+            Step::Grow if self.naive.len() < MOST_PARTITIONS as usize => {
+                self.world.grow(topic(), self.naive.len() as u32 + 1);
+                self.naive.push(NaivePartition::default());
+            }
+            Step::Grow => {}
         }
     }
 

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::super::{Applied, State};
 use crate::format::checkpoint::{decode_checkpoint, decode_part, encode_checkpoint, encode_part};
 use crate::model::{
-    Answer, Append, ArchiveFile, ArchiveRange, BatchInfo, CheckpointRef, Command, Control, Incarnation, IndexPartRef,
-    Job, JobId, LogIndex, LoggedCommand, NamedSettings, ObjectId, Rejection, SegmentInfo, SegmentRange, ShardId,
-    TailRef, TopicId, TopicPartition, TopicSettings,
+    Answer, Append, ArchiveFile, ArchiveRange, BatchInfo, CheckpointRef, Command, Control, IdempotencyKey, Incarnation,
+    IndexPartRef, Job, JobId, Keyed, LogIndex, LoggedCommand, NamedSettings, ObjectId, Rejection, SegmentInfo,
+    SegmentRange, ShardId, TailRef, TopicId, TopicPartition, TopicSettings,
 };
 
 /// Where every history begins.
@@ -78,6 +78,13 @@ impl World {
         let named = NamedSettings { partitions: true, ..NamedSettings::default() };
         self.control(Control::CreateTopic { id, name: name.to_owned(), settings, named });
         self.state.topic_by_name(name).map_or(id, |topic| topic.id)
+    }
+
+    /// Lets a topic grow to `partitions`.
+    pub(super) fn grow(&mut self, id: TopicId, partitions: u32) {
+        let expected = self.state.topic(id).unwrap().settings.clone();
+        let settings = TopicSettings { partitions, ..expected.clone() };
+        assert!(matches!(self.control(Control::AlterTopic { id, expected, settings }), Answer::Topic { .. }));
     }
 
     /// Appends one plain batch.
@@ -234,6 +241,11 @@ pub(super) fn batch(partition: TopicPartition, count: u32) -> Append {
         digest: 0,
         expected_offset: None,
     }
+}
+
+/// A request under a key on the route of a partition.
+pub(super) fn keyed(key: u128) -> Keyed {
+    Keyed { key: IdempotencyKey(key), among: 0 }
 }
 
 /// The only outcome of a one-batch append.

@@ -26,7 +26,6 @@ pub(super) fn topic(n: u128) -> Topic {
         settings: TopicSettings::default(),
         created_at: 1,
         deleted_at: None,
-        grown: None,
     }
 }
 

@@ -47,7 +47,7 @@ async fn an_unknown_outcome_is_told_to_those_who_cannot_repeat_and_tried_again_f
     let plain = bench.submit(bench.one(0, "plain"));
     let conditional = bench.submit(Submission { expected_offset: Some(0), ..bench.one(1, "conditional") });
     let producer = bench.submit(Submission { triple: triple(1, 0), ..bench.one(0, "producer") });
-    let keyed = bench.submit(Submission { idempotency: Some(IdempotencyKey(1)), ..bench.one(2, "keyed") });
+    let keyed = bench.submit(Submission { idempotency: Some(keyed(1)), ..bench.one(2, "keyed") });
     first.apply(0);
     let mixed = bench.proposal().await;
     assert_eq!(mixed.appends.len(), 4);

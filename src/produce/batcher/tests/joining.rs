@@ -44,7 +44,7 @@ async fn what_apply_must_tell_apart_is_not_merged_and_order_is_kept() {
     let submissions = [
         bench.one(0, "plain"),
         Submission { triple: triple(1, 0), ..bench.one(0, "triple") },
-        Submission { idempotency: Some(IdempotencyKey(5)), ..bench.one(0, "key") },
+        Submission { idempotency: Some(keyed(5)), ..bench.one(0, "key") },
         Submission { expected_offset: Some(3), ..bench.one(0, "expected") },
         Submission { content: Content::Encoded(batch.bytes, batch.info), ..bench.one(0, "") },
         Submission { compression: Compression::Zstd, ..bench.one(0, "zstd") },
@@ -56,7 +56,7 @@ async fn what_apply_must_tell_apart_is_not_merged_and_order_is_kept() {
     let order: Vec<String> = proposal.appends.iter().flat_map(values).collect();
     assert_eq!(order, ["plain", "triple", "key", "expected", "raw", "zstd", "other compression"]);
     assert_eq!(proposal.appends.len(), pending.len());
-    assert_eq!((proposal.appends[1].triple, proposal.appends[2].idempotency), (triple(1, 0), Some(IdempotencyKey(5))));
+    assert_eq!((proposal.appends[1].triple, proposal.appends[2].idempotency), (triple(1, 0), Some(keyed(5))));
     assert_eq!(proposal.appends[3].expected_offset, Some(3));
 }
 

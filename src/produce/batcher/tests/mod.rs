@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::*;
 use crate::format::batch;
 use crate::format::command;
-use crate::model::{Append, Command, ProducerId, StoredBatch, TopicId};
+use crate::model::{Append, Command, IdempotencyKey, ProducerId, StoredBatch, TopicId};
 use crate::produce::Admission;
 
 /// An entry that was proposed, waiting for the test to decide.
@@ -82,6 +82,11 @@ impl Proposer for Scripted {
 }
 
 /// A batcher and the proposals that it makes.
+/// A request under a key on the route of a partition.
+fn keyed(key: u128) -> Keyed {
+    Keyed { key: IdempotencyKey(key), among: 0 }
+}
+
 struct Bench {
     batcher: Batcher,
     admission: Admission,

@@ -34,7 +34,7 @@ impl Log {
             }
             written.push((triple.sequence, base_offset));
         }
-        if let Some(key) = append.idempotency {
+        if let Some(Keyed { key, .. }) = append.idempotency {
             if let Some(base) = self.keys.get(&(key, append.partition)) {
                 return Ok(appended(*base, true));
             }
@@ -121,7 +121,7 @@ async fn run(steps: Vec<Step>, faults: Vec<Fault>) {
                 submission.triple = triple(u64::from(kind), *sequence);
                 *sequence += 1;
             }
-            _ => submission.idempotency = Some(IdempotencyKey(number as u128)),
+            _ => submission.idempotency = Some(keyed(number as u128)),
         }
         let texts: Vec<String> = texts.iter().map(ToString::to_string).collect();
         expected.push((submission.partition, texts, kind, batcher.submit(submission).unwrap()));

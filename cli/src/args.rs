@@ -259,7 +259,8 @@ pub(crate) struct ConsumeArgs {
     /// Where to begin: earliest, latest, an offset (needs --partition), an RFC 3339 time, or a time ago such as -15m
     #[arg(long, default_value = "earliest", allow_hyphen_values = true, value_name = "START")]
     pub from: Start,
-    /// Wait for new records instead of stopping at the watermarks seen at the start
+    /// Wait for new records, and for an offset that is still to come, instead of stopping at the watermarks seen at the
+    /// start; partitions that are added meanwhile are read from their beginning
     #[arg(long)]
     pub follow: bool,
     /// Stop after this many records

@@ -3,9 +3,11 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::binary::{command, run};
+use crate::support::eventually;
 use crate::support::http::Http;
 use crate::support::server::Server;
 
@@ -76,6 +78,51 @@ async fn a_reader_that_goes_away_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn following_waits_for_an_offset_that_is_still_to_come() {
+    let (server, http) = filled(1, 2).await;
+    let mut child = command(&["consume", "t", "--partition", "0", "--from", "4", "--follow", "--limit", "1"])
+        .args(["--output", "value"])
+        .env("TIDELOG_SERVER", server.url())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("it waits", || async { waiting(&http).await.then_some(()) }).await;
+    for value in ["two", "three", "four", "five"] {
+        http.produce("t", &json!([{"text": value}])).await.expect(200);
+    }
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), "four");
+    assert!(child.wait().unwrap().success());
+}
+
+/// Whether somebody waits for records.
+async fn waiting(http: &Http) -> bool {
+    let metrics = String::from_utf8(http.get("/metrics").await.body).unwrap();
+    metrics.lines().any(|line| line.starts_with("tidelog_fetch_waiting ") && !line.ends_with(" 0"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn following_a_topic_notices_partitions_that_are_added() {
+    let (server, http) = filled(1, 1).await;
+    let mut child = command(&["consume", "t", "--follow", "--output", "value", "--limit", "3"])
+        .env("TIDELOG_SERVER", server.url())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), "v0");
+    http.json(Method::PATCH, "/v1/topics/t", &json!({"partitions": 3, "rekey": true})).await.expect(200);
+    for partition in [2, 1] {
+        http.produce("t", &json!([{"text": format!("in {partition}"), "partition": partition}])).await.expect(200);
+    }
+    let mut new = [lines.next().unwrap(), lines.next().unwrap()];
+    new.sort();
+    assert_eq!(new, ["in 1", "in 2"], "from the beginning of each");
+    assert!(child.wait().unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,8 @@
 //! `tidelog consume`: records to standard output as lines.
 //!
 //! Partitions are read by a few tasks at once, each page by page; the command itself writes. Without `--follow` it stops at
-//! the high watermarks it saw at its start. There is no order between partitions.
+//! the high watermarks it saw at its start. With it, one task for each partition waits for what comes, and another looks for
+//! partitions that were added, which are read from their beginning. There is no order between partitions.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +29,10 @@ use crate::start::Start;
 const READERS: usize = 4;
 /// Partitions that can be followed at once: each waits in a request of its own.
 const MAX_FOLLOWED: usize = 256;
+const TOO_MANY: &str = "and at most 256 can be followed at once: name one with --partition";
 const FOLLOW_WAIT: Duration = Duration::from_secs(30);
+/// Time between two looks for partitions that were added.
+const GROWTH_INTERVAL: Duration = Duration::from_secs(2);
 /// A server that has records below the watermark sends one within this.
 const WAIT: Duration = Duration::from_secs(1);
 /// Pages without any progress below the watermark before the server is not believed any more.
@@ -49,7 +53,11 @@ pub(super) async fn run(args: &ConsumeArgs) -> Result<()> {
         let (topic, lanes, sender) = (topic.clone(), Arc::clone(&lanes), sender.clone());
         tokio::spawn(async move { read_lanes(&topic, &lanes, &sender).await });
     }
-    drop(sender);
+    if args.follow && args.partition.is_none() {
+        tokio::spawn(follow_growth(topic, description.settings.partitions, sender));
+    } else {
+        drop(sender);
+    }
     print_pages(args, pages).await
 }
 
@@ -77,14 +85,14 @@ fn lanes(args: &ConsumeArgs, description: &TopicDescription) -> Result<Vec<Lane>
     if let (Some(partition), true) = (args.partition, lanes.is_empty()) {
         bail!("topic {} has no partition {partition}, it has {}", args.topic, description.partitions.len());
     }
-    // It would be an empty answer to a wrong question; a follower gets the same error from the server.
+    // It would be an empty answer to a wrong question; a follower waits for it.
     if let (Start::Offset(offset), [Lane { end: Some(end), .. }]) = (args.from, lanes.as_slice())
         && offset > *end
     {
         bail!("offset {offset} is above the high watermark {end} of partition {}", args.partition.unwrap_or_default());
     }
     if args.follow && lanes.len() > MAX_FOLLOWED {
-        bail!("at most {MAX_FOLLOWED} partitions can be followed at once: name one with --partition");
+        bail!("the topic has {} partitions, {TOO_MANY}", lanes.len());
     }
     Ok(lanes)
 }
@@ -119,6 +127,39 @@ async fn read_lanes(topic: &Topic, lanes: &Mutex<VecDeque<Lane>>, pages: &PageSe
     }
 }
 
+/// Follows the partitions above the first `known` from their beginning, as they are added. The topic's readers notice
+/// for themselves when there is something to say about the server.
+async fn follow_growth(topic: Topic, mut known: u32, pages: PageSender) {
+    while !pages.is_closed() {
+        tokio::time::sleep(GROWTH_INTERVAL).await;
+        let Ok(description) = topic.describe().await else { continue };
+        let partitions = description.settings.partitions;
+        if partitions as usize > MAX_FOLLOWED {
+            let _ = pages.send(Err(anyhow!("the topic has {partitions} partitions by now, {TOO_MANY}"))).await;
+            return;
+        }
+        for partition in known..partitions {
+            note(&format!("note: partition {partition} was added, following it too"));
+            let lane = Lane { partition, start: FetchStart::Earliest, end: None };
+            let (topic, pages) = (topic.clone(), pages.clone());
+            let lanes = Mutex::new(VecDeque::from([lane]));
+            tokio::spawn(async move { read_lanes(&topic, &lanes, &pages).await });
+        }
+        known = known.max(partitions);
+    }
+}
+
+/// Waits until the high watermark of a partition that is followed reaches the offset to begin at; records below it are
+/// nobody's business.
+async fn until_reached(topic: &Topic, partition: u32, offset: u64, mut watermark: u64) -> Result<()> {
+    while watermark < offset {
+        // Answered at once if the watermark has moved since.
+        let page = topic.fetch(partition, FetchStart::Offset(watermark), 1, FOLLOW_WAIT).await?;
+        watermark = page.bounds.map_or(watermark, |bounds| bounds.high_watermark);
+    }
+    Ok(())
+}
+
 /// Reads a partition to its end; `false` if nobody takes the pages any more.
 async fn read_lane(topic: &Topic, lane: Lane, pages: &PageSender) -> Result<bool> {
     let wait = if lane.end.is_some() { WAIT } else { FOLLOW_WAIT };
@@ -138,6 +179,12 @@ async fn read_lane(topic: &Topic, lane: Lane, pages: &PageSender) -> Result<bool
                 records = after_trim(topic, lane, &error)?.waiting(wait);
                 continue;
             }
+            // A follower may begin at an offset that is still to come.
+            Err(error) if error.is(ErrorCode::OffsetOutOfRange) && lane.end.is_none() => {
+                let watermark = bound(&error, "high_watermark")?;
+                until_reached(topic, lane.partition, before.unwrap_or(watermark), watermark).await?;
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
         empty = if before == Some(page.next_offset) && lane.end.is_some() { empty + 1 } else { 0 };
@@ -155,10 +202,14 @@ async fn read_lane(topic: &Topic, lane: Lane, pages: &PageSender) -> Result<bool
 
 /// Goes on at the log start after retention trimmed what was to be read next, and says so.
 fn after_trim(topic: &Topic, lane: Lane, error: &tidelog_client::Error) -> Result<Records> {
-    let start = error.details().and_then(|details| details.get("log_start_offset")?.as_u64());
-    let start = start.ok_or_else(|| anyhow!("{error}"))?;
+    let start = bound(error, "log_start_offset")?;
     note(&format!("note: partition {} was trimmed, going on at its log start offset {start}", lane.partition));
     Ok(topic.records(lane.partition, FetchStart::Offset(start)))
+}
+
+/// A bound that the error names; the error itself if it does not.
+fn bound(error: &tidelog_client::Error, name: &str) -> Result<u64> {
+    error.details().and_then(|details| details.get(name)?.as_u64()).ok_or_else(|| anyhow!("{error}"))
 }
 
 /// The lines of a page below `end`.

@@ -218,12 +218,16 @@ pub(crate) struct ProduceArgs {
     /// When a record counts as written
     #[arg(long, value_enum, default_value = "quorum")]
     pub acks: AcksArg,
-    /// Create the topic if it does not exist
+    /// Create the topic if it does not exist; one that exists has to agree with --partitions and --set. A topic created for
+    /// NDJSON, JSON, CSV or Parquet has value_format=json unless --set names another
     #[arg(long)]
     pub create: bool,
     /// Partitions of the topic that --create creates
     #[arg(long, value_name = "N", requires = "create")]
     pub partitions: Option<u32>,
+    /// A setting of the topic that --create creates, such as retention_ms=86400000; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "create")]
+    pub settings: Vec<String>,
     /// Name of the producer [default: made of the topic and the file's path]
     #[arg(long, value_name = "NAME")]
     pub producer: Option<String>,

@@ -74,7 +74,7 @@ async fn every_format_of_input_is_produced() {
     let dir = tempfile::tempdir().unwrap();
     for (name, content, expected) in [
         ("a.txt", "one\ntwo\n", r#"["one","two"]"#),
-        ("a.ndjson", "{\"k\":\"a\",\"n\":1.50}\n\n2\n", r#"[{"k":"a","n":1.50},"2"]"#),
+        ("a.ndjson", "{\"k\":\"a\",\"n\":1.50}\n\n2\n", r#"[{"k":"a","n":1.50},2]"#),
         ("a.json", "[{\"k\":\"a\"},\n null]", r#"[{"k":"a"},null]"#),
         ("a.csv", "k,n\na,1\nb,\n", r#"[{"k":"a","n":"1"},{"k":"b","n":""}]"#),
     ] {
@@ -87,7 +87,18 @@ async fn every_format_of_input_is_produced() {
         let values: Vec<Value> =
             records.iter().map(|record| record.get("value").or(record.get("text")).unwrap().clone()).collect();
         assert_eq!(json!(values), serde_json::from_str::<Value>(expected).unwrap(), "{name}");
+        let settings = &http.get(&format!("/v1/topics/{topic}")).await.expect(200)["settings"];
+        assert_eq!(settings["value_format"], if name == "a.txt" { "bytes" } else { "json" }, "{name}");
     }
+    // What nobody asked for is not asked of a topic that exists; what was asked for has to be so.
+    run(url, &["topic", "create", "raw"]).ok();
+    run_with(url, &["produce", "raw", "--create", "--format", "ndjson"], b"1\n").ok();
+    let set = ["produce", "set", "--create", "--format", "ndjson", "--set", "value_format=bytes", "--set"];
+    run_with(url, &[&set[..], &["retention_ms=60000"]].concat(), b"1\n").ok();
+    let settings = http.get("/v1/topics/set").await.expect(200)["settings"].clone();
+    assert_eq!((&settings["value_format"], &settings["retention_ms"]), (&json!("bytes"), &json!(60_000)));
+    run_with(url, &[&set[..], &["retention_ms=70000"]].concat(), b"1\n").failed(1);
+    run_with(url, &["produce", "raw", "--set", "retention_ms=1"], b"1\n").failed(2);
     run_with(url, &["produce", "a-csv", "--format", "csv", "--key-field", "k"], b"k,n\nx,1\n").ok();
     assert_eq!(http.fetch_all("a-csv", 0, "").await[2]["key"], "x");
     let wrong = run_with(url, &["produce", "a-ndjson", "--format", "ndjson"], b"1\n{\"a\":\n").failed(1);

@@ -75,7 +75,7 @@ async fn flush(remote: &Remote, topic: &str, archive: bool, timeout: Duration) -
 }
 
 /// Settings from `key=value` words: `null` names the default, digits are a number, anything else is a word.
-fn parse_settings(partitions: Option<u32>, words: &[String]) -> Result<SettingsRequest> {
+pub(super) fn parse_settings(partitions: Option<u32>, words: &[String]) -> Result<SettingsRequest> {
     let mut members = Map::new();
     if let Some(partitions) = partitions {
         members.insert("partitions".to_owned(), partitions.into());

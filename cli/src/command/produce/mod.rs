@@ -19,13 +19,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
-use tidelog_api::topics::{SettingsRequest, TopicDescription};
+use tidelog_api::ErrorCode;
+use tidelog_api::topics::{TopicDescription, ValueFormat};
 use tidelog_client::{Acks, Client, Producer, Topic};
 
 use self::cut::Cutter;
 use self::progress::Progress;
 use self::send::Sender;
 use super::connect;
+use super::topic::parse_settings;
 use crate::args::{AcksArg, ProduceArgs};
 use crate::exit::{note, usage};
 use crate::input::{self, Extent, Format};
@@ -35,7 +37,7 @@ pub(super) async fn run(args: &ProduceArgs) -> Result<()> {
     let format = check_usage(args)?;
     let client = connect(&args.remote)?;
     if args.create {
-        create(&client, args).await?;
+        create(&client, args, format).await?;
     }
     let (topic, description) = client.topic(&args.topic).await?;
     check_partition(args, &description)?;
@@ -76,9 +78,16 @@ fn check_usage(args: &ProduceArgs) -> Result<Format> {
     Ok(format)
 }
 
-/// Creates the topic unless it is there; one that is there has to have the partitions that were asked for.
-async fn create(client: &Client, args: &ProduceArgs) -> Result<()> {
-    let settings = SettingsRequest { partitions: args.partitions.map(Some), ..SettingsRequest::default() };
+/// Creates the topic unless it is there; one that is there has to have the settings that were asked for.
+async fn create(client: &Client, args: &ProduceArgs, format: Format) -> Result<()> {
+    let mut settings = parse_settings(args.partitions, &args.settings)?;
+    // Rows with fields are JSON objects. What nobody asked for is not asked of a topic that exists.
+    if format.has_fields() && settings.value_format.is_none() {
+        match client.topic(&args.topic).await {
+            Err(error) if error.is(ErrorCode::TopicNotFound) => settings.value_format = Some(Some(ValueFormat::Json)),
+            found => drop(found?),
+        }
+    }
     let (description, created) = client.create_topic(&args.topic, &settings).await?;
     if created {
         note(&format!("created topic {} (partitions: {})", args.topic, description.settings.partitions));

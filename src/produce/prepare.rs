@@ -295,6 +295,14 @@ impl Layout {
         self.topic.id
     }
 
+    /// Counts the traffic of a request whose answers nobody waits for: all that was queued, since what becomes of it is
+    /// not told. `queued` is in the order of the submissions.
+    pub fn count_unanswered(&self, queued: impl Iterator<Item = bool>) {
+        for (part, _) in self.parts.iter().zip(queued).filter(|(_, queued)| *queued) {
+            topic_traffic(&self.topic.name, Direction::Produced, u64::from(part.count), part.bytes);
+        }
+    }
+
     /// Joins the answers, which are in the order of the submissions.
     #[must_use]
     pub fn finish(self, answers: Vec<Result<Appended>>) -> Produced {

@@ -26,6 +26,7 @@ impl Queue {
         let again = (request.idempotency_key.is_some() && request.partition.is_none()).then(|| request.clone());
         let (layout, pending) = self.submit(request, deadline).await?;
         if acks == Acks::None {
+            layout.count_unanswered(pending.iter().map(Result::is_ok));
             return without_waiting(pending, layout.topic_id());
         }
         let (mut layout, mut answers) = (layout, answers(pending).await);

@@ -154,6 +154,9 @@ async fn acks_say_what_they_promise() {
     let none = http.json(Method::POST, "/v1/topics/t/records?acks=none", &body).await.expect(202);
     assert_eq!(none["durability"], "none");
     assert!(none.get("records").is_none(), "{none}");
+    let metrics = String::from_utf8(http.get("/metrics").await.body).unwrap();
+    let produced = "tidelog_topic_produced_records_total{namespace=\"default\",topic=\"t\"} 1";
+    assert!(metrics.lines().any(|line| line == produced), "it counts as traffic");
     let object = http.json(Method::POST, "/v1/topics/t/records?acks=object&timeout_ms=60000", &body).await.expect(200);
     assert_eq!(object["durability"], "object");
     let offset = object["records"][0]["offset"].as_u64().unwrap();

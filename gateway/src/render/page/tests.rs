@@ -43,7 +43,6 @@ fn page(start: u64, next_offset: u64, chunks: Vec<Chunk>) -> FetchPage {
         settings: TopicSettings::default(),
         created_at: 0,
         deleted_at: None,
-        grown: None,
     };
     let bounds = Bounds { log_start: 1, flushed: 5, archived: 2, high_watermark: 100 };
     FetchPage { topic: Arc::new(topic), start, next_offset, chunks, bounds }

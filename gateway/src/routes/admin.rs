@@ -1,30 +1,20 @@
 //! What operators do: pause and resume background jobs, change the log's filter, stop the cluster cleanly.
 
-use axum::body::Body;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tidelog::model::BackgroundJob;
 use tidelog_api::status::{JobPaused, LogLevel, Stopped};
 use tidelog_api::{ErrorBody, ErrorCode};
 
+use super::call::Call;
 use super::json;
-use super::topics::small_body;
 use crate::app::App;
 use crate::context::VerbRoute;
 use crate::error::{ApiError, Result};
-use crate::negotiate::{Media, negotiate};
-use crate::params::Params;
 
 /// `POST /v1/admin/jobs/{job}:{verb}`
-pub(crate) async fn job(
-    State(app): State<App>,
-    axum::extract::Path(path): axum::extract::Path<String>,
-    params: Params,
-    headers: HeaderMap,
-) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    params.finish()?;
+pub(crate) async fn job(axum::extract::Path(path): axum::extract::Path<String>, call: Call) -> Result<Response> {
+    let app = call.finish()?;
     let (name, verb) = path.split_once(':').unwrap_or((&path, ""));
     let job = match name {
         "flush" => BackgroundJob::Flush,
@@ -67,15 +57,8 @@ fn set_paused(app: &App, job: BackgroundJob, name: &str, paused: bool) -> Result
 /// Change the filter of the log
 #[utoipa::path(put, path = "/v1/admin/log-level", tag = "operation", request_body = LogLevel,
     responses((status = 200, body = LogLevel), (status = "default", body = ErrorBody)))]
-pub(crate) async fn log_level(
-    State(app): State<App>,
-    params: Params,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    params.finish()?;
-    let level: LogLevel = small_body(&app, &headers, body).await?;
+pub(crate) async fn log_level(call: Call) -> Result<Response> {
+    let (app, level) = call.json::<LogLevel>().await?;
     app.hooks()
         .set_log_filter(&level.filter)
         .map_err(|reason| ApiError::new(ErrorCode::InvalidRequest, format!("not a log filter: {reason}")))?;
@@ -86,9 +69,8 @@ pub(crate) async fn log_level(
 /// Close the cluster for appends, write a clean checkpoint, end the process
 #[utoipa::path(post, path = "/v1/admin/stop", tag = "operation",
     responses((status = 200, body = Stopped), (status = "default", body = ErrorBody)))]
-pub(crate) async fn stop(State(app): State<App>, params: Params, headers: HeaderMap) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    params.finish()?;
+pub(crate) async fn stop(call: Call) -> Result<Response> {
+    let app = call.finish()?;
     app.queue().close().await?;
     tracing::info!("an operator stopped the cluster");
     app.hooks().stop();

@@ -1,17 +1,15 @@
 //! The listing of a topic's archive files.
 
-use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tidelog::model;
 use tidelog_api::archive::{ArchiveFile, ArchiveListing, ArchivedPartition, ArchivedRange};
 use tidelog_api::{ErrorBody, limits};
 
+use super::call::Call;
 use super::json;
-use crate::app::App;
 use crate::error::{ApiError, Result};
-use crate::negotiate::{Media, negotiate};
-use crate::params::{Params, TopicName};
+use crate::params::TopicName;
 
 /// List a topic's Parquet files
 #[utoipa::path(get, path = "/v1/topics/{topic}/archive", tag = "archive",
@@ -19,18 +17,12 @@ use crate::params::{Params, TopicName};
         ("start_after" = Option<String>, Query, description = "A key: go on after it"),
         ("min_timestamp" = Option<i64>, Query, description = "Only files with a record at or after it")),
     responses((status = 200, body = ArchiveListing), (status = "default", body = ErrorBody)))]
-pub(crate) async fn list(
-    State(app): State<App>,
-    TopicName(name): TopicName,
-    mut params: Params,
-    headers: HeaderMap,
-) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    let topic_id = params.topic_id()?;
-    let limit = params.at_most("limit", limits::DEFAULT_LIST_LIMIT, limits::MAX_LIST_LIMIT)?;
-    let start_after = params.text("start_after").unwrap_or_default();
-    let min_timestamp = params.timestamp("min_timestamp")?;
-    params.finish()?;
+pub(crate) async fn list(TopicName(name): TopicName, mut call: Call) -> Result<Response> {
+    let topic_id = call.params.topic_id()?;
+    let limit = call.params.at_most("limit", limits::DEFAULT_LIST_LIMIT, limits::MAX_LIST_LIMIT)?;
+    let start_after = call.params.text("start_after").unwrap_or_default();
+    let min_timestamp = call.params.timestamp("min_timestamp")?;
+    let app = call.finish()?;
     let listing = app.queue().archive_files(&name, topic_id, &start_after, limit, min_timestamp).await;
     json(StatusCode::OK, &body(listing.map_err(|error| ApiError::from(error).about_topic(&name))?))
 }

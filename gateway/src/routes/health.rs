@@ -8,12 +8,12 @@ use tidelog_api::status::{Health, Status};
 use tidelog_api::{ErrorBody, ErrorCode};
 use utoipa::OpenApi as _;
 
+use super::call::Call;
 use super::{answer, json};
 use crate::app::App;
 use crate::error::{ApiError, Result};
 use crate::negotiate::{Media, negotiate};
 use crate::openapi::ApiDoc;
-use crate::params::Params;
 
 /// The process serves
 #[utoipa::path(get, path = "/healthz", tag = "operation", responses((status = 200, body = Health)))]
@@ -38,9 +38,8 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<Response> {
 /// What the node is doing
 #[utoipa::path(get, path = "/v1/status", tag = "operation",
     responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
-pub(crate) async fn status(State(app): State<App>, params: Params, headers: HeaderMap) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    params.finish()?;
+pub(crate) async fn status(call: Call) -> Result<Response> {
+    let app = call.finish()?;
     json(StatusCode::OK, &app.queue().status())
 }
 

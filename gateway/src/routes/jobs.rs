@@ -1,28 +1,21 @@
 //! Archive jobs for a compactor that is another process: claim, extend, complete, abandon. The bodies are the engine's own
 //! types; both sides are of one version.
 
-use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tidelog::queue::{CompletedJob, JobRef};
 use tidelog_api::ErrorBody;
 use tidelog_api::jobs::{Abandon, Claim};
 
+use super::call::Call;
 use super::json;
-use super::topics::small_body;
-use crate::app::App;
 use crate::error::Result;
-use crate::negotiate::{Media, negotiate};
-use crate::params::Params;
 
 /// Claim the next archive job; null if nothing is due
 #[utoipa::path(post, path = "/v1/archive-jobs:claim", tag = "archive", request_body = Claim,
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
-pub(crate) async fn claim(State(app): State<App>, params: Params, headers: HeaderMap, body: Body) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    params.finish()?;
-    let request: Claim = small_body(&app, &headers, body).await?;
+pub(crate) async fn claim(call: Call) -> Result<Response> {
+    let (app, request) = call.json::<Claim>().await?;
     let job = app.queue().archive_jobs().claim(&request.worker).await?;
     json(StatusCode::OK, &job)
 }
@@ -30,10 +23,8 @@ pub(crate) async fn claim(State(app): State<App>, params: Params, headers: Heade
 /// Move the deadline of a claim on
 #[utoipa::path(post, path = "/v1/archive-jobs:extend", tag = "archive", request_body = Object,
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
-pub(crate) async fn extend(State(app): State<App>, params: Params, headers: HeaderMap, body: Body) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    params.finish()?;
-    let job: JobRef = small_body(&app, &headers, body).await?;
+pub(crate) async fn extend(call: Call) -> Result<Response> {
+    let (app, job) = call.json::<JobRef>().await?;
     app.queue().archive_jobs().extend(job).await?;
     json(StatusCode::OK, &())
 }
@@ -41,15 +32,8 @@ pub(crate) async fn extend(State(app): State<App>, params: Params, headers: Head
 /// Put the files of a job in the place of its segments
 #[utoipa::path(post, path = "/v1/archive-jobs:complete", tag = "archive", request_body = Object,
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
-pub(crate) async fn complete(
-    State(app): State<App>,
-    params: Params,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    params.finish()?;
-    let done: CompletedJob = small_body(&app, &headers, body).await?;
+pub(crate) async fn complete(call: Call) -> Result<Response> {
+    let (app, done) = call.json::<CompletedJob>().await?;
     app.queue().archive_jobs().complete(done).await?;
     json(StatusCode::OK, &())
 }
@@ -57,15 +41,8 @@ pub(crate) async fn complete(
 /// Give a job back
 #[utoipa::path(post, path = "/v1/archive-jobs:abandon", tag = "archive", request_body = Object,
     responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
-pub(crate) async fn abandon(
-    State(app): State<App>,
-    params: Params,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    params.finish()?;
-    let request: Abandon<JobRef> = small_body(&app, &headers, body).await?;
+pub(crate) async fn abandon(call: Call) -> Result<Response> {
+    let (app, request) = call.json::<Abandon<JobRef>>().await?;
     app.queue().archive_jobs().abandon(request.job, &request.reason).await?;
     json(StatusCode::OK, &())
 }

@@ -1,9 +1,7 @@
 //! Topics: create, describe, list, alter, delete, and the verbs `:flush` and `:undelete`.
 
-use axum::body::Body;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use tidelog::model::{self, FlushProgress, NamedSettings};
 use tidelog::queue::SettingsPatch;
 use tidelog_api::topics::{
@@ -12,13 +10,11 @@ use tidelog_api::topics::{
 };
 use tidelog_api::{ErrorBody, ErrorCode, limits};
 
+use super::call::Call;
 use super::json;
-use crate::app::App;
 use crate::context::VerbRoute;
 use crate::error::{ApiError, Result};
-use crate::negotiate::{Media, negotiate};
-use crate::params::{Params, TopicName, topic_name};
-use crate::parse::object::from_body;
+use crate::params::{TopicName, topic_name};
 
 /// Create a topic, or agree with the one that exists
 #[utoipa::path(put, path = "/v1/topics/{topic}", tag = "topics",
@@ -28,16 +24,8 @@ use crate::parse::object::from_body;
         (status = 201, description = "Created", body = TopicDescription),
         (status = 200, description = "It exists and agrees in the settings that the body names", body = TopicDescription),
         (status = "default", description = "See the list of codes", body = ErrorBody)))]
-pub(crate) async fn create(
-    State(app): State<App>,
-    TopicName(name): TopicName,
-    params: Params,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    params.finish()?;
-    let request: SettingsRequest = small_body(&app, &headers, body).await?;
+pub(crate) async fn create(TopicName(name): TopicName, call: Call) -> Result<Response> {
+    let (app, request) = call.json::<SettingsRequest>().await?;
     if request.rekey.is_some() {
         return Err(ApiError::new(ErrorCode::InvalidRequest, "rekey goes with PATCH"));
     }
@@ -59,15 +47,9 @@ pub(crate) async fn create(
 #[utoipa::path(get, path = "/v1/topics/{topic}", tag = "topics",
     params(("topic" = String, Path), ("topic_id" = Option<String>, Query, description = "Refuse another topic of that name")),
     responses((status = 200, body = TopicDescription), (status = "default", body = ErrorBody)))]
-pub(crate) async fn describe(
-    State(app): State<App>,
-    TopicName(name): TopicName,
-    mut params: Params,
-    headers: HeaderMap,
-) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    let topic_id = params.topic_id()?;
-    params.finish()?;
+pub(crate) async fn describe(TopicName(name): TopicName, mut call: Call) -> Result<Response> {
+    let topic_id = call.params.topic_id()?;
+    let app = call.finish()?;
     let topic =
         app.queue().describe_topic(&name, topic_id).await.map_err(|error| ApiError::from(error).about_topic(&name))?;
     json(StatusCode::OK, &description(&topic))
@@ -78,17 +60,9 @@ pub(crate) async fn describe(
     params(("topic" = String, Path), ("topic_id" = Option<String>, Query)),
     request_body = SettingsRequest,
     responses((status = 200, body = TopicDescription), (status = "default", body = ErrorBody)))]
-pub(crate) async fn alter(
-    State(app): State<App>,
-    TopicName(name): TopicName,
-    mut params: Params,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    let topic_id = params.topic_id()?;
-    params.finish()?;
-    let request: SettingsRequest = small_body(&app, &headers, body).await?;
+pub(crate) async fn alter(TopicName(name): TopicName, mut call: Call) -> Result<Response> {
+    let topic_id = call.params.topic_id()?;
+    let (app, request) = call.json::<SettingsRequest>().await?;
     let about = |error| ApiError::from(error).about_topic(&name);
     if let Some(format) = request.value_format {
         // Fixed at creation: naming the same one is no change.
@@ -105,15 +79,9 @@ pub(crate) async fn alter(
 #[utoipa::path(delete, path = "/v1/topics/{topic}", tag = "topics",
     params(("topic" = String, Path), ("topic_id" = Option<String>, Query)),
     responses((status = 202, body = TopicDeleted), (status = "default", body = ErrorBody)))]
-pub(crate) async fn delete(
-    State(app): State<App>,
-    TopicName(name): TopicName,
-    mut params: Params,
-    headers: HeaderMap,
-) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    let topic_id = params.topic_id()?;
-    params.finish()?;
+pub(crate) async fn delete(TopicName(name): TopicName, mut call: Call) -> Result<Response> {
+    let topic_id = call.params.topic_id()?;
+    let app = call.finish()?;
     let id =
         app.queue().delete_topic(&name, topic_id).await.map_err(|error| ApiError::from(error).about_topic(&name))?;
     json(StatusCode::ACCEPTED, &TopicDeleted { topic_id: id.0, name })
@@ -123,24 +91,18 @@ pub(crate) async fn delete(
 #[utoipa::path(get, path = "/v1/topics", tag = "topics",
     params(("prefix" = Option<String>, Query), ("start_after" = Option<String>, Query), ("limit" = Option<usize>, Query)),
     responses((status = 200, body = TopicList), (status = "default", body = ErrorBody)))]
-pub(crate) async fn list(State(app): State<App>, mut params: Params, headers: HeaderMap) -> Result<Response> {
-    negotiate(&headers, &[Media::Json])?;
-    let prefix = params.text("prefix").unwrap_or_default();
-    let start_after = params.text("start_after").unwrap_or_default();
-    let limit = params.at_most("limit", limits::DEFAULT_LIST_LIMIT, limits::MAX_LIST_LIMIT)?;
-    params.finish()?;
+pub(crate) async fn list(mut call: Call) -> Result<Response> {
+    let prefix = call.params.text("prefix").unwrap_or_default();
+    let start_after = call.params.text("start_after").unwrap_or_default();
+    let limit = call.params.at_most("limit", limits::DEFAULT_LIST_LIMIT, limits::MAX_LIST_LIMIT)?;
+    let app = call.finish()?;
     let (topics, has_more) = app.queue().list_topics(&prefix, &start_after, limit).await?;
     let topics = topics.iter().map(summary).collect();
     json(StatusCode::OK, &TopicList { topics, has_more })
 }
 
 /// `POST /v1/topics/{topic}:{verb}`
-pub(crate) async fn verb(
-    State(app): State<App>,
-    axum::extract::Path(path): axum::extract::Path<String>,
-    params: Params,
-    headers: HeaderMap,
-) -> Result<Response> {
+pub(crate) async fn verb(axum::extract::Path(path): axum::extract::Path<String>, call: Call) -> Result<Response> {
     let Some((name, verb)) = path.rsplit_once(':') else {
         topic_name(path)?;
         let error =
@@ -148,10 +110,9 @@ pub(crate) async fn verb(
         return Err(error.with_header(header::ALLOW, HeaderValue::from_static("GET,HEAD,PUT,PATCH,DELETE")));
     };
     let name = topic_name(name.to_owned())?;
-    negotiate(&headers, &[Media::Json])?;
     let (route, response) = match verb {
-        "flush" => ("/v1/topics/{topic}:flush", flush(&app, &name, params).await),
-        "undelete" => ("/v1/topics/{topic}:undelete", undelete(&app, &name, params).await),
+        "flush" => ("/v1/topics/{topic}:flush", flush(&name, call).await),
+        "undelete" => ("/v1/topics/{topic}:undelete", undelete(&name, call).await),
         _ => return Err(ApiError::new(ErrorCode::RouteNotFound, format!("topics have no verb {verb:?}"))),
     };
     let mut response = response.into_response();
@@ -168,11 +129,11 @@ pub(crate) async fn verb(
         (status = 200, description = "Done", body = FlushReport),
         (status = 202, description = "Begun", body = FlushReport),
         (status = "default", body = ErrorBody)))]
-pub(crate) async fn flush(app: &App, name: &str, mut params: Params) -> Result<Response> {
-    let topic_id = params.topic_id()?;
-    let archive = params.flag("archive")?;
-    let wait = params.millis("wait_ms", limits::DEFAULT_FLUSH_WAIT_MS, limits::MAX_FLUSH_WAIT_MS)?;
-    params.finish()?;
+pub(crate) async fn flush(name: &str, mut call: Call) -> Result<Response> {
+    let topic_id = call.params.topic_id()?;
+    let archive = call.params.flag("archive")?;
+    let wait = call.params.millis("wait_ms", limits::DEFAULT_FLUSH_WAIT_MS, limits::MAX_FLUSH_WAIT_MS)?;
+    let app = call.finish()?;
     let about = |error| ApiError::from(error).about_topic(name);
     let progress = tokio::select! {
         progress = app.queue().flush_topic(name, topic_id, archive, wait) => progress.map_err(about)?,
@@ -189,21 +150,10 @@ pub(crate) async fn flush(app: &App, name: &str, mut params: Params) -> Result<R
 #[utoipa::path(post, path = "/v1/topics/{topic}:undelete", tag = "topics",
     params(("topic" = String, Path)),
     responses((status = 200, body = TopicDescription), (status = "default", body = ErrorBody)))]
-pub(crate) async fn undelete(app: &App, name: &str, params: Params) -> Result<Response> {
-    params.finish()?;
+pub(crate) async fn undelete(name: &str, call: Call) -> Result<Response> {
+    let app = call.finish()?;
     let topic = app.queue().undelete_topic(name).await?;
     json(StatusCode::OK, &description(&topic))
-}
-
-/// Reads a JSON body other than records; an absent content type is taken as JSON.
-pub(crate) async fn small_body<T: serde::de::DeserializeOwned>(
-    app: &App,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<T> {
-    Media::of_body(headers, &[Media::Json])?;
-    let (bytes, _admitted) = app.bodies().read(headers, body).await?.collect().await?;
-    from_body(&bytes)
 }
 
 fn named_settings(request: &SettingsRequest) -> (model::TopicSettings, NamedSettings) {

@@ -329,7 +329,7 @@ pub(crate) enum AdminCommand {
         /// A filter such as `debug` or `info,tidelog=debug`
         filter: String,
     },
-    /// Collect status, metrics and topics in one JSON file, without secrets, keys or values
+    /// Collect status, settings, metrics and topics in one JSON file, without secrets, keys or values
     SupportBundle {
         #[command(flatten)]
         remote: Remote,

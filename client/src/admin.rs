@@ -33,6 +33,14 @@ impl Client {
         Call::new(self, Method::GET, &["readyz"], Safety::Once)?.send(self).await.map(drop)
     }
 
+    /// The settings in force, without secrets, as the server's configuration has them.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn settings(&self) -> Result<serde_json::Value> {
+        Call::new(self, Method::GET, &["v1", "admin", "settings"], Safety::Repeatable)?.send_for(self).await
+    }
+
     /// Pauses or resumes a background job: `flush`, `archive` or `gc`.
     ///
     /// # Errors

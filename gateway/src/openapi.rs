@@ -15,7 +15,7 @@ use crate::routes::{admin, all, archive, fetch, health, jobs, produce, producers
         produce::to_topic, produce::to_partition, fetch::partition, all::all,
         producers::register, producers::find, producers::positions,
         health::healthz, health::readyz, health::status, health::metrics, health::openapi,
-        admin::pause, admin::resume, admin::log_level, admin::stop,
+        admin::pause, admin::resume, admin::settings, admin::log_level, admin::stop,
     ),
     tags(
         (name = "topics", description = "Topics and their settings"),

@@ -51,6 +51,7 @@ routes! {
     "/v1/archive-jobs:complete" { post jobs::complete }
     "/v1/archive-jobs:abandon" { post jobs::abandon }
     "/v1/admin/jobs/{job}" { post admin::job }
+    "/v1/admin/settings" { get admin::settings }
     "/v1/admin/log-level" { put admin::log_level }
     "/v1/admin/stop" { post admin::stop }
 }

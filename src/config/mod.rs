@@ -87,6 +87,13 @@ impl Config {
         toml::to_string(self).unwrap_or_else(|error| format!("# {error}\n"))
     }
 
+    /// The settings as they may be shown to others: a bucket's URL without user, password and query, where somebody may have
+    /// put credentials. All other credentials come from the environment and are no settings.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        Self { bucket: self.bucket.as_deref().map(without_credentials), ..self.clone() }
+    }
+
     /// The bucket's URL: `bucket`, or the directory beside the WAL.
     ///
     /// # Errors
@@ -118,6 +125,21 @@ impl Config {
     pub fn is_loopback(&self) -> bool {
         self.http.listen.ip().is_loopback()
     }
+}
+
+/// A URL without what may be credentials.
+fn without_credentials(url: &str) -> String {
+    const HIDDEN: &str = "REDACTED";
+    let (url, query) = url.split_once('?').map_or((url, false), |(url, _)| (url, true));
+    let (scheme, place) = url.split_once("://").map_or(("", url), |(scheme, place)| (scheme, place));
+    let (authority, path) = place.split_once('/').map_or((place, None), |(authority, path)| (authority, Some(path)));
+    let authority = match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{HIDDEN}@{host}"),
+        None => authority.to_owned(),
+    };
+    let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+    let path = path.map_or_else(String::new, |path| format!("/{path}"));
+    format!("{scheme}{authority}{path}{}", if query { format!("?{HIDDEN}") } else { String::new() })
 }
 
 /// `file://` URL of an absolute path; only what would end or change a URL's path is escaped.

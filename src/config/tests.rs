@@ -101,6 +101,19 @@ fn the_default_bucket_is_beside_the_wal() {
 }
 
 #[test]
+fn what_is_shown_to_others_has_no_credentials() {
+    let shown = |bucket: &str| {
+        let config = Config { bucket: Some(bucket.to_owned()), ..Config::default() };
+        config.without_secrets().bucket.unwrap()
+    };
+    assert_eq!(shown("s3://AKIA:hunter2@bucket/a/prefix"), "s3://REDACTED@bucket/a/prefix");
+    assert_eq!(shown("s3://AKIA:p@ss@bucket?token=hunter2"), "s3://REDACTED@bucket?REDACTED");
+    for plain in ["s3://bucket/prefix", "file:///home/a@b/data", "memory:///"] {
+        assert_eq!(shown(plain), plain);
+    }
+}
+
+#[test]
 fn the_operations_page_lists_every_setting_with_its_default() {
     let page = include_str!("../../docs/operations.md");
     let defaults: toml::Table = Config::default().to_toml().parse().unwrap();

@@ -221,6 +221,7 @@ async fn operators_pause_log_and_collect() {
     let bundle = run(url, &["admin", "support-bundle"]).ok();
     let parsed: Value = serde_json::from_str(&bundle).unwrap();
     assert_eq!(parsed["topics"]["count"], 1);
+    assert_eq!(parsed["settings"]["http"]["cors_origins"], json!([]));
     assert!(parsed["metrics"].as_str().unwrap().contains("tidelog_"));
     assert!(!bundle.contains("hunter2-secret") && !bundle.contains("a-value-nobody-may-see"));
 }

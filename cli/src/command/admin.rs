@@ -115,6 +115,7 @@ async fn support_bundle(remote: &Remote, path: Option<&Path>) -> Result<()> {
         "tidelog": env!("CARGO_PKG_VERSION"),
         "made_at": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         "status": part(client.status().await),
+        "settings": part(client.settings().await),
         "topics": topics(&client).await,
         "metrics": part(client.metrics().await),
     });

@@ -54,6 +54,14 @@ fn set_paused(app: &App, job: BackgroundJob, name: &str, paused: bool) -> Result
     json(StatusCode::OK, &JobPaused { job: name.to_owned(), paused })
 }
 
+/// The settings in force, without secrets
+#[utoipa::path(get, path = "/v1/admin/settings", tag = "operation",
+    responses((status = 200, body = Object), (status = "default", body = ErrorBody)))]
+pub(crate) async fn settings(call: Call) -> Result<Response> {
+    let app = call.finish()?;
+    json(StatusCode::OK, &app.config().without_secrets())
+}
+
 /// Change the filter of the log
 #[utoipa::path(put, path = "/v1/admin/log-level", tag = "operation", request_body = LogLevel,
     responses((status = 200, body = LogLevel), (status = "default", body = ErrorBody)))]

@@ -37,7 +37,6 @@ fn topic(number: u128, value_format: ValueFormat) -> Topic {
         settings: TopicSettings { partitions: 8, value_format, ..TopicSettings::default() },
         created_at: START,
         deleted_at: None,
-        grown: None,
     }
 }
 

@@ -27,6 +27,7 @@ pub const POINTS: &[&str] = &[
     "purge.before",
     "purge.after",
     "truncate.after",
+    "wal.sync",
     "archive.after_claim",
     "archive.after_files",
     "archive.after_archived",

@@ -7,6 +7,7 @@
 //! | `places` | where each entry is |
 //! | `repair` | cuts a torn tail, refuses corruption |
 //! | `log` | writes |
+//! | `sync_point` | fail point `wal.sync`: a slow or failing disk |
 //! | `store` | openraft's `RaftLogStorage` |
 //! | `read` | openraft's `RaftLogReader`, and reads for fetches |
 
@@ -17,6 +18,7 @@ mod places;
 mod read;
 mod repair;
 mod store;
+mod sync_point;
 #[cfg(test)]
 mod tests;
 

@@ -250,6 +250,17 @@ pub(crate) enum AcksArg {
     None,
 }
 
+impl AcksArg {
+    /// The word of the API.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Object => "object",
+            Self::None => "none",
+        }
+    }
+}
+
 /// Arguments of `consume`.
 #[derive(Debug, Args)]
 pub(crate) struct ConsumeArgs {

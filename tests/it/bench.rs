@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::binary::{run, text};
 use crate::support::http::Http;
-use crate::support::server::Server;
+use crate::support::server::{Server, Settings};
 
 /// What a run printed as JSON.
 fn bench(server: &str, args: &[&str]) -> Value {
@@ -72,6 +72,58 @@ async fn a_run_with_failures_exits_1_unless_they_are_allowed() {
     run("http://127.0.0.1:1", &["bench", "produce", "--records", "1"]).failed(1);
     run(url, &["bench", "produce", "--rate", "0"]).failed(2);
     run(url, &["bench", "produce", "--content-type", "octet-stream", "--batch-size", "2"]).failed(2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consume_reads_everything_from_every_tier_in_every_format() {
+    let server = Server::start().await;
+    let (url, http) = (server.url(), Http::new(server.url()));
+    let args = ["produce", "--partitions", "2", "--records", "5000", "--batch-size", "100", "--record-size", "200"];
+    bench(url, &args);
+    for tier in ["tail", "segments", "archive"] {
+        match tier {
+            "tail" => {}
+            tier => http.flush("bench", tier == "archive").await,
+        }
+        for format in ["batches", "ndjson", "json"] {
+            let args = ["consume", "--format", format, "--connections", "3", "--repeat", "2", "--page-bytes", "64KiB"];
+            let report = bench(url, &args);
+            for run in report["runs"].as_array().unwrap() {
+                assert_eq!(run["records"], 5000, "{tier} {format}: {report}");
+                assert!(run["pages"].as_u64().unwrap() > 4, "{report}");
+                assert!(run["body_bytes"].as_u64().unwrap() > 5000 * 100, "{report}");
+            }
+        }
+    }
+    run(url, &["bench", "consume", "--topic", "nosuch"]).failed(1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn latency_waits_for_every_record_at_its_consumer() {
+    let server = Server::start().await;
+    let url = server.url();
+    for consumers in ["poll", "sse"] {
+        let args = ["latency", "--partitions", "2", "--rate", "100", "--duration", "1s", "--warm-up", "100ms"];
+        let report = bench(url, &[&args[..], &["--consumers", consumers, "--record-size", "100"]].concat());
+        assert_eq!(report["requests"], 100, "{report}");
+        assert_eq!(report["end_to_end"]["count"], 100, "{report}");
+        let least = |latency: &Value| latency["min_us"].as_f64().unwrap();
+        assert!(least(&report["end_to_end"]) > 0.0 && least(&report["latency"]) > 0.0, "{report}");
+    }
+    assert_eq!(counts(&Http::new(url), "bench").await, [110, 110]);
+}
+
+/// Fail point `wal.sync` stands for a slow disk: nobody is answered sooner than a sync takes, and all that waits shares one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_sync_delays_every_answer_and_is_shared_by_those_who_wait() {
+    let server = Server::start_with(Settings::default().env("TIDELOG_FAILPOINTS", "wal.sync=sleep:20")).await;
+    let fired = || server.log().lines().filter(|line| line.contains("fired") && line.contains("wal.sync")).count();
+    bench(server.url(), &["produce", "--records", "1"]);
+    let before = fired();
+    let report = bench(server.url(), &["produce", "--records", "640", "--connections", "64"]);
+    assert!(report["latency"]["min_us"].as_f64().unwrap() >= 20_000.0, "{report}");
+    let syncs = fired() - before;
+    assert!((10..320).contains(&syncs), "{syncs} syncs for 640 requests of 64 connections");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
+use tidelog_api::headers;
 
 use crate::args::{AcksArg, Remote, parse_duration};
 
@@ -15,6 +16,10 @@ use crate::args::{AcksArg, Remote, parse_duration};
 pub(crate) enum BenchCommand {
     /// Write records: with every connection always busy, or at a rate
     Produce(Box<ProduceBench>),
+    /// Read all that a topic holds
+    Consume(ConsumeBench),
+    /// Write at a rate, and measure until consumers that wait have each record
+    Latency(Box<LatencyBench>),
     /// Measure what a server and its disk can do at best: a handler that does nothing, and bare write + fdatasync
     Baseline(Box<BaselineBench>),
     /// The handler that does nothing, until standard input is closed
@@ -74,6 +79,20 @@ pub(crate) struct Watch {
     /// Report how much the server's counters of flushes, bucket calls and log entries grew
     #[arg(long)]
     pub metrics: bool,
+}
+
+/// Where records go.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Sink {
+    /// The topic, created if it is missing
+    #[arg(long, default_value = "bench", value_name = "NAME")]
+    pub topic: String,
+    /// Partitions of a topic that is created; requests take turns over the partitions that there are
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub partitions: u32,
+    /// When a record counts as written
+    #[arg(long, value_enum, default_value = "quorum")]
+    pub acks: AcksArg,
     /// Exit 0 although requests failed
     #[arg(long)]
     pub allow_errors: bool,
@@ -84,22 +103,104 @@ pub(crate) struct Watch {
 pub(crate) struct ProduceBench {
     #[command(flatten)]
     pub remote: Remote,
-    /// The topic, created if it is missing; with --topics a number is put behind it
-    #[arg(long, default_value = "bench", value_name = "NAME")]
-    pub topic: String,
-    /// Topics; requests take turns over all partitions of all topics
+    #[command(flatten)]
+    pub sink: Sink,
+    /// Topics: with more than one a number is put behind the name, and requests take turns over all partitions of all
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub topics: u32,
-    /// Partitions of a topic that is created
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub partitions: u32,
-    /// When a record counts as written
-    #[arg(long, value_enum, default_value = "quorum")]
-    pub acks: AcksArg,
     #[command(flatten)]
     pub load: Load,
     #[command(flatten)]
     pub watch: Watch,
+}
+
+/// Arguments of `bench consume`.
+#[derive(Debug, Args)]
+pub(crate) struct ConsumeBench {
+    #[command(flatten)]
+    pub remote: Remote,
+    /// The topic
+    #[arg(long, default_value = "bench", value_name = "NAME")]
+    pub topic: String,
+    /// Connections; a topic of fewer partitions is cut into ranges of offsets
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub connections: u32,
+    /// The form of answers
+    #[arg(long, value_enum, default_value = "ndjson")]
+    pub format: FetchFormat,
+    /// Stored bytes of a page
+    #[arg(long, default_value = "1MiB", value_name = "SIZE")]
+    pub page_bytes: ByteSize,
+    /// Stop after this many bytes of answers [default: all that was there at the start]
+    #[arg(long, value_name = "SIZE")]
+    pub bytes: Option<ByteSize>,
+    /// Read it this often, each time measured: the first time what is cold, then what is warm
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repeat: u32,
+    #[command(flatten)]
+    pub watch: Watch,
+}
+
+/// Arguments of `bench latency`.
+#[derive(Debug, Args)]
+pub(crate) struct LatencyBench {
+    #[command(flatten)]
+    pub remote: Remote,
+    #[command(flatten)]
+    pub sink: Sink,
+    /// Records a second, one a request; latency counts from the time at which a record was due to be sent
+    #[arg(long, default_value = "100", value_name = "R", value_parser = parse_rate)]
+    pub rate: f64,
+    /// How long to measure
+    #[arg(long, default_value = "10s", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// Send load for this long before measuring
+    #[arg(long, default_value = "0s", value_name = "DURATION", value_parser = parse_duration)]
+    pub warm_up: Duration,
+    /// Bytes of a value, at least 40
+    #[arg(long, default_value = "256", value_name = "SIZE")]
+    pub record_size: ByteSize,
+    /// Connections that send
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub connections: u32,
+    /// How consumers wait, one for each partition
+    #[arg(long, value_enum, default_value = "poll")]
+    pub consumers: Consumers,
+    #[command(flatten)]
+    pub watch: Watch,
+}
+
+/// How consumers wait for records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Consumers {
+    /// Long polls
+    Poll,
+    /// Server-sent events
+    Sse,
+}
+
+/// The form of answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FetchFormat {
+    /// Record batches
+    Batches,
+    /// A JSON record a line
+    Ndjson,
+    /// One JSON body
+    Json,
+}
+
+impl FetchFormat {
+    /// What `Accept` says.
+    pub(crate) const fn media_type(self) -> &'static str {
+        match self {
+            Self::Batches => headers::BATCH,
+            Self::Ndjson => headers::NDJSON,
+            Self::Json => headers::JSON,
+        }
+    }
 }
 
 /// Arguments of `bench baseline`.

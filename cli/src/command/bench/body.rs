@@ -13,7 +13,7 @@ use super::args::{CompressionArg, ContentType, Load};
 use crate::exit::usage;
 
 /// Bytes of all bodies together, unless one is larger than that.
-const SET_BYTES: usize = 32 << 20;
+const SET_BYTES: usize = 16 << 20;
 const SET_LEN: usize = 256;
 /// Of the smallest object that has an id; smaller values are JSON strings.
 const MIN_OBJECT: usize = 26;

@@ -17,6 +17,7 @@ use http_body_util::Full;
 use hyper::Request;
 use tokio::sync::Semaphore;
 
+use super::OBSERVE_EVERY;
 use super::pace::{Extent, Schedule};
 use super::tally::Tally;
 use super::wire::{Outcome, Target, Wire};
@@ -25,9 +26,6 @@ use super::wire::{Outcome, Target, Wire};
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(10);
 /// The pause before a lost connection is made again.
 const PAUSE_BEFORE_RECONNECT: Duration = Duration::from_millis(50);
-/// How often the observer looks.
-const OBSERVE_EVERY: Duration = Duration::from_millis(500);
-
 /// What is to be sent.
 pub(super) struct Job<'a> {
     pub target: &'a Target,
@@ -38,6 +36,8 @@ pub(super) struct Job<'a> {
     /// Of an open loop.
     pub schedule: Option<Schedule>,
     pub extent: Extent,
+    /// Set when the clock starts.
+    pub start: &'a OnceLock<Instant>,
 }
 
 /// Looks at the server while it is measured.
@@ -54,7 +54,6 @@ pub(super) trait Observe {
 struct Shared<'a> {
     job: &'a Job<'a>,
     ready: Barrier,
-    start: OnceLock<Instant>,
     /// Requests begun, warm-up included.
     numbers: AtomicU64,
     /// Requests begun that are measured.
@@ -80,7 +79,6 @@ pub(super) fn run(job: &Job<'_>, observer: &mut impl Observe) -> Result<Tally> {
     let shared = Shared {
         job,
         ready: Barrier::new(parties),
-        start: OnceLock::new(),
         numbers: AtomicU64::new(0),
         measured: AtomicU64::new(0),
         due: Semaphore::new(0),
@@ -137,7 +135,7 @@ fn serve(shared: &Shared<'_>, connections: u32, _alive: Sender<()>) -> Result<Ta
 
 impl Shared<'_> {
     fn start(&self) -> Instant {
-        *self.start.get_or_init(Instant::now)
+        *self.job.start.get_or_init(Instant::now)
     }
 
     fn elapsed(&self) -> Duration {

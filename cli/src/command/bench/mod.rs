@@ -10,7 +10,7 @@
 //! | `tally` | histograms and counts |
 //! | `observe` | processor time, memory and counters of the server |
 //! | `report` | JSON and table |
-//! | `produce`, `baseline` with `disk` | the subcommands |
+//! | `produce`, `consume`, `latency`, `baseline` with `disk` | the subcommands |
 //!
 //! It shares the machine with the server it measures, so a request is cheap: bodies and addresses are made before the run, a
 //! request allocates its head and nothing else of ours, and an answer is parsed only if it is an error. It does not check what
@@ -19,8 +19,10 @@
 pub(crate) mod args;
 mod baseline;
 mod body;
+mod consume;
 mod disk;
 mod drive;
+mod latency;
 mod observe;
 mod pace;
 mod produce;
@@ -37,11 +39,15 @@ use self::args::BenchCommand;
 
 /// How long is measured if nothing says so.
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
+/// How often the server is looked at while it is measured.
+const OBSERVE_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs a benchmark to its end. It makes its own threads and runtimes.
 pub(super) fn run(command: &BenchCommand) -> Result<()> {
     match command {
         BenchCommand::Produce(args) => produce::run(args),
+        BenchCommand::Consume(args) => consume::run(args),
+        BenchCommand::Latency(args) => latency::run(args),
         BenchCommand::Baseline(args) => baseline::run(args),
         BenchCommand::BaselineServer => baseline::serve(),
     }

@@ -1,12 +1,14 @@
 //! `tidelog bench produce`.
 
+use std::sync::OnceLock;
+
 use anyhow::Result;
 use hyper::Uri;
 use serde_json::json;
 use tidelog_api::topics::SettingsRequest;
 use tidelog_client::Client;
 
-use super::args::{CompressionArg, Load, ProduceBench};
+use super::args::{CompressionArg, Load, ProduceBench, Sink};
 use super::body::Bodies;
 use super::drive::{self, Job, Observe};
 use super::observe::Observer;
@@ -15,32 +17,33 @@ use super::report::{Figures, Report, parameters};
 use super::tally::Tally;
 use super::wire::Target;
 use super::{DEFAULT_DURATION, block_on};
-use crate::args::AcksArg;
+use crate::args::Remote;
 use crate::command::connect;
 
 /// Measures, prints, and fails if a request failed.
 pub(super) fn run(args: &ProduceBench) -> Result<()> {
     let target = Target::parse(&args.remote.server)?;
     let bodies = Bodies::new(&args.load)?;
-    let uris = block_on(prepare(args))?;
+    let uris = block_on(prepare(&args.remote, &args.sink, args.topics, args.load.compression))?;
     let mut observer = Observer::new(&args.watch, &args.remote)?;
     let tally = send(&target, &args.load, &bodies, &uris, &mut observer)?;
     let mut parameters = parameters(&args.load, &bodies);
-    parameters["topic"] = json!(args.topic);
+    parameters["topic"] = json!(args.sink.topic);
     parameters["topics"] = json!(args.topics);
     parameters["partitions"] = json!(uris.len() / args.topics as usize);
-    parameters["acks"] = json!(acks(args.acks));
+    parameters["acks"] = json!(args.sink.acks.as_str());
     let each = (bodies.records, bodies.value_bytes);
     let report = Report {
         bench: "produce",
         version: env!("CARGO_PKG_VERSION"),
         parameters,
         figures: Figures::new(&tally, args.load.warm_up, each, &observer),
+        end_to_end: None,
         server: observer.server(),
         metrics: observer.grown(),
     };
     report.print(args.remote.json)?;
-    report.verdict(args.watch.allow_errors)
+    report.verdict(args.sink.allow_errors)
 }
 
 /// Sends the load to these addresses in turn.
@@ -59,6 +62,7 @@ pub(super) fn send(
         threads: load.threads,
         schedule: load.rate.map(Schedule::new),
         extent: extent(load, bodies),
+        start: &OnceLock::new(),
     };
     drive::run(&job, observer)
 }
@@ -72,13 +76,19 @@ fn extent(load: &Load, bodies: &Bodies) -> Extent {
     Extent { warm_up: load.warm_up, duration, requests }
 }
 
-/// Creates what is missing; the addresses of all partitions, topic by topic.
-async fn prepare(args: &ProduceBench) -> Result<Vec<Uri>> {
-    let client = connect(&args.remote)?;
+/// Creates what is missing; the addresses of all partitions of `topics` topics.
+pub(super) async fn prepare(
+    remote: &Remote,
+    sink: &Sink,
+    topics: u32,
+    compression: Option<CompressionArg>,
+) -> Result<Vec<Uri>> {
+    let client = connect(remote)?;
+    let settings = settings(sink.partitions, compression)?;
     let mut partitions = Vec::new();
-    for number in 0..args.topics {
-        let name = if args.topics == 1 { args.topic.clone() } else { format!("{}-{number:05}", args.topic) };
-        let count = ensure(&client, &name, args).await?;
+    for number in 0..topics {
+        let name = if topics == 1 { sink.topic.clone() } else { format!("{}-{number:05}", sink.topic) };
+        let count = ensure(&client, &name, &settings).await?;
         partitions.push((name, count));
     }
     // A partition of each topic, then the next one of each: a topic's partitions are written evenly over time.
@@ -86,7 +96,7 @@ async fn prepare(args: &ProduceBench) -> Result<Vec<Uri>> {
     let pairs = (0..most).flat_map(|partition| {
         partitions.iter().filter(move |(_, count)| partition < *count).map(move |(name, _)| (name, partition))
     });
-    let acks = acks(args.acks);
+    let acks = sink.acks.as_str();
     let uri = |(name, partition): (&String, u32)| {
         Ok(format!("/v1/topics/{name}/partitions/{partition}/records?acks={acks}").parse()?)
     };
@@ -94,34 +104,18 @@ async fn prepare(args: &ProduceBench) -> Result<Vec<Uri>> {
 }
 
 /// How many partitions the topic has, after creating it if there is none of that name.
-async fn ensure(client: &Client, name: &str, args: &ProduceBench) -> Result<u32> {
-    let found = match client.describe_topic(name).await {
-        Err(error) if error.code() == Some("topic_not_found") => None,
-        other => Some(other?),
-    };
-    let topic = match found {
-        Some(topic) => topic,
-        None => client.create_topic(name, &settings(args)?).await?.0,
+async fn ensure(client: &Client, name: &str, settings: &SettingsRequest) -> Result<u32> {
+    let topic = match client.describe_topic(name).await {
+        Err(error) if error.code() == Some("topic_not_found") => client.create_topic(name, settings).await?.0,
+        found => found?,
     };
     Ok(topic.settings.partitions)
 }
 
-fn settings(args: &ProduceBench) -> Result<SettingsRequest> {
-    let compression = args.load.compression.map(|compression| match compression {
-        CompressionArg::Zstd => "zstd",
-        CompressionArg::None => "none",
-    });
-    let mut settings = json!({ "partitions": args.partitions });
+fn settings(partitions: u32, compression: Option<CompressionArg>) -> Result<SettingsRequest> {
+    let mut settings = json!({ "partitions": partitions });
     if let Some(compression) = compression {
         settings["compression"] = json!(compression);
     }
     Ok(serde_json::from_value(settings)?)
-}
-
-const fn acks(acks: AcksArg) -> &'static str {
-    match acks {
-        AcksArg::Quorum => "quorum",
-        AcksArg::Object => "object",
-        AcksArg::None => "none",
-    }
 }

@@ -46,6 +46,9 @@ pub(super) struct Report {
     pub parameters: Value,
     #[serde(flatten)]
     pub figures: Figures,
+    /// From the time at which a record was due to its receipt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_to_end: Option<LatencySummary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerUse>,
     /// How the server's counters grew.
@@ -105,6 +108,10 @@ impl Report {
         }
         let mut table = Table::new(&[self.bench, ""]);
         self.figures.rows(&mut table);
+        if let Some(latency) = &self.end_to_end {
+            let records = grouped(latency.count);
+            table.row(["to the consumer", &format!("{} ({records} records)", percentiles(latency))]);
+        }
         if let Some(server) = &self.server {
             let cpu = format!("{:.2} s of processor time", server.cpu_seconds);
             let rss = format!("{} MiB resident, {} at most", server.rss_mib, server.peak_rss_mib);

@@ -40,6 +40,16 @@ impl Target {
         Ok(Self { host: HeaderValue::from_str(authority.as_str())?, address })
     }
 
+    /// A request that has no body.
+    pub(super) fn get(&self, uri: Uri, accept: &'static str) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, self.host.clone());
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        request
+    }
+
     /// A request with a body.
     pub(super) fn post(&self, uri: Uri, content_type: &'static str, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion};
 use tidelog::format::checkpoint::{encode_checkpoint, encode_part};
+use tidelog::model::producer::SEQUENCE_MODULUS;
 use tidelog::model::{
-    Answer, Append, ArchiveFile, ArchiveRange, BatchInfo, CheckpointRef, Command, Control, Incarnation, IndexPartRef,
-    LoggedCommand, NamedSettings, ObjectId, SegmentInfo, SegmentRange, ShardId, TailRef, TopicId, TopicPartition,
-    TopicSettings,
+    Answer, Append, ArchiveFile, ArchiveRange, BatchInfo, BatchOutcome, CheckpointRef, Command, Control, Incarnation,
+    IndexPartRef, LoggedCommand, NamedSettings, ObjectId, ProducerId, SegmentInfo, SegmentRange, ShardId, TailRef,
+    TopicId, TopicPartition, TopicSettings, Triple,
 };
 use tidelog::state::State;
 
@@ -263,14 +264,42 @@ fn measure(shard: &Shard, criterion: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
-    let mut state = shard.state.clone();
-    let mut index = shard.index;
-    criterion.bench_function("append one batch", |bencher| {
-        bencher.iter(|| {
-            index += 1;
-            state.apply(index, &entry)
-        });
+    apply_again(criterion, "append one batch", shard, |_| entry.clone());
+    let many = Command::Append((0..ENTRY as u32).map(|partition| append(shard.topic, partition * 97)).collect());
+    let many = shard.entry(many);
+    apply_again(criterion, "append 100 batches of 100 partitions", shard, |_| many.clone());
+    apply_again(criterion, "append one batch of an idempotent producer", shard, |count| {
+        let batch = append(shard.topic, 5_000);
+        let sequence = (count * u64::from(batch.info.count) % u64::from(SEQUENCE_MODULUS)) as u32;
+        let triple = Triple { id: ProducerId(1 << 40), epoch: 0, sequence };
+        shard.entry(Command::Append(vec![Append { triple: Some(triple), ..batch }]))
     });
+}
+
+/// Applies one entry after the other to the same state, as a leader does. Each is made by `entry`, which is given how many
+/// were before; making it is not in the time.
+fn apply_again(criterion: &mut Criterion, name: &str, shard: &Shard, mut entry: impl FnMut(u64) -> LoggedCommand) {
+    let mut state = shard.state.clone();
+    let mut count = 0;
+    criterion.bench_function(name, |bencher| {
+        bencher.iter_batched_ref(
+            || {
+                count += 1;
+                (shard.index + count, entry(count - 1))
+            },
+            |(index, entry)| {
+                let applied = state.apply(*index, entry);
+                assert!(was_appended(&applied.answer), "{:?}", applied.answer);
+                applied
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn was_appended(answer: &Answer) -> bool {
+    let is_new = |outcome: &BatchOutcome| outcome.as_ref().is_ok_and(|appended| !appended.duplicate);
+    matches!(answer, Answer::Appended(outcomes) if outcomes.iter().all(is_new))
 }
 
 fn main() -> ExitCode {

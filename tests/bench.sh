@@ -152,7 +152,7 @@ line_ndjson() {
     baseline "${load[@]}" --duration 3s
     produce ndjson "${load[@]}" --duration "$(scaled 20)s"
     result ndjson "$(calc "ndjson['value_mb_per_second']") MB/s, $(calc "ndjson['records_per_second']") records/s" \
-        "no-op at 64 connections $(calc "no_op(4)['value_mb_per_second']") MB/s" \
+        "no-op $(calc "no_op(4)['value_mb_per_second']") MB/s" \
         "$(calc "ndjson['value_mb_per_second'] / no_op(4)['value_mb_per_second']")" ""
 }
 read_all() { # TIER: cold and warm, in each format

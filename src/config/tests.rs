@@ -108,7 +108,7 @@ fn what_is_shown_to_others_has_no_credentials() {
     };
     assert_eq!(shown("s3://AKIA:hunter2@bucket/a/prefix"), "s3://REDACTED@bucket/a/prefix");
     assert_eq!(shown("s3://AKIA:p@ss@bucket?token=hunter2"), "s3://REDACTED@bucket?REDACTED");
-    for plain in ["s3://bucket/prefix", "file:///home/a@b/data", "memory:///"] {
+    for plain in ["s3://bucket/prefix", "file:///srv/a@b/data", "memory:///"] {
         assert_eq!(shown(plain), plain);
     }
 }

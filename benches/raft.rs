@@ -48,6 +48,7 @@ async fn node(dir: &std::path::Path) -> RaftNode {
         node: NodeId(1),
         tail_memory: 64 << 20,
         wal_keep: 0,
+        wal_file_size: 16 << 20,
         election_timeout: Duration::from_millis(750),
         heartbeat: Duration::from_millis(150),
         start: Start::New,

@@ -91,7 +91,7 @@ impl Default for Flush {
 
 impl Default for Wal {
     fn default() -> Self {
-        Self { budget: 10 * GIB, keep: 0, min_free: GIB, min_free_percent: 5, reserve: 64 * MIB }
+        Self { budget: 10 * GIB, keep: 0, file_size: 16 * MIB, min_free: GIB, min_free_percent: 5, reserve: 64 * MIB }
     }
 }
 

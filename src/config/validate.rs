@@ -7,6 +7,8 @@ use super::load::ConfigError;
 
 /// Size of a command's largest single batch must leave room in an entry; also what openraft replicates at once.
 const MAX_ENTRY: u64 = 4 << 20;
+/// A start refuses log files of more than 256 MiB, and a file may exceed its size by one record.
+const MAX_WAL_FILE: u64 = 128 << 20;
 /// `gc.grace` must exceed this many times the longest upload or plan deadline.
 const GRACE_FACTOR: u32 = 4;
 
@@ -74,6 +76,7 @@ impl Config {
         at_least("produce.entry", self.produce.entry, 1 << 20);
         at_least("cache.memory", self.cache.memory, 8 << 20);
         at_least("flush.bytes", self.flush.bytes, 64 << 10);
+        at_least("wal.file_size", self.wal.file_size, 64 << 10);
         at_least("wal.reserve", self.wal.reserve, 8 << 20);
         at_least("wal.budget", self.wal.budget, self.wal.reserve.saturating_add(64 << 20));
         at_least("archive.file_size", self.archive.file_size, 1 << 20);
@@ -83,6 +86,10 @@ impl Config {
         }
         if self.produce.entry > MAX_ENTRY {
             problems.push(format!("produce.entry: {} is more than {}", size(self.produce.entry), size(MAX_ENTRY)));
+        }
+        if self.wal.file_size > MAX_WAL_FILE {
+            let (found, most) = (size(self.wal.file_size), size(MAX_WAL_FILE));
+            problems.push(format!("wal.file_size: {found} is more than {most}"));
         }
         if self.wal.min_free_percent > 50 {
             problems.push(format!("wal.min_free_percent: {} is more than 50", self.wal.min_free_percent));

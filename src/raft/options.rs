@@ -24,6 +24,8 @@ pub struct RaftOptions {
     pub tail_memory: u64,
     /// Bytes of the log that a purge leaves (`wal.keep`).
     pub wal_keep: u64,
+    /// Bytes at which a file of the log is ended (`wal.file_size`).
+    pub wal_file_size: u64,
     /// The shortest election timeout; the longest is twice that.
     pub election_timeout: Duration,
     /// How often a leader says that it is there.

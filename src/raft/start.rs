@@ -17,7 +17,7 @@ use super::meta::{MetaDir, Pointer};
 use super::network::NoPeers;
 use super::options::{RaftOptions, Start, StartCheckpoint, WalPresence};
 use super::types::{LogId, Member, Membership, StoredMembership, TypeConfig, Vote, log_id, term_of};
-use super::wal::LogStore;
+use super::wal::{LogOptions, LogStore};
 use crate::error::{Error, Result};
 use crate::model::{NodeId, ShardId};
 use crate::state::State;
@@ -54,7 +54,8 @@ pub(super) fn presence(wal_dir: &Path, directory: Uuid, shard: ShardId) -> Resul
     if MetaDir::new(dirs.meta).pointer()?.is_some() {
         return Ok(WalPresence::Present);
     }
-    let (log, _) = LogStore::open(&dirs.log, directory, 0)?;
+    // As large as it may be: nothing is appended.
+    let (log, _) = LogStore::open(&dirs.log, LogOptions { directory, tail_memory: 0, file_size: u64::MAX })?;
     let empty = log.is_empty().map_err(unreadable)?;
     Ok(if empty { WalPresence::Empty } else { WalPresence::Present })
 }
@@ -63,8 +64,9 @@ pub(super) fn presence(wal_dir: &Path, directory: Uuid, shard: ShardId) -> Resul
 pub(super) async fn start(options: &RaftOptions) -> Result<Started> {
     let dirs = Dirs::create(&options.wal_dir, options.shard)?;
     let meta = MetaDir::new(dirs.meta);
-    let (directory, tail_memory) = (options.directory, options.tail_memory);
-    let opening = move || LogStore::open(&dirs.log, directory, tail_memory);
+    let log_options =
+        LogOptions { directory: options.directory, tail_memory: options.tail_memory, file_size: options.wal_file_size };
+    let opening = move || LogStore::open(&dirs.log, log_options);
     let (mut log, _) = blocking(opening).await?;
     let mut pointer = meta.pointer()?;
     let empty = pointer.is_none() && log.is_empty().map_err(unreadable)?;

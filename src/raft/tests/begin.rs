@@ -4,7 +4,7 @@ use openraft::storage::RaftLogStorage;
 
 use super::*;
 use crate::raft::types::Vote;
-use crate::raft::wal::LogStore;
+use crate::raft::wal::{LogOptions, LogStore};
 
 /// A checkpoint of term 7, made by another group.
 async fn checkpoint_of_term_7() -> (StartCheckpoint, crate::state::State) {
@@ -62,7 +62,9 @@ async fn a_start_that_crashed_after_its_vote_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("shard-00000/log");
     std::fs::create_dir_all(&log).unwrap();
-    let (mut store, _) = LogStore::open(&log, Uuid::from_u128(4), 0).unwrap();
+    let (mut store, _) =
+        LogStore::open(&log, LogOptions { directory: Uuid::from_u128(4), tail_memory: 0, file_size: 16 << 20 })
+            .unwrap();
     store.save_vote(&Vote::new(8, 4)).await.unwrap();
     drop(store);
     assert_eq!(presence(dir.path()), WalPresence::Empty);

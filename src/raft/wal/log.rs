@@ -26,8 +26,6 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::raft::types::TypeConfig;
 
-/// Small, because unlinking a chunk holds up the syncs behind it: 3 ms for 16 MiB, 14 ms for 64.
-pub(crate) const CHUNK_BYTES: usize = 16 * 1024 * 1024;
 /// For raft-log's replay; its default of 64 MiB is taken for every chunk.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// 0 would sync once for every append; the default of 1 ms would delay a lone client by that. 2 µs is enough for
@@ -100,18 +98,19 @@ pub(crate) struct WalLog {
 }
 
 impl WalLog {
-    /// Opens the WAL in `dir`, which exists; `directory` is the identity that its marks carry. Repairs a torn tail.
+    /// Opens the WAL in `dir`, which exists; `directory` is the identity that its marks carry, `file_size` the bytes at
+    /// which a file is ended. Repairs a torn tail.
     ///
     /// # Errors
     /// `corrupt` if acknowledged bytes are damaged, `internal` if the directory cannot be read or is in use.
-    pub(crate) fn open(dir: &Path, directory: Uuid) -> Result<(Self, Option<Cut>)> {
+    pub(crate) fn open(dir: &Path, directory: Uuid, file_size: u64) -> Result<(Self, Option<Cut>)> {
         let failed = |error: io::Error| {
             Error::internal(format!("cannot open the write-ahead log in {}", dir.display())).with_source(error)
         };
         let scan = repair::repair(dir, directory)?;
         let mut config = raft_log::Config::new(dir.display());
         config.wal.read_buffer_size = Some(READ_BUFFER_BYTES);
-        config.wal.chunk_max_size = Some(CHUNK_BYTES);
+        config.wal.chunk_max_size = Some(usize::try_from(file_size).unwrap_or(usize::MAX));
         config.wal.truncate_incomplete_record = Some(false);
         config.wal.flush_batch_wait = Some(GROUP_WAIT);
         config.wal.flush_queue_max_bytes = Some(QUEUE_BYTES);

@@ -26,4 +26,4 @@ mod tests;
 pub(crate) use codec::ENTRY_OVERHEAD_BYTES;
 pub(crate) use codec::{WalLogId, WalPayload, decode_membership, encode_membership};
 pub(crate) use read::LogReader;
-pub(crate) use store::LogStore;
+pub(crate) use store::{LogOptions, LogStore};

@@ -47,6 +47,17 @@ fn unusable(why: &'static str) -> io::Error {
     io::Error::other(why)
 }
 
+/// How a log is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogOptions {
+    /// The identity of the WAL directory, which sync marks carry.
+    pub(crate) directory: Uuid,
+    /// Bytes of the tail cache over the log.
+    pub(crate) tail_memory: u64,
+    /// Bytes at which a file of the log is ended.
+    pub(crate) file_size: u64,
+}
+
 /// The log of one shard. openraft has one; our own readers share its insides.
 pub(crate) struct LogStore {
     pub(super) shared: Arc<Shared>,
@@ -54,10 +65,10 @@ pub(crate) struct LogStore {
 
 impl LogStore {
     /// Opens the log in `dir`, which exists; see [`WalLog::open`].
-    pub(crate) fn open(dir: &Path, directory: Uuid, tail_memory: u64) -> Result<(Self, Option<Cut>)> {
-        let (log, cut) = WalLog::open(dir, directory)?;
+    pub(crate) fn open(dir: &Path, options: LogOptions) -> Result<(Self, Option<Cut>)> {
+        let (log, cut) = WalLog::open(dir, options.directory, options.file_size)?;
         let bytes = AtomicU64::new(log.bytes());
-        let shared = Shared { log: RwLock::new(Some(log)), tail: TailCache::new(tail_memory), bytes };
+        let shared = Shared { log: RwLock::new(Some(log)), tail: TailCache::new(options.tail_memory), bytes };
         Ok((Self { shared: Arc::new(shared) }, cut))
     }
 

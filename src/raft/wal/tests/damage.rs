@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::raft::types::Vote;
 
 fn reopen(dir: &Path) -> Result<LogStore, Error> {
-    LogStore::open(dir, DIRECTORY, 0).map(|(store, _)| store)
+    LogStore::open(dir, OPTIONS).map(|(store, _)| store)
 }
 
 async fn entries(store: &LogStore) -> Vec<LogEntry> {

@@ -16,6 +16,8 @@ use super::*;
 use crate::raft::types::{EncodedCommand, LogEntry, log_id};
 
 const DIRECTORY: Uuid = Uuid::from_u128(0x7469_6465);
+/// Without a tail cache every read goes to the log.
+const OPTIONS: LogOptions = LogOptions { directory: DIRECTORY, tail_memory: 0, file_size: 16 << 20 };
 
 pub(super) fn command(index: u64, len: usize) -> LogEntry {
     let byte = u8::try_from(index % 251).unwrap();
@@ -23,8 +25,7 @@ pub(super) fn command(index: u64, len: usize) -> LogEntry {
 }
 
 pub(super) fn open(dir: &Path) -> LogStore {
-    // Without a tail cache every read goes to the log.
-    LogStore::open(dir, DIRECTORY, 0).unwrap().0
+    LogStore::open(dir, OPTIONS).unwrap().0
 }
 
 /// Appends one entry, waits for its sync and says that it is committed, as openraft does.

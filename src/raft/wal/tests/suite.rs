@@ -80,7 +80,7 @@ struct Builder {
 impl StoreBuilder<TypeConfig, LogStore, Positions, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, Positions), StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _) = LogStore::open(dir.path(), DIRECTORY, self.tail_memory).unwrap();
+        let (store, _) = LogStore::open(dir.path(), LogOptions { tail_memory: self.tail_memory, ..OPTIONS }).unwrap();
         Ok((dir, store, Positions::default()))
     }
 }

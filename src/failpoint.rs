@@ -5,6 +5,9 @@
 //! fails), `pause` (until disarmed), `sleep:MILLIS`; `action@N` fires at the Nth hit only. A name that is not in
 //! [`POINTS`] is refused, so that a misspelt test cannot pass by doing nothing. The server refuses to listen beyond
 //! loopback while [`armed`].
+//!
+//! The points in [`SAFEGUARDS`] are steps that make something durable; their one action is `skip`, which leaves the step
+//! out. They are bugs kept in a jar: a test of durability that does not fail with one of them armed proves nothing.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +38,16 @@ pub const POINTS: &[&str] = &[
     "gc.checkpoints",
 ];
 
+/// Steps that can be left out, each with what is then wrong.
+pub const SAFEGUARDS: &[&str] = &[
+    // An append is answered when it was written, without waiting for its `fdatasync`.
+    "wal.await_sync",
+    // A PUT to a local bucket returns without syncing the directory that names the object.
+    "bucket.sync_directory",
+    // The log is purged up to a checkpoint without waiting for the pointer to it.
+    "purge.await_pointer",
+];
+
 /// How often a paused caller looks whether it was released.
 const PAUSE_POLL: Duration = Duration::from_millis(10);
 
@@ -47,6 +60,7 @@ enum Action {
     Error,
     Pause,
     Sleep(Duration),
+    Skip,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +87,13 @@ pub fn hit(name: &str) -> Result<()> {
 #[inline]
 pub async fn hit_async(name: &str) -> Result<()> {
     if ARMED.load(Ordering::Relaxed) { hit_armed_async(name).await } else { Ok(()) }
+}
+
+/// Whether the step `name`, one of [`SAFEGUARDS`], is to be left out.
+#[inline]
+#[must_use]
+pub fn skips(name: &str) -> bool {
+    ARMED.load(Ordering::Relaxed) && fire(name).is_some()
 }
 
 /// Whether any fail point is armed.
@@ -127,21 +148,25 @@ fn table() -> MutexGuard<'static, BTreeMap<&'static str, Armed>> {
 
 fn parse(item: &str) -> Result<(&'static str, Armed), String> {
     let (name, action) = item.split_once('=').ok_or_else(|| format!("{item:?} is not name=action"))?;
-    let known = POINTS.iter().find(|point| **point == name.trim());
+    let known = POINTS.iter().chain(SAFEGUARDS).find(|point| **point == name.trim());
     let name = known.ok_or_else(|| format!("there is no fail point {name:?}"))?;
     let (action, at) = match action.trim().split_once('@') {
         Some((action, at)) => (action, Some(at.parse().map_err(|_| format!("{at:?} is not a number of hits"))?)),
         None => (action.trim(), None),
     };
     let action = match action.split_once(':') {
+        None if action == "skip" => Action::Skip,
         None if action == "crash" => Action::Crash,
         None if action == "error" => Action::Error,
         None if action == "pause" => Action::Pause,
         Some(("sleep", millis)) => {
             Action::Sleep(Duration::from_millis(millis.parse().map_err(|_| format!("{millis:?} is not a number"))?))
         }
-        _ => return Err(format!("{action:?} is not crash, error, pause or sleep:MILLIS")),
+        _ => return Err(format!("{action:?} is not crash, error, pause, sleep:MILLIS or skip")),
     };
+    if (action == Action::Skip) != SAFEGUARDS.contains(name) {
+        return Err(format!("{name} can be skipped and nothing else, or anything but skipped"));
+    }
     Ok((name, Armed { action, at, hits: 0 }))
 }
 
@@ -164,7 +189,7 @@ fn is_paused(name: &str) -> bool {
 #[cold]
 fn hit_armed(name: &str) -> Result<()> {
     match fire(name) {
-        None => {}
+        None | Some(Action::Skip) => {}
         Some(Action::Crash) => crash(),
         Some(Action::Error) => return Err(failed(name)),
         Some(Action::Sleep(time)) => std::thread::sleep(time),
@@ -180,7 +205,7 @@ fn hit_armed(name: &str) -> Result<()> {
 #[cold]
 async fn hit_armed_async(name: &str) -> Result<()> {
     match fire(name) {
-        None => {}
+        None | Some(Action::Skip) => {}
         Some(Action::Crash) => crash(),
         Some(Action::Error) => return Err(failed(name)),
         Some(Action::Sleep(time)) => tokio::time::sleep(time).await,
@@ -236,6 +261,15 @@ mod tests {
     }
 
     #[test]
+    fn a_step_is_skipped_only_while_it_is_armed() {
+        assert!(!skips("bucket.sync_directory"));
+        arm("bucket.sync_directory=skip").unwrap();
+        assert!(skips("bucket.sync_directory"));
+        disarm("bucket.sync_directory");
+        assert!(!skips("bucket.sync_directory"));
+    }
+
+    #[test]
     fn the_table_lists_the_points_in_the_code() {
         let mut found = std::collections::BTreeSet::new();
         let mut pending = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
@@ -244,19 +278,20 @@ mod tests {
                 pending.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
             } else if path.extension().is_some_and(|ext| ext == "rs") && !path.ends_with("failpoint.rs") {
                 let text = std::fs::read_to_string(path).unwrap();
-                for call in ["failpoint::hit(\"", "failpoint::hit_async(\""] {
+                for call in ["failpoint::hit(\"", "failpoint::hit_async(\"", "failpoint::skips(\""] {
                     let names = text.split(call).skip(1).filter_map(|rest| rest.split_once('"'));
                     found.extend(names.map(|(name, _)| name.to_owned()));
                 }
             }
         }
-        assert_eq!(found, POINTS.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(found, POINTS.iter().chain(SAFEGUARDS).map(|name| (*name).to_owned()).collect());
     }
 
     #[test]
     fn misspelt_texts_are_refused_and_arm_nothing() {
-        for text in ["nosuch=error", "purge.after", "purge.after=explode", "purge.after=sleep:x", "purge.after=error@x"]
-        {
+        let malformed = ["purge.after", "purge.after=explode", "purge.after=sleep:x", "purge.after=error@x"];
+        let misused = ["nosuch=error", "purge.after=skip", "wal.await_sync=error"];
+        for text in malformed.iter().chain(&misused) {
             assert!(arm(text).is_err(), "{text}");
         }
         assert!(arm("purge.after=crash; nosuch=error").is_err());

@@ -18,6 +18,7 @@ use super::meta::{MetaDir, Pointer};
 use super::options::CheckpointFiles;
 use super::types::{EncodedCommand, LogEntry, LogId, Reply, StoredMembership, TypeConfig};
 use super::wal::LogReader;
+use crate::failpoint;
 use crate::format::command;
 use crate::model::{Answer, CheckpointRef, Command, Control, LogIndex};
 use crate::state::State;
@@ -109,10 +110,13 @@ impl Shared {
 
     /// Writes `files` and `pointer` to the local disk, durably, and makes them the current snapshot.
     pub(crate) async fn adopt(&self, files: Arc<CheckpointFiles>, pointer: Pointer) -> crate::error::Result<()> {
-        let (meta, written) = (self.meta.clone(), pointer.clone());
-        tokio::task::spawn_blocking(move || meta.adopt(&files, &written)).await.map_err(|error| {
-            crate::error::Error::internal("writing the local checkpoint panicked").with_source(error)
-        })??;
+        let (meta, named) = (self.meta.clone(), pointer.clone());
+        let writing = tokio::task::spawn_blocking(move || meta.adopt(&files, &named));
+        if !failpoint::skips("purge.await_pointer") {
+            writing.await.map_err(|error| {
+                crate::error::Error::internal("writing the local checkpoint panicked").with_source(error)
+            })??;
+        }
         self.position().forget_before(pointer.reference.index);
         *self.pointer.lock().unwrap_or_else(PoisonError::into_inner) = Some(pointer);
         Ok(())

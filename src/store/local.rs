@@ -27,6 +27,8 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
+use crate::failpoint;
+
 /// Directories remembered as synced; beyond that all are forgotten and synced again.
 const REMEMBERED_DIRECTORIES: usize = 65_536;
 
@@ -191,6 +193,9 @@ impl Staged {
         } else {
             fs::rename(path, &self.destination)?;
             self.path = None;
+        }
+        if failpoint::skips("bucket.sync_directory") {
+            return Ok(());
         }
         self.destination.parent().map_or(Ok(()), sync_directory)
     }

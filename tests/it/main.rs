@@ -13,6 +13,7 @@ mod consume;
 mod crash;
 mod fetch;
 mod idempotence;
+mod power;
 mod produce;
 mod s3;
 mod tiers;

@@ -80,18 +80,28 @@ impl Http {
         self.json(Method::POST, &format!("/v1/topics/{topic}/records"), &body).await
     }
 
-    /// All records of a partition from an offset on, page by page.
+    /// All records of a partition, page by page.
     pub(crate) async fn fetch_all(&self, topic: &str, partition: u32, query: &str) -> Vec<Value> {
+        self.try_fetch_all(topic, partition, query).await.unwrap_or_else(|refused| panic!("{refused}"))
+    }
+
+    /// The same, or the answer that was no page.
+    pub(crate) async fn try_fetch_all(&self, topic: &str, partition: u32, query: &str) -> Result<Vec<Value>, String> {
         let mut all = Vec::new();
         let mut offset = 0;
         loop {
             let path =
                 format!("/v1/topics/{topic}/partitions/{partition}/records?offset={offset}&max_records=10000{query}");
-            let page = self.get(&path).await.expect(200);
+            let answer = self.get(&path).await;
+            if answer.status != 200 {
+                let body = String::from_utf8_lossy(&answer.body);
+                return Err(format!("partition {partition} at {offset}: {} {body}", answer.status));
+            }
+            let page = answer.json();
             all.extend(page["records"].as_array().unwrap().iter().cloned());
             offset = page["next_offset"].as_u64().unwrap();
             if offset >= page["high_watermark"].as_u64().unwrap() {
-                return all;
+                return Ok(all);
             }
         }
     }

@@ -8,6 +8,7 @@
 pub(crate) mod binary;
 pub(crate) mod history;
 pub(crate) mod http;
+pub(crate) mod power;
 pub(crate) mod s3;
 pub(crate) mod server;
 

@@ -9,8 +9,8 @@ use std::time::Instant;
 use tempfile::TempDir;
 use tidelog_client::{Client, ClientOptions};
 
+use super::DEADLINE;
 use super::binary::command;
-use super::{DEADLINE, eventually};
 
 /// How a server is started, again and again with the same directory.
 #[derive(Debug, Clone, Default)]
@@ -108,10 +108,23 @@ impl Server {
             let log = log.lock().unwrap().clone();
             return Err(format!("{log}{status}"));
         };
-        let server = Self { child, url, dir, settings, log };
+        let mut server = Self { child, url, dir, settings, log };
         let client = server.client();
-        eventually("readiness", || async { client.ready().await.ok() }).await;
+        let begun = Instant::now();
+        while client.ready().await.is_err() {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                reader.join().unwrap();
+                return Err(format!("{}{status}", server.log()));
+            }
+            assert!(begun.elapsed() < DEADLINE, "the server is not ready:\n{}", server.log());
+            tokio::time::sleep(super::POLL).await;
+        }
         Ok(server)
+    }
+
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// `http://127.0.0.1:…`

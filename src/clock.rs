@@ -4,7 +4,7 @@
 //! Nothing in `state/` may name this module.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970-01-01 UTC.
@@ -16,7 +16,7 @@ pub struct Clock(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
-    System(Instant),
+    System(Instant, Arc<AtomicI64>),
     Manual(Arc<ManualTime>),
 }
 
@@ -30,7 +30,7 @@ impl Clock {
     /// The clock of the operating system.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System(Instant::now()))
+        Self(Source::System(Instant::now(), Arc::default()))
     }
 
     /// A clock that stands still at `wall` until it is told otherwise; clones share it.
@@ -43,9 +43,10 @@ impl Clock {
     #[must_use]
     pub fn wall(&self) -> Millis {
         match &self.0 {
-            Source::System(_) => SystemTime::now()
+            Source::System(_, shift) => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+                .saturating_add_signed(shift.load(Ordering::Relaxed)),
             Source::Manual(time) => time.wall.load(Ordering::Relaxed),
         }
     }
@@ -54,7 +55,7 @@ impl Clock {
     #[must_use]
     pub fn monotonic(&self) -> Millis {
         match &self.0 {
-            Source::System(start) => u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            Source::System(start, _) => u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
             Source::Manual(time) => time.monotonic.load(Ordering::Relaxed),
         }
     }
@@ -64,6 +65,14 @@ impl Clock {
         if let Source::Manual(time) = &self.0 {
             time.wall.fetch_add(millis, Ordering::Relaxed);
             time.monotonic.fetch_add(millis, Ordering::Relaxed);
+        }
+    }
+
+    /// Shows wall time `millis` later than the operating system does, in all clones: for tests of the whole process with a
+    /// wrong clock. Without effect on a manual clock.
+    pub fn shift_wall(&self, millis: i64) {
+        if let Source::System(_, shift) = &self.0 {
+            shift.store(millis, Ordering::Relaxed);
         }
     }
 

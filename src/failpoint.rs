@@ -1,8 +1,9 @@
 //! Named places where a test can stop, delay or fail the process: always compiled, one relaxed load when not armed.
 //!
-//! Armed by the environment variable `TIDELOG_FAILPOINTS` (`name=action[;name=action…]`) or by [`arm`]. Every arming
+//! Armed by the environment variable `TIDELOG_FAILPOINTS` (`name=action[;name=action…]`, or `@FILE` to follow a file) or by
+//! [`arm`]. Every arming
 //! and every firing is logged. Actions: `crash` (SIGKILL to this process, nothing is flushed), `error` (the step
-//! fails), `pause` (until disarmed), `sleep:MILLIS`; `action@N` fires at the Nth hit only. A name that is not in
+//! fails), `panic`, `pause` (until disarmed), `sleep:MILLIS`; `action@N` fires at the Nth hit only. A name that is not in
 //! [`POINTS`] is refused, so that a misspelt test cannot pass by doing nothing. The server refuses to listen beyond
 //! loopback while [`armed`].
 //!
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// The environment variable that arms fail points at start.
+/// The environment variable from which `serve` arms fail points.
 pub const ENVIRONMENT: &str = "TIDELOG_FAILPOINTS";
 
 /// Every fail point there is: the numbered steps of docs/architecture.md. Add a name here to be able to arm it.
@@ -36,6 +37,10 @@ pub const POINTS: &[&str] = &[
     "archive.after_archived",
     "gc.condemned",
     "gc.checkpoints",
+    "wal.append",
+    "repair.later_files",
+    "repair.cut",
+    "apply.entry",
 ];
 
 /// Steps that can be left out, each with what is then wrong.
@@ -58,6 +63,7 @@ static TABLE: Mutex<BTreeMap<&'static str, Armed>> = Mutex::new(BTreeMap::new())
 enum Action {
     Crash,
     Error,
+    Panic,
     Pause,
     Sleep(Duration),
     Skip,
@@ -102,31 +108,38 @@ pub fn armed() -> bool {
     ARMED.load(Ordering::Relaxed)
 }
 
-/// Arms what [`ENVIRONMENT`] names, if it is set. Call once at start, after logging is set up.
-///
-/// # Errors
-/// A sentence that says what is wrong with its text.
-pub fn arm_from_environment() -> Result<(), String> {
-    match std::env::var(ENVIRONMENT) {
-        Ok(text) => arm(&text).map_err(|problem| format!("{ENVIRONMENT}: {problem}")),
-        Err(_) => Ok(()),
-    }
-}
-
 /// Arms the points of `text`; see the module's head for its form.
 ///
 /// # Errors
 /// A sentence that says what is wrong; nothing is armed then.
 pub fn arm(text: &str) -> Result<(), String> {
-    let parsed =
-        text.split(';').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect::<Result<Vec<_>, _>>()?;
+    let parsed = parse_all(text)?;
+    insert(&mut table(), parsed);
+    Ok(())
+}
+
+/// Arms exactly the points of `text`: all others are disarmed, and who is paused there goes on. One that was armed just so
+/// before goes on counting its hits.
+///
+/// # Errors
+/// As [`arm`]; nothing changes then.
+pub fn replace(text: &str) -> Result<(), String> {
+    let parsed = parse_all(text)?;
     let mut table = table();
+    table.retain(|name, _| parsed.iter().any(|(named, _)| named == name));
+    insert(&mut table, parsed);
+    Ok(())
+}
+
+fn insert(table: &mut BTreeMap<&'static str, Armed>, parsed: Vec<(&'static str, Armed)>) {
     for (name, armed) in parsed {
+        if table.get(name).is_some_and(|before| (before.action, before.at) == (armed.action, armed.at)) {
+            continue;
+        }
         tracing::warn!(name, action = ?armed.action, at = armed.at, "fail point armed");
         table.insert(name, armed);
     }
     ARMED.store(!table.is_empty(), Ordering::Relaxed);
-    Ok(())
 }
 
 /// Disarms `name`; who is paused there goes on.
@@ -146,6 +159,10 @@ fn table() -> MutexGuard<'static, BTreeMap<&'static str, Armed>> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn parse_all(text: &str) -> Result<Vec<(&'static str, Armed)>, String> {
+    text.split(';').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
+}
+
 fn parse(item: &str) -> Result<(&'static str, Armed), String> {
     let (name, action) = item.split_once('=').ok_or_else(|| format!("{item:?} is not name=action"))?;
     let known = POINTS.iter().chain(SAFEGUARDS).find(|point| **point == name.trim());
@@ -158,11 +175,12 @@ fn parse(item: &str) -> Result<(&'static str, Armed), String> {
         None if action == "skip" => Action::Skip,
         None if action == "crash" => Action::Crash,
         None if action == "error" => Action::Error,
+        None if action == "panic" => Action::Panic,
         None if action == "pause" => Action::Pause,
         Some(("sleep", millis)) => {
             Action::Sleep(Duration::from_millis(millis.parse().map_err(|_| format!("{millis:?} is not a number"))?))
         }
-        _ => return Err(format!("{action:?} is not crash, error, pause, sleep:MILLIS or skip")),
+        _ => return Err(format!("{action:?} is not crash, error, panic, pause, sleep:MILLIS or skip")),
     };
     if (action == Action::Skip) != SAFEGUARDS.contains(name) {
         return Err(format!("{name} can be skipped and nothing else, or anything but skipped"));
@@ -192,6 +210,7 @@ fn hit_armed(name: &str) -> Result<()> {
         None | Some(Action::Skip) => {}
         Some(Action::Crash) => crash(),
         Some(Action::Error) => return Err(failed(name)),
+        Some(Action::Panic) => panic!("fail point {name}"),
         Some(Action::Sleep(time)) => std::thread::sleep(time),
         Some(Action::Pause) => {
             while is_paused(name) {
@@ -208,6 +227,7 @@ async fn hit_armed_async(name: &str) -> Result<()> {
         None | Some(Action::Skip) => {}
         Some(Action::Crash) => crash(),
         Some(Action::Error) => return Err(failed(name)),
+        Some(Action::Panic) => panic!("fail point {name}"),
         Some(Action::Sleep(time)) => tokio::time::sleep(time).await,
         Some(Action::Pause) => {
             while is_paused(name) {
@@ -285,6 +305,17 @@ mod tests {
             }
         }
         assert_eq!(found, POINTS.iter().chain(SAFEGUARDS).map(|name| (*name).to_owned()).collect());
+    }
+
+    #[test]
+    fn replacing_disarms_what_is_not_named() {
+        arm("repair.cut=error; repair.later_files=error").unwrap();
+        assert!(replace("repair.cut=nonsense").is_err());
+        assert!(hit("repair.later_files").is_err(), "a text that is refused changes nothing");
+        arm("repair.cut=sleep:0").unwrap();
+        disarm("repair.later_files");
+        assert!(hit("repair.later_files").is_ok() && hit("repair.cut").is_ok());
+        disarm("repair.cut");
     }
 
     #[test]

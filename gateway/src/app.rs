@@ -54,7 +54,7 @@ impl App {
         let bodies = BodyLimits::new(http.max_body, http.body_memory, http.read_timeout);
         let followers = Arc::new(Semaphore::new(http.max_followers as usize));
         let rotation = AtomicUsize::new(0);
-        let clock = Clock::system();
+        let clock = queue.clock().clone();
         Self(Arc::new(Inner { queue, config, clock, hooks, bodies, followers, lifecycle, incarnation, rotation }))
     }
 

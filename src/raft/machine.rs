@@ -145,6 +145,7 @@ impl Shared {
     fn apply_command(&self, index: LogIndex, encoded: &EncodedCommand) -> io::Result<Answer> {
         let logged = command::decode(&encoded.0)
             .map_err(|error| self.fail(format!("entry {index} of the log cannot be applied: {error}")))?;
+        failpoint::hit("apply.entry").map_err(|error| self.fail(format!("entry {index} of the log: {error}")))?;
         let applied = std::panic::catch_unwind(AssertUnwindSafe(|| {
             self.state.write().map(|mut state| state.apply(index, &logged)).ok()
         }));

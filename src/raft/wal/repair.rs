@@ -216,6 +216,7 @@ fn cut(dir: &Path, chunks: &[Chunk], bad: &Bad) -> io::Result<Cut> {
         std::fs::remove_file(&chunk.path)?;
     }
     sync_dir(dir)?;
+    crate::failpoint::hit("repair.later_files").map_err(io::Error::other)?;
     if bad.offset == 0 {
         std::fs::remove_file(&first.path)?;
         sync_dir(dir)?;
@@ -224,6 +225,7 @@ fn cut(dir: &Path, chunks: &[Chunk], bad: &Bad) -> io::Result<Cut> {
         file.set_len(bad.offset)?;
         file.sync_all()?;
     }
+    crate::failpoint::hit("repair.cut").map_err(io::Error::other)?;
     tracing::warn!(
         file = %first.path.display(),
         offset = bad.offset,

@@ -174,6 +174,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        crate::failpoint::hit_async("wal.append").await.map_err(io::Error::other)?;
         self.shared.write(|log| {
             log.mark()?;
             for entry in entries {

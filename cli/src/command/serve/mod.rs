@@ -1,6 +1,7 @@
 //! `tidelog serve`: settings, logging, then the whole server in this process.
 
 mod compactor;
+mod injected;
 mod listen;
 pub(super) mod logging;
 mod process;

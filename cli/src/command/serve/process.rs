@@ -4,19 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
-use tidelog::clock::Clock;
+use anyhow::{Context, Result, anyhow};
 use tidelog::config::Config;
-use tidelog::failpoint;
 use tidelog::metrics;
 use tidelog::queue::{Options, Queue};
 use tidelog_gateway::{AdminHooks, Server};
 use tokio::sync::Notify;
 
 use super::compactor::Compactor;
-use super::listen;
 use super::logging::LogFilter;
 use super::signals::Signals;
+use super::{injected, listen};
 use crate::output::Out;
 
 /// Of the time for the way down, what stays for closing the engine when requests do not finish.
@@ -25,10 +23,7 @@ const CLOSE_SHARE: u32 = 2;
 /// Serves until a signal, an operator's stop, or a fatal error of the engine.
 pub(super) async fn serve(config: Config, restore: bool, filter: LogFilter) -> Result<()> {
     let mut signals = Signals::new()?;
-    failpoint::arm_from_environment().map_err(|error| anyhow!(error))?;
-    if failpoint::armed() && !config.is_loopback() {
-        bail!("fail points are armed: refusing to listen beyond loopback, on {}", config.http.listen);
-    }
+    let clock = injected::start(&config)?;
     metrics::install(config.metrics.topics).map_err(|error| anyhow!("cannot start metrics: {error}"))?;
     tokio::spawn(async {
         let mut ticks = tokio::time::interval(metrics::UPKEEP_INTERVAL);
@@ -39,7 +34,7 @@ pub(super) async fn serve(config: Config, restore: bool, filter: LogFilter) -> R
     });
     // The port first: it tells a second server at once, and nothing was touched then.
     let bound = listen::bind(&config).await?;
-    let options = Options { config: config.clone(), clock: Clock::system(), restore };
+    let options = Options { config: config.clone(), clock, restore };
     let queue = tokio::select! {
         opened = Queue::open(options) => opened.context("cannot open the engine")?,
         name = signals.next() => {

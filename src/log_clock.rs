@@ -29,6 +29,8 @@ struct Anchor {
     log_time: Millis,
     monotonic: Millis,
     given: Millis,
+    /// Wall time was further away than is believed when it was last looked at.
+    disbelieved: bool,
 }
 
 impl LogClock {
@@ -37,8 +39,8 @@ impl LogClock {
     pub fn new(clock: Clock, found: Millis, max_jump: Millis) -> Self {
         let wall = clock.wall();
         let log_time = if found == 0 { wall } else { jumped(found, wall, max_jump) };
-        let anchor = Mutex::new(Anchor { log_time, monotonic: clock.monotonic(), given: log_time });
-        Self { clock, max_jump, anchor }
+        let anchor = Anchor { log_time, monotonic: clock.monotonic(), given: log_time, disbelieved: false };
+        Self { clock, max_jump, anchor: Mutex::new(anchor) }
     }
 
     /// Log time now.
@@ -50,7 +52,12 @@ impl LogClock {
         let next = jumped(advance(anchor.log_time, elapsed, wall), wall, self.max_jump).max(anchor.given);
         anchor.given = next;
         if elapsed >= ANCHOR_MS {
-            *anchor = Anchor { log_time: next, monotonic, given: next };
+            (anchor.log_time, anchor.monotonic) = (next, monotonic);
+        }
+        let disbelieved = wall.abs_diff(next) > self.max_jump.max(JUMP_THRESHOLD_MS);
+        if disbelieved != anchor.disbelieved {
+            anchor.disbelieved = disbelieved;
+            report(disbelieved, wall, next);
         }
         next
     }
@@ -60,6 +67,20 @@ impl LogClock {
     pub fn lag_ms(&self) -> i64 {
         let now = self.now();
         i64::try_from(i128::from(self.clock.wall()) - i128::from(now)).unwrap_or(i64::MAX)
+    }
+}
+
+/// Says once that the wall clock is not believed, and once that it is again.
+fn report(disbelieved: bool, wall_ms: Millis, log_time_ms: Millis) {
+    if disbelieved {
+        tracing::warn!(
+            wall_ms,
+            log_time_ms,
+            "the wall clock is further from log time than raft.clock_jump and is not believed: \
+             log time approaches it by a tenth of the time that passes"
+        );
+    } else {
+        tracing::info!(wall_ms, log_time_ms, "the wall clock is near log time again");
     }
 }
 
@@ -112,6 +133,25 @@ mod tests {
         clock.set_wall(START + YEAR);
         clock.advance(1_000);
         assert_eq!(log.now(), START + 1_100);
+    }
+
+    #[test]
+    fn a_clock_that_is_not_believed_is_noticed_once_and_so_is_its_return() {
+        let clock = Clock::manual(START);
+        let log = LogClock::new(clock.clone(), START, WEEK);
+        let disbelieved = || {
+            let _ = log.now();
+            log.anchor.lock().is_ok_and(|anchor| anchor.disbelieved)
+        };
+        assert!(!disbelieved());
+        for wrong in [START + YEAR, START - YEAR] {
+            clock.set_wall(wrong);
+            assert!(disbelieved());
+            clock.advance(5_000);
+            assert!(disbelieved());
+            clock.set_wall(START);
+            assert!(!disbelieved());
+        }
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub struct ShardStatus {
     pub archive_files: u64,
     /// Milliseconds since 1970 as the shard counts them.
     pub log_time_ms: u64,
-    /// Hash of the state at `applied`, in hexadecimal.
+    /// Hash of the state at `applied`, in hexadecimal, if it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_hash: Option<String>,
 }

@@ -16,6 +16,15 @@ impl Client {
         Call::new(self, Method::GET, &["v1", "status"], Safety::Repeatable)?.send_for(self).await
     }
 
+    /// What operators want to know, with the hash of each shard's state, for which the server reads all of it.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn status_with_hash(&self) -> Result<Status> {
+        let call = Call::new(self, Method::GET, &["v1", "status"], Safety::Repeatable)?;
+        call.query("state_hash", true).send_for(self).await
+    }
+
     /// The metrics as Prometheus reads them.
     ///
     /// # Errors

@@ -111,6 +111,12 @@ impl Queue {
         self.0.identity.node.0
     }
 
+    /// The process's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
     /// Whether this process has recovered and has reached a leader of every shard once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -162,11 +168,25 @@ impl Queue {
         (view.applied(), view.hash())
     }
 
+    /// What operators want to know, with the hash of each shard's state: reads all of the state, so off the runtime.
+    #[must_use]
+    pub fn status_with_hash(&self) -> Status {
+        let view = self.view();
+        let mut status = self.status_of(&view);
+        for shard in &mut status.shards {
+            shard.state_hash = Some(format!("{:032x}", view.hash()));
+        }
+        status
+    }
+
     /// What operators want to know.
     #[must_use]
     pub fn status(&self) -> Status {
+        self.status_of(&self.view())
+    }
+
+    fn status_of(&self, view: &State) -> Status {
         let inner = &self.0;
-        let view = self.view();
         let health = inner.bucket.health();
         let (wal_used, wal_limit) = inner.shard.gate().budget();
         let budget = |name, used_bytes, limit_bytes| BudgetStatus { name, used_bytes, limit_bytes };
@@ -177,7 +197,7 @@ impl Queue {
             node_id: inner.identity.node.0,
             closed: view.is_closed(),
             roles: vec!["gateway", "wal", "compactor"],
-            shards: vec![self.shard_status(&view)],
+            shards: vec![self.shard_status(view)],
             bucket: BucketStatus {
                 url: inner.bucket.url().to_owned(),
                 healthy: health.failing.is_none(),
@@ -218,6 +238,7 @@ impl Queue {
             tail_bytes: view.tail_bytes(),
             log_time_ms: view.log_time(),
             log_time_lag_ms: self.leader().log_time_lag_ms(),
+            state_hash: None,
         }
     }
 
@@ -243,10 +264,6 @@ impl Queue {
 
     fn sticky(&self) -> Arc<Sticky> {
         Arc::clone(&self.0.sticky)
-    }
-
-    fn clock(&self) -> &Clock {
-        &self.0.clock
     }
 
     fn view(&self) -> State {

@@ -52,6 +52,9 @@ pub struct ShardStatus {
     pub log_time_ms: u64,
     /// Log time is this far behind wall time (negative: ahead).
     pub log_time_lag_ms: i64,
+    /// Hash of the state at `applied`, in hexadecimal, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_hash: Option<String>,
 }
 
 /// The bucket as this node sees it.

@@ -7,8 +7,9 @@ use crate::model::{CheckpointRef, Incarnation, ObjectId, Place, TailRef};
 
 impl State {
     /// A digest of everything that decides or is served, independent of how it lies in memory: two replicas that applied
-    /// the same log up to the same index have the same one, whether they started from nothing or from a checkpoint. Reads
-    /// the whole state: for a view, off the apply path.
+    /// the same log up to the same index have the same one, whether they started from nothing or from a checkpoint. The index
+    /// itself is not in it, so entries that are no commands change nothing: a restart adds one. Reads the whole state: for a
+    /// view, off the apply path.
     #[must_use]
     pub fn hash(&self) -> u128 {
         let none = CheckpointRef { incarnation: Incarnation(0), index: 0, id: ObjectId(0) };
@@ -17,7 +18,7 @@ impl State {
         // differ from every other replica's, which is what should be seen.
         let scalars = postcard::to_stdvec(&self.scalars(self.checkpoint.unwrap_or(none))).unwrap_or_default();
         digest.0.update(&scalars);
-        digest.numbers(&[self.applied, self.flushed_index, self.tail_bytes]);
+        digest.numbers(&[self.flushed_index, self.tail_bytes]);
         for segment in self.objects.segments() {
             digest.numbers(&[u64::from(segment.live_ranges)]);
         }

@@ -114,7 +114,7 @@ async fn support_bundle(remote: &Remote, path: Option<&Path>) -> Result<()> {
     let bundle = json!({
         "tidelog": env!("CARGO_PKG_VERSION"),
         "made_at": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-        "status": part(client.status().await),
+        "status": part(client.status_with_hash().await),
         "settings": part(client.settings().await),
         "topics": topics(&client).await,
         "metrics": part(client.metrics().await),

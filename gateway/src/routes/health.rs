@@ -37,10 +37,18 @@ pub(crate) async fn readyz(State(app): State<App>) -> Result<Response> {
 
 /// What the node is doing
 #[utoipa::path(get, path = "/v1/status", tag = "operation",
+    params(("state_hash" = Option<bool>, Query, description = "With the hash of each shard's state, which reads all of it")),
     responses((status = 200, body = Status), (status = "default", body = ErrorBody)))]
-pub(crate) async fn status(call: Call) -> Result<Response> {
+pub(crate) async fn status(mut call: Call) -> Result<Response> {
+    let hashed = call.params.flag("state_hash")?;
     let app = call.finish()?;
-    json(StatusCode::OK, &app.queue().status())
+    if !hashed {
+        return json(StatusCode::OK, &app.queue().status());
+    }
+    let queue = app.queue().clone();
+    let status = tokio::task::spawn_blocking(move || queue.status_with_hash()).await;
+    let status = status.map_err(|_| ApiError::new(ErrorCode::Internal, "hashing the state broke off"))?;
+    json(StatusCode::OK, &status)
 }
 
 /// Metrics for Prometheus

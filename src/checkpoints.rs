@@ -76,14 +76,16 @@ pub async fn incarnations(bucket: &Bucket) -> Result<Vec<Incarnation>> {
 /// # Errors
 /// `not_found` if something it names is missing, `corrupt` if something fails its checksum, or the bucket's.
 pub async fn load(bucket: &Bucket, shard: ShardId, reference: CheckpointRef) -> Result<LoadedCheckpoint> {
-    let bytes = get(bucket, &Key::Checkpoint(shard, reference), MAX_CHECKPOINT_BYTES).await?;
-    let checkpoint = codec::decode_checkpoint(&bytes)?;
+    let key = Key::Checkpoint(shard, reference);
+    let bytes = get(bucket, &key, MAX_CHECKPOINT_BYTES).await?;
+    let checkpoint = codec::decode_checkpoint(&bytes).map_err(|error| named(&key, error))?;
     if checkpoint.self_ref != reference || checkpoint.shard != shard {
-        return Err(Error::corrupt("a checkpoint lies under the name of another"));
+        return Err(Error::corrupt(format!("object {key} is another checkpoint than its name says")));
     }
     let parts = futures::stream::iter(checkpoint.parts.clone()).map(async |part| {
-        let bytes = get(bucket, &Key::IndexPart(shard, part.id), MAX_PART_BYTES).await?;
-        let content = codec::decode_part(&bytes)?;
+        let key = Key::IndexPart(shard, part.id);
+        let bytes = get(bucket, &key, MAX_PART_BYTES).await?;
+        let content = codec::decode_part(&bytes).map_err(|error| named(&key, error))?;
         Ok::<_, Error>((part.id, bytes, content))
     });
     let parts = parts.buffered(PARALLEL_CALLS).try_collect().await?;
@@ -144,6 +146,11 @@ pub fn archive_key(checkpoint: &Checkpoint, file: &ArchiveFile) -> Option<Key> {
 
 async fn get(bucket: &Bucket, key: &Key, limit: u64) -> Result<Bytes> {
     bucket.get(&key.to_string(), limit).await.map_err(missing)
+}
+
+/// Says in which object the damage is.
+fn named(key: &Key, error: Error) -> Error {
+    Error::new(error.kind(), error.code(), format!("object {key}: {}", error.message())).with_source(error)
 }
 
 fn missing(error: StoreError) -> Error {

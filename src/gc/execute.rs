@@ -153,7 +153,13 @@ impl Collector {
     async fn read(&self, checkpoint: CheckpointRef) -> Result<Option<Arc<[NamedObject]>>> {
         let key = Key::Checkpoint(self.shard, checkpoint).to_string();
         match self.bucket.get(&key, MAX_CHECKPOINT_BYTES).await {
-            Ok(bytes) => Ok(Some(plan::named_by(&decode_checkpoint(&bytes)?).collect())),
+            Ok(bytes) => match decode_checkpoint(&bytes) {
+                Ok(checkpoint) => Ok(Some(plan::named_by(&checkpoint).collect())),
+                Err(error) => {
+                    let message = format!("object {key}: {}", error.message());
+                    Err(Error::new(error.kind(), error.code(), message).with_source(error))
+                }
+            },
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }

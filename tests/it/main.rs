@@ -5,16 +5,21 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asleep;
 mod bench;
 mod bucket;
 mod client;
+mod clock;
 mod commands;
 mod consume;
 mod crash;
+mod fatal;
 mod fetch;
 mod idempotence;
+mod kill;
 mod power;
 mod produce;
 mod s3;
+mod steps;
 mod tiers;
 mod topics;

@@ -54,6 +54,11 @@ impl History {
         self.inner.lock().unwrap().acknowledged.len()
     }
 
+    /// How many records were sent.
+    pub(crate) fn sent(&self) -> usize {
+        self.inner.lock().unwrap().sent.len()
+    }
+
     /// Reads everything and checks: each acknowledged record is at its offset with its value, once; offsets are dense; nothing is
     /// read that was not sent, nothing twice; each producer's order is kept.
     pub(crate) async fn check(&self, http: &Http, topic: &str) {

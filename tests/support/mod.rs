@@ -8,6 +8,8 @@
 pub(crate) mod binary;
 pub(crate) mod history;
 pub(crate) mod http;
+pub(crate) mod injected;
+pub(crate) mod load;
 pub(crate) mod power;
 pub(crate) mod s3;
 pub(crate) mod server;

@@ -172,8 +172,7 @@ impl Server {
 
     /// SIGTERM; it has to end by itself.
     pub(crate) fn terminate(mut self) -> (ExitStatus, Arc<TempDir>) {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM)
-            .unwrap();
+        self.signal(rustix::process::Signal::TERM);
         (self.wait(), Arc::clone(&self.dir))
     }
 
@@ -183,6 +182,16 @@ impl Server {
         let (status, dir) = self.terminate();
         assert!(status.success(), "{status}");
         Self::start_in(dir, settings).await
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Whether it has ended by itself, and how.
+    pub(crate) fn try_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Waits for its end.
@@ -248,6 +257,32 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
             copy_tree(&entry.path(), &target);
         } else {
             std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// All files under a directory.
+pub(crate) fn files_under(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut pending = vec![directory.to_owned()];
+    while let Some(path) = pending.pop() {
+        // What a running server removes meanwhile is not there.
+        let Ok(entries) = std::fs::read_dir(&path) else { continue };
+        for entry in entries.filter_map(Result::ok) {
+            if entry.path().is_dir() { pending.push(entry.path()) } else { files.push(entry.path()) }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// An address on which a server can listen, end, and listen again: its port is below those that the system gives to
+/// connections, or one of them could take it in between.
+pub(crate) fn fixed_address() -> String {
+    loop {
+        let address = format!("127.0.0.1:{}", rand::random_range(15_000..30_000));
+        if std::net::TcpListener::bind(&address).is_ok() {
+            return address;
         }
     }
 }

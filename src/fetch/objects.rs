@@ -65,6 +65,13 @@ struct Part {
     range: Range<u64>,
 }
 
+impl Part {
+    /// Says in which object the damage is.
+    fn damaged(&self, error: Error) -> Error {
+        Error::new(error.kind(), error.code(), format!("object {}: {}", self.key, error.message())).with_source(error)
+    }
+}
+
 impl Objects {
     pub(super) fn new(bucket: Bucket, cache: BlockCache, shard: ShardId) -> Self {
         Self { bucket, cache, shard, footers: Recent::new(FOOTER_BYTES), archives: Recent::new(FOOTER_BYTES) }
@@ -155,7 +162,9 @@ impl Objects {
             off_thread(move || decode(&reader, bytes))
         };
         match run(self.load(&part).await?).await {
-            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(run(self.reload(&part, &error).await?).await?),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                Ok(run(self.reload(&part, &error).await?).await.map_err(|error| part.damaged(error))?)
+            }
             other => Ok(other?),
         }
     }
@@ -182,7 +191,9 @@ impl Objects {
     /// Loads a part and decodes it, which verifies it.
     async fn verified<T>(&self, part: &Part, decode: impl Fn(Bytes) -> Result<T>) -> Result<T, Failure> {
         match decode(self.load(part).await?) {
-            Err(error) if error.kind() == ErrorKind::Corrupt => Ok(decode(self.reload(part, &error).await?)?),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                Ok(decode(self.reload(part, &error).await?).map_err(|error| part.damaged(error))?)
+            }
             other => Ok(other?),
         }
     }

@@ -111,7 +111,7 @@ pub(crate) fn repair(dir: &Path, directory: Uuid) -> Result<Scan, Error> {
 fn corrupt(chunk: &Chunk, offset: u64, why: &str) -> Error {
     Error::corrupt(format!(
         "the write-ahead log is damaged where it was acknowledged: {} at byte {offset} ({why}); \
-         nothing was changed; replace the node, or restore this file",
+         nothing was changed; replace the node, or see docs/operations.md, a damaged file",
         chunk.path.display()
     ))
     .with_text("file", chunk.path.display().to_string())

@@ -56,6 +56,31 @@ async fn a_tail_torn_at_any_byte_of_the_last_entry_is_cut() {
 }
 
 #[tokio::test]
+async fn a_flipped_bit_in_the_last_entry_cuts_it_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let begins = usize::try_from(four_entries(dir.path()).await).unwrap();
+    let whole = std::fs::read(&chunks(dir.path())[0]).unwrap();
+    for at in begins..whole.len() {
+        let copied = copy(dir.path());
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        std::fs::write(&chunks(copied.path())[0], bytes).unwrap();
+        let store = reopen(copied.path()).unwrap();
+        assert_eq!(entries(&store).await, [command(0, 100), command(1, 100), command(2, 100)], "byte {at}");
+    }
+}
+
+#[tokio::test]
+async fn a_crash_right_after_a_truncation_finds_it_done() {
+    let dir = tempfile::tempdir().unwrap();
+    four_entries(dir.path()).await;
+    let mut store = reopen(dir.path()).unwrap();
+    store.truncate_after(Some(command(2, 0).log_id)).await.unwrap();
+    let copied = copy(dir.path());
+    assert_eq!(entries(&reopen(copied.path()).unwrap()).await, [command(0, 100), command(1, 100), command(2, 100)]);
+}
+
+#[tokio::test]
 async fn a_flipped_bit_below_the_newest_mark_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let begins = four_entries(dir.path()).await;

@@ -119,7 +119,7 @@ async fn a_flush_that_slept_past_the_grace_period_is_made_anew() {
     let mut sleeper = Sleeper::new(&json!({"archive_after_ms": 86_400_000})).await;
     let before = sleeper.objects("seg");
     // Its objects are in the bucket, `Flushed` is not proposed.
-    sleeper.injected.points("flush.checkpoint=pause");
+    sleeper.injected.arm(&sleeper.server, "flush.checkpoint", "pause").await;
     sleeper.load.once().await;
     fired(&sleeper.server, "flush.checkpoint").await;
     let late: BTreeSet<PathBuf> = sleeper.objects("seg").difference(&before).cloned().collect();
@@ -139,7 +139,7 @@ async fn an_archive_job_that_slept_past_the_grace_period_is_made_anew() {
     let mut sleeper = Sleeper::new(&json!({"archive_after_ms": 0})).await;
     sleeper.http.flush("t", true).await;
     let before = sleeper.objects("parquet");
-    sleeper.injected.points("archive.after_files=pause");
+    sleeper.injected.arm(&sleeper.server, "archive.after_files", "pause").await;
     sleeper.load.once().await;
     fired(&sleeper.server, "archive.after_files").await;
     let late: BTreeSet<PathBuf> = sleeper.objects("parquet").difference(&before).cloned().collect();
@@ -212,7 +212,7 @@ async fn checkpoints_that_fail_for_longer_than_the_grace_period_cost_nothing_tha
     let mut sleeper = Sleeper::new(&json!({"archive_after_ms": 0})).await;
     let flushed = restored(&sleeper.server.bucket()).await;
     // Segments and checkpoints reach the bucket, and no flush is ever committed; archiving goes on.
-    sleeper.injected.points("flush.checkpoint=error");
+    sleeper.injected.arm(&sleeper.server, "flush.checkpoint", "error").await;
     for _ in 0..4 {
         sleeper.load.once().await;
         fired(&sleeper.server, "flush.checkpoint").await;

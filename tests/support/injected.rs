@@ -35,6 +35,14 @@ impl Injected {
         self.write("points", text);
     }
 
+    /// Arms this fail point alone, and returns once the server has.
+    pub(crate) async fn arm(&self, server: &Server, point: &str, action: &str) {
+        let armed = format!("fail point armed name=\"{point}\"");
+        let before = server.log().matches(&armed).count();
+        self.points(&format!("{point}={action}"));
+        eventually("arming", || async { (server.log().matches(&armed).count() > before).then_some(()) }).await;
+    }
+
     /// Has the wall clock go wrong by this much more.
     pub(crate) fn shift_wall(&self, ahead: Duration) {
         let ahead = i64::try_from(ahead.as_millis()).unwrap();

@@ -231,7 +231,8 @@ pub(crate) struct ProduceArgs {
     /// Name of the producer [default: made of the topic and the file's path]
     #[arg(long, value_name = "NAME")]
     pub producer: Option<String>,
-    /// Continue where the producer of this name stopped; the input has to begin with what it had then
+    /// Continue where the producer of this name stopped; the input has to begin with what it had then. Noticed is an input
+    /// that is shorter, and one whose last record that each partition got is another
     #[arg(long)]
     pub resume: bool,
     /// Stop after this many records of the input

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::{Method, Response};
 use serde::Deserialize;
-use tidelog_api::fetch::FetchResponse;
+use tidelog_api::ErrorCode;
+use tidelog_api::fetch::{FetchResponse, FetchedRecord};
 use tidelog_api::headers;
 use tidelog_api::limits::{MAX_FETCH_BYTES, MAX_FETCH_RECORDS};
 
@@ -100,6 +101,27 @@ impl Topic {
             .query("wait_ms", wait.as_millis())
             .header("accept", headers::JSON);
         call.send_for(self.client()).await
+    }
+}
+
+impl Topic {
+    /// One record with the exact bytes of its value, as base64; `None` if it was trimmed.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn record_at(&self, partition: u32, offset: u64) -> Result<Option<FetchedRecord>> {
+        let partition = partition.to_string();
+        let call = self
+            .call(Method::GET, &["partitions", &partition, "records"], Safety::Repeatable)?
+            .query("offset", offset)
+            .query("max_records", 1)
+            .query("values", "base64")
+            .header("accept", headers::JSON);
+        match call.send_for::<FetchResponse>(self.client()).await {
+            Ok(page) => Ok(page.records.into_iter().find(|record| record.offset == offset)),
+            Err(error) if error.is(ErrorCode::OffsetExpired) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Method;
+use tidelog_api::fetch::FetchedRecord;
 use tidelog_api::headers;
 use tidelog_api::produce::ProduceResponse;
 
@@ -105,6 +106,8 @@ pub struct Producer {
     epoch: u16,
     /// Records sent and acknowledged so far, by partition: the next sequence.
     next: Mutex<HashMap<u32, u64>>,
+    /// The offset of each partition's last record when the producer was taken up again.
+    resumed_after: HashMap<u32, u64>,
 }
 
 impl Producer {
@@ -115,7 +118,7 @@ impl Producer {
     pub async fn register(topic: Topic, name: Option<&str>) -> Result<Self> {
         let registered = topic.client().register_producer(name).await?;
         let (id, epoch) = (registered.producer_id, registered.epoch);
-        Ok(Self { topic, id, epoch, next: Mutex::default() })
+        Ok(Self { topic, id, epoch, next: Mutex::default(), resumed_after: HashMap::new() })
     }
 
     /// Takes up a named producer where it stopped, under the epoch that it had: whoever held it before and is still
@@ -128,7 +131,24 @@ impl Producer {
         let state = topic.producer_state(found.producer_id).await?;
         let of_epoch = state.partitions.iter().filter(|partition| partition.epoch == found.epoch);
         let next = of_epoch.map(|partition| (partition.partition, u64::from(partition.last_sequence) + 1)).collect();
-        Ok(Self { topic, id: found.producer_id, epoch: found.epoch, next: Mutex::new(next) })
+        let last = state.partitions.iter().filter(|partition| partition.epoch == found.epoch);
+        let last = last.map(|partition| (partition.partition, partition.last_offset)).collect();
+        Ok(Self { topic, id: found.producer_id, epoch: found.epoch, next: Mutex::new(next), resumed_after: last })
+    }
+
+    /// The last record that each partition had of this producer when it was taken up again, with its exact bytes. One that was
+    /// trimmed meanwhile is left out.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn resumed_after(&self) -> Result<HashMap<u32, FetchedRecord>> {
+        let mut records = HashMap::new();
+        for (partition, offset) in &self.resumed_after {
+            if let Some(record) = self.topic.record_at(*partition, *offset).await? {
+                records.insert(*partition, record);
+            }
+        }
+        Ok(records)
     }
 
     /// How often the name was registered before.

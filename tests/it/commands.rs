@@ -133,6 +133,14 @@ async fn an_interrupted_file_is_resumed_again_and_again() {
     assert!(said.contains("after 15,000"), "{said}");
     check_rows(&http, 30_000, 1).await;
 
+    // A row left out, another at the end: as many rows, but others in their places.
+    let rows = std::fs::read_to_string(&file).unwrap();
+    let (_, rest) = rows.split_once('\n').unwrap();
+    std::fs::write(&file, format!("{rest}{{\"k\":\"k0\",\"n\":30000}}\n")).unwrap();
+    let changed = produce(&["--resume"]).failed(1);
+    assert!(changed.contains("has changed"), "{changed}");
+    std::fs::write(&file, rows).unwrap();
+
     // Without --resume it is appended again, and says so.
     let again = produce(&["--limit", "10"]);
     assert!(again.stderr.contains("appended again"), "{}", again.stderr);

@@ -43,12 +43,32 @@ pub(super) enum Step {
     Skipped(u64),
 }
 
+/// The last record that an earlier run wrote to a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Last {
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+}
+
+impl Last {
+    /// Whether the row would be written as this record.
+    fn is(&self, row: &Row) -> bool {
+        let value = match row.kind {
+            ValueKind::Json => Some(row.value.trim_ascii()).filter(|value| *value != b"null"),
+            ValueKind::Text | ValueKind::Binary => Some(row.value.as_slice()),
+        };
+        self.key.as_deref() == row.has_key.then_some(row.key.as_bytes()) && self.value.as_deref() == value
+    }
+}
+
 /// Chooses partitions and fills batches.
 pub(super) struct Cutter {
     partitions: u32,
     fixed: Option<u32>,
     /// Rows of each partition that are still to be left out.
     skip: HashMap<u32, u64>,
+    /// What the last of those has to be.
+    last: HashMap<u32, Last>,
     skipped: u64,
     written: HashMap<u32, u64>,
     open: HashMap<u32, Open>,
@@ -74,6 +94,7 @@ impl Cutter {
             partitions,
             fixed,
             skip: written.clone(),
+            last: HashMap::new(),
             skipped: 0,
             written,
             open: HashMap::new(),
@@ -82,6 +103,13 @@ impl Cutter {
             rows: 0,
             keyless: 0,
         }
+    }
+
+    /// The last row that is left out of each partition has to be this record, as far as it is known: an input that was changed
+    /// before it has others in other places.
+    pub(super) fn ending_with(mut self, last: HashMap<u32, Last>) -> Self {
+        self.last = last;
+        self
     }
 
     fn is_full(&self) -> bool {
@@ -108,6 +136,12 @@ impl Cutter {
         if let Some(left) = self.skip.get_mut(&partition).filter(|left| **left > 0) {
             *left -= 1;
             self.skipped += 1;
+            if *left == 0 && self.last.get(&partition).is_some_and(|last| !last.is(row)) {
+                bail!(
+                    "record {} of the input is not the one that the run to resume wrote: the input has changed since",
+                    number + 1
+                );
+            }
             return Ok(None);
         }
         let written = self.written.entry(partition).or_default();

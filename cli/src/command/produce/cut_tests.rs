@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Cut, Cutter, STICKY_ROWS};
+use super::{Cut, Cutter, Last, STICKY_ROWS};
 use crate::input::{Row, ValueKind};
 use tidelog_client::partition_of;
 
@@ -59,6 +59,28 @@ fn an_input_shorter_than_what_was_written_is_refused() {
     assert!(cutter.finish().is_err());
     cutter.push(&row(None, "2")).unwrap();
     cutter.finish().unwrap();
+}
+
+#[test]
+fn an_input_that_changed_before_where_a_run_stopped_is_refused() {
+    let last = |key: Option<&str>, value: &str| Last {
+        key: key.map(|key| key.as_bytes().to_vec()),
+        value: (value != "null").then(|| value.as_bytes().to_vec()),
+    };
+    let resumed = |last| Cutter::new(1, None, HashMap::from([(0, 2)]), None).ending_with(HashMap::from([(0, last)]));
+    for (stored, row, same) in [
+        (last(None, "2"), row(None, "2"), true),
+        (last(Some(""), "2"), row(Some(""), " 2 "), true),
+        (last(None, "null"), row(None, "null"), true),
+        (last(None, "2"), row(None, "3"), false),
+        (last(Some(""), "2"), row(None, "2"), false),
+        (last(Some("k"), "2"), row(Some("l"), "2"), false),
+        (last(None, "null"), row(None, "0"), false),
+    ] {
+        let mut cutter = resumed(stored.clone());
+        cutter.push(&self::row(None, "1")).unwrap();
+        assert_eq!(cutter.push(&row).is_ok(), same, "{stored:?} {row:?}");
+    }
 }
 
 #[test]

@@ -51,6 +51,7 @@ pub(super) async fn run(args: &ProduceArgs) -> Result<()> {
     let progress = Progress::new(input.extent, Arc::clone(&input.read), args.remote.json);
     let stop = Arc::new(AtomicBool::new(false));
     let cutter = Cutter::new(partitions, args.partition, sender.written(), args.limit);
+    let cutter = cutter.ending_with(sender.resumed_after().await?);
     let batches = cut::spawn(input.rows, cutter, interactive, Arc::clone(&stop));
     let result = send::drive(&sender, batches, &progress).await;
     // Whoever reads the input may be in the middle of it.

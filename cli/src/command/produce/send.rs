@@ -3,7 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -11,7 +13,7 @@ use tidelog_api::produce::ProduceResponse;
 use tidelog_client::{Acks, Producer, Topic};
 use tokio::sync::mpsc;
 
-use super::cut::{Cut, Step};
+use super::cut::{Cut, Last, Step};
 use super::progress::Progress;
 
 /// Bytes of batches that wait or are under way.
@@ -43,6 +45,22 @@ impl Sender {
             Self::Idempotent { producer, .. } => producer.written(),
             Self::Plain(_) => HashMap::new(),
         }
+    }
+
+    /// The last record that each partition had when an earlier run was taken up; without those that were trimmed.
+    pub(super) async fn resumed_after(&self) -> Result<HashMap<u32, Last>> {
+        let Self::Idempotent { producer, .. } = self else { return Ok(HashMap::new()) };
+        let decode = |text: &str| STANDARD.decode(text).context("a record of the answer is no base64");
+        let mut last = HashMap::new();
+        for (partition, record) in producer.resumed_after().await? {
+            let key = match (record.key, record.key_base64) {
+                (Some(key), _) => Some(key.into_bytes()),
+                (None, key) => key.as_deref().map(decode).transpose()?,
+            };
+            let value = record.base64.as_deref().map(decode).transpose()?;
+            last.insert(partition, Last { key, value });
+        }
+        Ok(last)
     }
 
     /// Id and epoch, for programs.

@@ -1,4 +1,4 @@
-//! What a request must satisfy before it reaches a route: bounded headers, and on a loopback listener a host and an
+//! What a request must satisfy before it reaches a route: bounded and unambiguous headers, and on a loopback listener a host and an
 //! origin of this machine.
 //!
 //! A web page that a developer visits can make the browser send requests to any address, under the page's own name if its
@@ -24,6 +24,7 @@ pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) 
     let (uri, headers) = (request.uri(), request.headers());
     let local = app.config().is_loopback();
     let checked = check_head(uri, headers)
+        .and_then(|()| check_unambiguous(headers))
         .and_then(|()| if local { check_local(uri, headers, &app.config().http.cors_origins) } else { Ok(()) });
     match checked {
         Ok(()) => next.run(request).await,
@@ -37,6 +38,17 @@ fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<()> {
     if line + bytes > MAX_HEAD_BYTES || headers.len() > MAX_HEADERS {
         let message = format!("a request has at most {MAX_HEADERS} headers, {MAX_HEAD_BYTES} bytes with its path");
         return Err(ApiError::new(ErrorCode::HeadersTooLarge, message));
+    }
+    Ok(())
+}
+
+/// Refuses what two readers could read in two ways: which host is meant, where a page is from, what the body is. Where the
+/// body ends is the protocol library's: of a length and chunks it goes by the chunks, as RFC 9112 has it.
+fn check_unambiguous(headers: &HeaderMap) -> Result<()> {
+    for name in [header::HOST, header::ORIGIN, header::CONTENT_TYPE] {
+        if headers.get_all(&name).iter().nth(1).is_some() {
+            return Err(ApiError::parameter(name.as_str(), format!("the header {name} is given twice")));
+        }
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 mod support;
 
 mod asleep;
+mod bad_input;
 mod bench;
 mod bucket;
 mod client;

@@ -1,6 +1,7 @@
 //! The router with all its layers over a real engine on a directory, in process.
 #![allow(clippy::unwrap_used)]
 
+mod faults;
 mod follow;
 mod framework;
 mod serving;

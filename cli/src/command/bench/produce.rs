@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use anyhow::Result;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use hyper::Uri;
 use serde_json::json;
 use tidelog_api::topics::SettingsRequest;
@@ -19,6 +20,9 @@ use super::wire::Target;
 use super::{DEFAULT_DURATION, block_on};
 use crate::args::Remote;
 use crate::command::connect;
+
+/// Topics that are created at the same time.
+const ENSURED_AT_ONCE: usize = 16;
 
 /// Measures, prints, and fails if a request failed.
 pub(super) fn run(args: &ProduceBench) -> Result<()> {
@@ -85,12 +89,12 @@ pub(super) async fn prepare(
 ) -> Result<Vec<Uri>> {
     let client = connect(remote)?;
     let settings = settings(sink.partitions, compression)?;
-    let mut partitions = Vec::new();
-    for number in 0..topics {
-        let name = if topics == 1 { sink.topic.clone() } else { format!("{}-{number:05}", sink.topic) };
-        let count = ensure(&client, &name, &settings).await?;
-        partitions.push((name, count));
-    }
+    let names = (0..topics).map(|number| match topics {
+        1 => sink.topic.clone(),
+        _ => format!("{}-{number:05}", sink.topic),
+    });
+    let ensured = stream::iter(names).map(|name| ensure(&client, name, &settings)).buffered(ENSURED_AT_ONCE);
+    let partitions: Vec<(String, u32)> = ensured.try_collect().await?;
     // A partition of each topic, then the next one of each: a topic's partitions are written evenly over time.
     let most = partitions.iter().map(|(_, count)| *count).max().unwrap_or(0);
     let pairs = (0..most).flat_map(|partition| {
@@ -103,13 +107,13 @@ pub(super) async fn prepare(
     pairs.map(uri).collect()
 }
 
-/// How many partitions the topic has, after creating it if there is none of that name.
-async fn ensure(client: &Client, name: &str, settings: &SettingsRequest) -> Result<u32> {
-    let topic = match client.describe_topic(name).await {
-        Err(error) if error.code() == Some("topic_not_found") => client.create_topic(name, settings).await?.0,
+/// The topic and how many partitions it has, after creating it if there is none of that name.
+async fn ensure(client: &Client, name: String, settings: &SettingsRequest) -> Result<(String, u32)> {
+    let topic = match client.describe_topic(&name).await {
+        Err(error) if error.code() == Some("topic_not_found") => client.create_topic(&name, settings).await?.0,
         found => found?,
     };
-    Ok(topic.settings.partitions)
+    Ok((name, topic.settings.partitions))
 }
 
 fn settings(partitions: u32, compression: Option<CompressionArg>) -> Result<SettingsRequest> {

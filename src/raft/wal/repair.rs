@@ -75,6 +75,13 @@ pub(crate) fn repair(dir: &Path, directory: Uuid) -> Result<Scan, Error> {
     let mut synced = 0;
     let mut bad = None;
     for (at, chunk) in chunks.iter().enumerate() {
+        // A file is begun before the end of the last one is synced: that end may be gone, and without a torn record.
+        if at > 0 && chunk.start > scan.end {
+            let why =
+                invalid(format!("the next file begins at {} of the log, this one ends at {}", chunk.start, scan.end));
+            bad = Some(Bad { at: at - 1, offset: scan.end - chunks[at - 1].start, why });
+            break;
+        }
         if chunk.start != scan.end {
             return Err(corrupt(
                 chunk,

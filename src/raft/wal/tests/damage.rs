@@ -177,6 +177,23 @@ async fn a_damaged_entry_in_an_old_file_is_found_when_it_is_read_and_when_it_is_
 }
 
 #[tokio::test]
+async fn a_file_that_was_begun_before_the_end_of_the_last_one_was_synced_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let begins = four_entries(dir.path()).await;
+    let end = std::fs::metadata(&chunks(dir.path())[0]).unwrap().len();
+    let next = raft_log::chunked_wal::Config::chunk_file_name(raft_log::ChunkId(end));
+    for content in [&b""[..], &[0; 50], &[0, 0, 0, 5, 1, 7]] {
+        let copied = copy(dir.path());
+        std::fs::OpenOptions::new().write(true).open(&chunks(copied.path())[0]).unwrap().set_len(begins).unwrap();
+        std::fs::write(copied.path().join(&next), content).unwrap();
+        let store = reopen(copied.path()).unwrap();
+        assert_eq!(entries(&store).await.len(), 3);
+        drop(store);
+        assert_eq!(chunks(copied.path()).len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_crash_while_a_file_is_begun_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let begins = four_entries(dir.path()).await;

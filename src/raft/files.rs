@@ -27,19 +27,27 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Creates `dir` and its missing parents, with their names durable.
+/// Creates `dir` and its missing parents, with their names durable. A process that was killed may have created the last one
+/// that is there and not have synced it, so that one is synced as well.
 ///
 /// # Errors
 /// Those of the file system.
 pub(crate) fn create_dirs(dir: &Path) -> io::Result<()> {
-    if dir.as_os_str().is_empty() || dir.is_dir() {
-        return Ok(());
+    let Some(parent) = dir.parent() else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    if dir.is_dir() {
+        return match sync_dir(parent) {
+            // What may not even be read is not ours: somebody else created `dir`.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
     }
-    let parent = dir.parent().unwrap_or(Path::new("."));
-    create_dirs(parent)?;
+    if parent != Path::new(".") {
+        create_dirs(parent)?;
+    }
     match std::fs::create_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => other?,
     }
-    sync_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+    sync_dir(parent)
 }

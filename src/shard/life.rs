@@ -129,15 +129,17 @@ async fn known_cluster(
             return first_life(bucket, request, identity).await;
         }
         if untouched && owns(bucket, &identity).await? {
-            return resume(bucket, identity, &all).await;
+            return resume(bucket, request, identity, &all).await;
         }
     }
     next_life(bucket, request, cluster, newest, &all).await
 }
 
 /// Goes on with an incarnation that this directory created and that has no checkpoint yet.
-async fn resume(bucket: &Bucket, identity: NodeIdentity, all: &[CheckpointRef]) -> Result<Life> {
+async fn resume(bucket: &Bucket, request: Request<'_>, identity: NodeIdentity, all: &[CheckpointRef]) -> Result<Life> {
     info!(incarnation = identity.incarnation.0, "a start that broke off goes on");
+    // It exists; that it is durable only the call says that creates it, and that one broke off.
+    create_incarnation(bucket, request, &identity, request.restore).await?;
     let start = match newest_usable(bucket, all).await? {
         Some(loaded) => from_checkpoint(loaded),
         None => Start::New,

@@ -189,7 +189,11 @@ impl Staged {
         let Some(path) = self.path.as_ref() else { return Ok(()) };
         if create {
             // A link fails if the name is taken; a rename would replace it. The staging name goes when this is dropped.
-            fs::hard_link(path, &self.destination)?;
+            if let Err(error) = fs::hard_link(path, &self.destination) {
+                // Who is told that it exists builds on it, and whoever created it may have been killed before its sync.
+                self.destination.parent().map_or(Ok(()), sync_directory)?;
+                return Err(error);
+            }
         } else {
             fs::rename(path, &self.destination)?;
             self.path = None;

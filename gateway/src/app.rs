@@ -10,7 +10,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::body::BodyLimits;
-use crate::render::answers::Answers;
 
 /// What the process around the gateway does on request of an operator.
 pub trait AdminHooks: Send + Sync {
@@ -37,7 +36,6 @@ struct Inner {
     clock: Clock,
     hooks: Arc<dyn AdminHooks>,
     bodies: BodyLimits,
-    answers: Answers,
     followers: Arc<Semaphore>,
     lifecycle: Lifecycle,
     incarnation: u64,
@@ -54,22 +52,10 @@ impl App {
     ) -> Self {
         let http = &config.http;
         let bodies = BodyLimits::new(http.max_body, http.body_memory, http.read_timeout);
-        let answers = Answers::new(config.fetch.memory);
         let followers = Arc::new(Semaphore::new(http.max_followers as usize));
         let rotation = AtomicUsize::new(0);
         let clock = queue.clock().clone();
-        Self(Arc::new(Inner {
-            queue,
-            config,
-            clock,
-            hooks,
-            bodies,
-            answers,
-            followers,
-            lifecycle,
-            incarnation,
-            rotation,
-        }))
+        Self(Arc::new(Inner { queue, config, clock, hooks, bodies, followers, lifecycle, incarnation, rotation }))
     }
 
     pub(crate) fn queue(&self) -> &Queue {
@@ -86,10 +72,6 @@ impl App {
 
     pub(crate) fn bodies(&self) -> &BodyLimits {
         &self.0.bodies
-    }
-
-    pub(crate) fn answers(&self) -> &Answers {
-        &self.0.answers
     }
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {

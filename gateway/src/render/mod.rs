@@ -3,7 +3,6 @@
 //! Invariants: what is written is valid JSON whatever the stored bytes are; a rendered JSON record has no CR or LF, so it
 //! is a line of NDJSON and a `data:` of an event as it is; a page is clipped to its `[start, next_offset)`.
 
-pub(crate) mod answers;
 pub(crate) mod batch;
 pub(crate) mod json;
 pub(crate) mod page;

@@ -96,12 +96,6 @@ pub(crate) fn stored_bytes(page: &FetchPage) -> usize {
     page.chunks.iter().map(chunk_bytes).sum()
 }
 
-/// What the JSON of a page is taken to have before it is known: compression and escapes can make it many times the stored
-/// bytes, and it is cut at a length.
-pub(crate) fn rendered_bytes(stored: usize) -> usize {
-    (stored.saturating_mul(16) + (16 << 10)).min(MAX_RENDERED + stored)
-}
-
 /// Stored bytes of one chunk.
 pub(crate) fn chunk_bytes(chunk: &Chunk) -> usize {
     match chunk {

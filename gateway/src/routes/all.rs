@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::error::{ApiError, Result};
 use crate::negotiate::{Media, negotiate};
 use crate::params::{Params, TopicName, parse_number};
-use crate::render::page::{ndjson_lines, push_list, push_places, rendered_bytes, stored_bytes};
+use crate::render::page::{ndjson_lines, push_list, push_places, stored_bytes};
 use crate::render::record::Shape;
 use crate::walk::{Budget, Selection, Start, Walk};
 
@@ -53,15 +53,14 @@ pub(crate) async fn all(
         }
         pages = walk.round(&app, query.budget).await?;
     }
-    let bytes = pages.iter().map(|(_, page)| stored_bytes(page)).sum();
-    if media == Media::Ndjson {
-        let room = app.answers().reserve(bytes).await?;
-        return Ok(lines(walk, pages, query.values).map(|body| room.hold(body)));
+    match media {
+        Media::Ndjson => Ok(lines(walk, pages, query.values)),
+        _ => {
+            let bytes = pages.iter().map(|(_, page)| stored_bytes(page)).sum();
+            let body = offload(bytes, move || json_body(walk, &pages, query.values)).await?;
+            Ok(answer(StatusCode::OK, Media::Json, Body::from(body)))
+        }
     }
-    let mut room = app.answers().reserve(rendered_bytes(bytes)).await?;
-    let body = offload(bytes, move || json_body(walk, &pages, query.values)).await?;
-    room.shrink(body.len());
-    Ok(answer(StatusCode::OK, Media::Json, room.hold(Body::from(body))))
 }
 
 /// The query of a fetch from all partitions.

@@ -19,9 +19,8 @@ use crate::app::App;
 use crate::error::{ApiError, Result};
 use crate::negotiate::{Media, negotiate};
 use crate::params::{Params, PartitionPath};
-use crate::render::answers::Room;
 use crate::render::batch::batches;
-use crate::render::page::{chunk_bytes, json_body, ndjson_lines, rendered_bytes, stored_bytes};
+use crate::render::page::{chunk_bytes, json_body, ndjson_lines, stored_bytes};
 use crate::render::record::Shape;
 
 /// How long a browser or a proxy may keep a range that cannot change.
@@ -62,8 +61,7 @@ pub(crate) async fn partition(
     let page = fetch_until_drain(&app, request, wait).await.map_err(|error| error.about_topic(&path.topic))?;
     let page = Arc::new(page);
     let shape = query.values.unwrap_or_else(|| Shape::of(page.topic.settings.value_format));
-    let room = app.answers().reserve(room_for(&page, media)).await?;
-    let (mut response, next) = render(&page, path.partition, shape, media, cacheable, room).await?;
+    let (mut response, next) = render(&page, path.partition, shape, media, cacheable).await?;
     if cacheable {
         cache(&mut response, &headers, &page, (path.partition, next), (media, shape));
     }
@@ -144,12 +142,6 @@ pub(crate) async fn fetch_until_drain(app: &App, request: FetchRequest, wait: Du
     }
 }
 
-/// What an answer is taken to have: lines and batches are sent from the page itself.
-fn room_for(page: &FetchPage, media: Media) -> usize {
-    let stored = stored_bytes(page);
-    if media == Media::Json { rendered_bytes(stored) } else { stored }
-}
-
 /// The page in `media`, and where to go on.
 async fn render(
     page: &Arc<FetchPage>,
@@ -157,19 +149,18 @@ async fn render(
     shape: Shape,
     media: Media,
     cacheable: bool,
-    mut room: Room,
 ) -> Result<(Response, u64)> {
     match media {
         Media::Ndjson => {
             let mut response =
-                answer(StatusCode::OK, media, room.hold(Body::from_stream(lines(Arc::clone(page), partition, shape))));
+                answer(StatusCode::OK, media, Body::from_stream(lines(Arc::clone(page), partition, shape)));
             put_bounds(response.headers_mut(), page, page.next_offset, cacheable);
             Ok((response, page.next_offset))
         }
         Media::Batch => {
             let from = Arc::clone(page);
             let (bytes, next) = offload(stored_bytes(page), move || Ok(batches(&from)?)).await?;
-            let mut response = answer(StatusCode::OK, media, room.hold(pieces(bytes)));
+            let mut response = answer(StatusCode::OK, media, pieces(bytes));
             put_bounds(response.headers_mut(), page, next, cacheable);
             Ok((response, next))
         }
@@ -177,8 +168,7 @@ async fn render(
             let from = Arc::clone(page);
             let work = move || Ok(json_body(&from, partition, shape, !cacheable)?);
             let (body, next) = offload(stored_bytes(page), work).await?;
-            room.shrink(body.len());
-            Ok((answer(StatusCode::OK, Media::Json, room.hold(Body::from(body))), next))
+            Ok((answer(StatusCode::OK, Media::Json, Body::from(body)), next))
         }
     }
 }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::plan::{self, PlannedSegment};
 use crate::error::{Error, ErrorKind, Result};
@@ -97,23 +96,54 @@ impl Flusher {
         });
         let planned = plan::cut(tail.collect(), self.options.segment_bytes);
         let new_segments = planned.len();
-        let mut uploads = FuturesUnordered::new();
-        let (infos, ranges) = self.build(view, planned, &mut uploads).await?;
+        // Dropped with this future, it ends what is under way: a flush that is made anew must not hold the last one's memory.
+        let mut uploads = Uploads::new();
+        let (infos, ranges) = self.segments(view, planned, &mut uploads).await?;
         let flushed = self.flushed(view, &infos, ranges.clone(), new_segments);
         let (checkpoint, parts) = self.contents(view, &flushed).await?;
         let files = self.encode(&flushed, &checkpoint, parts, &infos, ranges).await?;
         for (part, bytes) in &files.parts {
             let key = Key::IndexPart(self.options.shard, *part).to_string();
-            uploads.push(self.upload(key, vec![bytes.clone()]));
+            self.upload(&mut uploads, key, vec![bytes.clone()]);
         }
         let metadata = files.parts.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() + files.checkpoint.len();
         ::metrics::counter!(metrics::FLUSH_CHECKPOINT_BYTES).increment(metadata as u64);
         let key = Key::Checkpoint(self.options.shard, files.reference).to_string();
-        uploads.push(self.upload(key, vec![files.checkpoint.clone()]));
-        while let Some(uploaded) = uploads.next().await {
+        self.upload(&mut uploads, key, vec![files.checkpoint.clone()]);
+        while let Some(uploaded) = uploads.join_next().await {
             uploaded.map_err(joined)??;
         }
         Ok((flushed, files))
+    }
+
+    /// Writes the segments. In a bucket far away the last of them are still on their way when this returns, and the
+    /// checkpoint goes beside them. On a local disk they are there, or they and their room are given back: a flush that is
+    /// made anew again and again would fill the disk.
+    async fn segments(
+        &self,
+        view: &Arc<State>,
+        planned: Vec<PlannedSegment>,
+        uploads: &mut Uploads,
+    ) -> Result<(Vec<SegmentInfo>, Vec<Vec<SegmentRange>>)> {
+        let mut keys = Vec::new();
+        let built = async {
+            let built = self.build(view, planned, uploads, &mut keys).await?;
+            while self.bucket.is_local()
+                && let Some(uploaded) = uploads.join_next().await
+            {
+                uploaded.map_err(joined)??;
+            }
+            Ok(built)
+        };
+        let built = built.await;
+        if built.is_err() && self.bucket.is_local() {
+            uploads.shutdown().await;
+            // No checkpoint was begun that could name them, so nothing does.
+            if let Err(error) = self.bucket.delete(keys).await {
+                tracing::debug!(%error, "segments of a failed flush are left to the garbage collection");
+            }
+        }
+        built
     }
 
     /// Builds the segments in order, at most `uploads` in memory, each uploading while the next is built.
@@ -121,7 +151,8 @@ impl Flusher {
         &self,
         view: &Arc<State>,
         planned: Vec<PlannedSegment>,
-        uploads: &mut FuturesUnordered<tokio::task::JoinHandle<Result<()>>>,
+        uploads: &mut Uploads,
+        keys: &mut Vec<String>,
     ) -> Result<(Vec<SegmentInfo>, Vec<Vec<SegmentRange>>)> {
         let slots = Arc::new(Semaphore::new(self.options.uploads.max(1)));
         let mut infos = Vec::with_capacity(planned.len());
@@ -131,18 +162,19 @@ impl Flusher {
             let slot =
                 slot.await.map_err(|closed| Error::internal("the upload slots are closed").with_source(closed))?;
             // What failed so far fails the flush before more is built.
-            while let Some(Some(uploaded)) = futures::FutureExt::now_or_never(uploads.next()) {
+            while let Some(uploaded) = uploads.try_join_next() {
                 uploaded.map_err(joined)??;
             }
             let finished = self.segment(view, &planned).await?;
             let key = Key::Segment(self.options.shard, finished.info.id).to_string();
+            keys.push(key.clone());
             let bucket = self.bucket.clone();
-            uploads.push(tokio::spawn(async move {
+            uploads.spawn(async move {
                 let _slot = slot;
                 let put = bucket.put(&key, finished.bytes).await;
                 failpoint::hit_async("flush.segments").await?;
                 put.map_err(Error::from)
-            }));
+            });
             ::metrics::counter!(metrics::FLUSH_SEGMENT_BYTES).increment(finished.info.bytes);
             infos.push(finished.info);
             ranges.push(finished.ranges);
@@ -236,9 +268,9 @@ impl Flusher {
         Ok(CheckpointFiles { reference: *reference, checkpoint: bytes, parts, ranges })
     }
 
-    fn upload(&self, key: String, parts: Vec<Bytes>) -> tokio::task::JoinHandle<Result<()>> {
+    fn upload(&self, uploads: &mut Uploads, key: String, parts: Vec<Bytes>) {
         let bucket = self.bucket.clone();
-        tokio::spawn(async move { Ok(bucket.put(&key, parts).await?) })
+        uploads.spawn(async move { Ok(bucket.put(&key, parts).await?) });
     }
 
     /// Two lives of one cluster must not both acknowledge: looks whether the next one has begun.
@@ -256,6 +288,9 @@ impl Flusher {
         ObjectId::from_parts(self.leader.log_time(), rand::random())
     }
 }
+
+/// Objects on their way into the bucket.
+type Uploads = JoinSet<Result<()>>;
 
 fn joined(error: tokio::task::JoinError) -> Error {
     Error::internal("a task of the flush broke off").with_source(error)

@@ -121,6 +121,12 @@ impl Bucket {
         &self.0.url
     }
 
+    /// Whether it is a directory of this machine.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.0.local.is_some()
+    }
+
     /// A URL of the object that an external reader can open.
     #[must_use]
     pub fn url_of(&self, key: &str) -> String {

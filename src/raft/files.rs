@@ -8,15 +8,22 @@ use std::path::Path;
 /// sync.
 ///
 /// # Errors
-/// Those of the file system; the old content is then still there.
+/// Those of the file system; the old content is then still there, and what was written of the new one is gone.
 pub(crate) fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
-    let mut file = File::create(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    drop(file);
-    std::fs::rename(&temporary, dir.join(name))?;
+    let renamed = write(&temporary, content).and_then(|()| std::fs::rename(&temporary, dir.join(name)));
+    if renamed.is_err() {
+        // On a full disk it would be in its own way. What cannot be removed is written over the next time.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    renamed?;
     sync_dir(dir)
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
 }
 
 /// Makes the names in `dir` durable.

@@ -102,17 +102,29 @@ impl MetaDir {
     /// Writes what is not there yet of `files`, durably. Nothing names it yet.
     ///
     /// # Errors
-    /// `missing_files` if the checkpoint names a file that is neither in `files` nor here.
+    /// `missing_files` if the checkpoint names a file that is neither in `files` nor here. What was written before the
+    /// failure is gone: on a full disk it would be in the way of the next attempt.
     pub(crate) fn stage(&self, files: &CheckpointFiles) -> Result<Checkpoint> {
+        let mut written = Vec::new();
+        self.stage_noting(files, &mut written).inspect_err(|_| {
+            for name in written {
+                let _ = std::fs::remove_file(self.dir.join(name));
+            }
+        })
+    }
+
+    /// The same, noting each file that it writes.
+    fn stage_noting(&self, files: &CheckpointFiles, written: &mut Vec<String>) -> Result<Checkpoint> {
         let name = checkpoint_name(files.reference.id);
         let checkpoint =
             checkpoint::decode_checkpoint(&files.checkpoint).map_err(|error| damaged(&self.dir.join(&name), error))?;
         if checkpoint.self_ref != files.reference {
             return Err(Error::internal("the checkpoint to keep is another than its reference says"));
         }
-        self.write_missing(files, &checkpoint)?;
+        self.write_missing(files, &checkpoint, written)?;
         if !self.dir.join(&name).is_file() {
             self.write(&name, &files.checkpoint)?;
+            written.push(name);
         }
         Ok(checkpoint)
     }
@@ -140,7 +152,7 @@ impl MetaDir {
         Ok(())
     }
 
-    fn write_missing(&self, files: &CheckpointFiles, checkpoint: &Checkpoint) -> Result<()> {
+    fn write_missing(&self, files: &CheckpointFiles, checkpoint: &Checkpoint, written: &mut Vec<String>) -> Result<()> {
         let mut missing = Vec::new();
         for part in &checkpoint.parts {
             let name = part_name(part.id);
@@ -148,7 +160,10 @@ impl MetaDir {
                 continue;
             }
             match files.parts.iter().find(|(id, _)| *id == part.id) {
-                Some((_, bytes)) => self.write(&name, bytes)?,
+                Some((_, bytes)) => {
+                    self.write(&name, bytes)?;
+                    written.push(name);
+                }
                 None => missing.push(name),
             }
         }
@@ -158,7 +173,10 @@ impl MetaDir {
                 continue;
             }
             match files.ranges.iter().find(|(id, _)| *id == segment.id) {
-                Some((_, ranges)) => self.write(&name, &frame(RANGES_MAGIC, ranges)?)?,
+                Some((_, ranges)) => {
+                    self.write(&name, &frame(RANGES_MAGIC, ranges)?)?;
+                    written.push(name);
+                }
                 None => missing.push(name),
             }
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tidelog::clock::Clock;
 use tidelog::config::Config;
@@ -10,6 +11,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::body::BodyLimits;
+use crate::held::Patience;
+
+/// How long an answer may be left unread while others wait for the memory that it holds.
+const SCARCE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the process around the gateway does on request of an operator.
 pub trait AdminHooks: Send + Sync {
@@ -36,6 +41,7 @@ struct Inner {
     clock: Clock,
     hooks: Arc<dyn AdminHooks>,
     bodies: BodyLimits,
+    patience: Patience,
     followers: Arc<Semaphore>,
     lifecycle: Lifecycle,
     incarnation: u64,
@@ -53,9 +59,21 @@ impl App {
         let http = &config.http;
         let bodies = BodyLimits::new(http.max_body, http.body_memory, http.read_timeout);
         let followers = Arc::new(Semaphore::new(http.max_followers as usize));
+        let patience = patience(queue.clone(), http.write_timeout);
         let rotation = AtomicUsize::new(0);
         let clock = queue.clock().clone();
-        Self(Arc::new(Inner { queue, config, clock, hooks, bodies, followers, lifecycle, incarnation, rotation }))
+        Self(Arc::new(Inner {
+            queue,
+            config,
+            clock,
+            hooks,
+            bodies,
+            patience,
+            followers,
+            lifecycle,
+            incarnation,
+            rotation,
+        }))
     }
 
     pub(crate) fn queue(&self) -> &Queue {
@@ -72,6 +90,11 @@ impl App {
 
     pub(crate) fn bodies(&self) -> &BodyLimits {
         &self.0.bodies
+    }
+
+    /// How long a client may leave an answer unread.
+    pub(crate) fn patience(&self) -> &Patience {
+        &self.0.patience
     }
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {
@@ -97,6 +120,10 @@ impl App {
     pub(crate) fn rotate(&self) -> usize {
         self.0.rotation.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+fn patience(queue: Queue, limit: Duration) -> Patience {
+    Patience::new(move || if queue.is_page_memory_scarce() { limit.min(SCARCE_PATIENCE) } else { limit })
 }
 
 /// How far the server is on its way down. Cheap to clone.

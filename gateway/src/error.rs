@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use tidelog::error::{Detail, Error, ErrorKind};
 use tidelog_api::{ErrorBody, ErrorCode, ErrorDescription, Outcome};
 
-/// How long an overloaded server asks to wait if the engine did not say.
+/// How long an overloaded server, or one whose bucket is away, asks to wait if the engine did not say.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The engine's name for the pause it asks for.
 const RETRY_AFTER_MS: &str = "retry_after_ms";
@@ -54,7 +54,10 @@ impl ApiError {
             cause: None,
         };
         let error = Self(Box::new(parts));
-        if code == ErrorCode::Overloaded { error.with_retry_after(DEFAULT_RETRY_AFTER) } else { error }
+        match code {
+            ErrorCode::Overloaded | ErrorCode::Unavailable => error.with_retry_after(DEFAULT_RETRY_AFTER),
+            _ => error,
+        }
     }
 
     /// A malformed query parameter, header or part of the path.

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `server` | listener, connections, drain |
 //! | `router`, `openapi` | the table of routes, and its description |
-//! | `context`, `access`, `guard` | what happens to every request |
+//! | `context`, `access`, `guard`, `held` | what happens to every request; answers that nobody reads |
 //! | `routes` | one module for each resource |
 //! | `body`, `parse`, `params`, `negotiate` | requests, read strictly and within bounds |
 //! | `render`, `error` | answers |
@@ -25,6 +25,7 @@ mod body;
 mod context;
 mod error;
 mod guard;
+mod held;
 mod negotiate;
 mod openapi;
 mod params;

@@ -66,6 +66,7 @@ impl Default for Http {
             max_connections: 8_192,
             max_followers: 1_024,
             read_timeout: secs(30),
+            write_timeout: secs(60),
         }
     }
 }
@@ -109,7 +110,7 @@ impl Default for Cache {
 
 impl Default for Fetch {
     fn default() -> Self {
-        Self { memory: 256 * MIB, deadline: secs(60) }
+        Self { memory: 256 * MIB, deadline: secs(60), bucket_deadline: secs(10) }
     }
 }
 
@@ -181,7 +182,7 @@ impl Default for Log {
     fn default() -> Self {
         Self {
             format: LogFormat::Text,
-            filter: "info,openraft=warn,raft_log=warn,foyer=warn".to_owned(),
+            filter: "info,openraft=warn,raft_log=warn,foyer=warn,object_store=warn".to_owned(),
             slow_request: secs(1),
             sample: 0.01,
         }

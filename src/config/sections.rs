@@ -29,6 +29,10 @@ pub struct Http {
     /// How long a client may take to send its request's head, and to send on a stalled body.
     #[serde(with = "units::duration")]
     pub read_timeout: Duration,
+    /// How long a client may leave an answer unread; then its connection is closed. Two seconds while others
+    /// wait for `fetch.memory`.
+    #[serde(with = "units::duration")]
+    pub write_timeout: Duration,
 }
 
 /// `[store]`: calls to the bucket.
@@ -118,12 +122,15 @@ pub struct Cache {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fetch {
-    /// Bytes that pages in the making may hold at once.
+    /// Bytes that pages may hold from their making until they are sent; pages out of the bucket at most three quarters of it.
     #[serde(with = "units::size")]
     pub memory: u64,
     /// How long a fetch plan is used before it is made again; bounds how long a replaced object is read.
     #[serde(with = "units::duration")]
     pub deadline: Duration,
+    /// How long a read waits for one part of an object of the bucket, attempts made anew included; then it is `unavailable`.
+    #[serde(with = "units::duration")]
+    pub bucket_deadline: Duration,
 }
 
 /// `[produce]`: admission and batching.

@@ -41,11 +41,13 @@ impl Config {
         problems.extend(counts.iter().filter(|(_, value)| *value == 0).map(|(key, _)| format!("{key}: must not be 0")));
         let durations = [
             ("http.read_timeout", self.http.read_timeout),
+            ("http.write_timeout", self.http.write_timeout),
             ("store.attempt_timeout", self.store.attempt_timeout),
             ("flush.interval", self.flush.interval),
             ("flush.metadata_interval", self.flush.metadata_interval),
             ("flush.deadline", self.flush.deadline),
             ("fetch.deadline", self.fetch.deadline),
+            ("fetch.bucket_deadline", self.fetch.bucket_deadline),
             ("gc.interval", self.gc.interval),
             ("archive.interval", self.archive.interval),
             ("archive.max_age", self.archive.max_age),
@@ -112,6 +114,9 @@ impl Config {
         }
         if self.store.attempt_timeout > self.store.deadline {
             problems.push("store.attempt_timeout: is longer than store.deadline".to_owned());
+        }
+        if self.fetch.bucket_deadline > self.fetch.deadline {
+            problems.push("fetch.bucket_deadline: is longer than fetch.deadline".to_owned());
         }
         if self.raft.heartbeat.saturating_mul(3) > self.raft.election_min {
             problems.push("raft.heartbeat: is more than a third of raft.election_min".to_owned());

@@ -9,21 +9,21 @@ use std::sync::Arc;
 use ::metrics::{counter, histogram};
 use futures::StreamExt;
 use futures::stream;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::ahead::Ahead;
+use super::memory::PageMemory;
 use super::objects::{Failure, Objects};
 use super::page::{PageBuilder, stored_bytes};
 use super::pieces::{PieceRead, Pieces};
-use super::plan::{Wanted, plan};
+use super::plan::{Source as Tier, Wanted, plan};
 use super::source::Source;
 use super::wait::wait_until;
 use crate::cache::BlockCache;
 use crate::config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Direction, FETCH_REPLANS, FETCH_SECONDS, topic_traffic};
-use crate::model::{Bounds, FetchFrom, FetchPage, FetchRequest, Offset, Topic, TopicPartition};
+use crate::model::{Bounds, Chunk, FetchFrom, FetchPage, FetchRequest, Hold, Offset, Topic, TopicPartition};
 use crate::raft::RaftNode;
 use crate::state::{PartitionState, State};
 use crate::store::Bucket;
@@ -32,8 +32,6 @@ use crate::store::Bucket;
 const PLANS: u32 = 4;
 /// Pieces of a page that are read at a time: small ones lie in many objects.
 const PIECES: usize = 8;
-/// The memory budget is counted in these units: a semaphore has at most 2^29 permits on small machines.
-const MEMORY_UNIT: u64 = 1 << 10;
 
 /// Reads the partitions of one shard; clones share caches and budgets.
 pub struct Fetcher<S: Source = RaftNode>(Arc<Inner<S>>);
@@ -43,8 +41,7 @@ struct Inner<S> {
     objects: Objects,
     ahead: Ahead,
     options: config::Fetch,
-    memory: Arc<Semaphore>,
-    memory_units: u32,
+    memory: PageMemory,
 }
 
 impl<S: Source> Clone for Fetcher<S> {
@@ -77,16 +74,19 @@ impl<S: Source> Fetcher<S> {
     #[must_use]
     pub fn new(source: S, bucket: Bucket, cache: BlockCache, options: config::Fetch) -> Self {
         let shard = source.view().shard();
-        // At least one page of any size can be made.
-        let memory_units = u32::try_from(options.memory / MEMORY_UNIT).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
         Self(Arc::new(Inner {
             source,
-            objects: Objects::new(bucket, cache, shard),
+            objects: Objects::new(bucket, cache, shard, options.bucket_deadline),
             ahead: Ahead::new(),
+            memory: PageMemory::new(options.memory),
             options,
-            memory: Arc::new(Semaphore::new(memory_units as usize)),
-            memory_units,
         }))
+    }
+
+    /// Whether pages wait for memory that others hold.
+    #[must_use]
+    pub fn is_memory_scarce(&self) -> bool {
+        self.0.memory.is_scarce()
     }
 
     /// Reads a page of one partition of `topic`, waiting up to `request.wait` for the first record.
@@ -228,18 +228,25 @@ impl<S: Source> Fetcher<S> {
             return Err(invalid("end", "the range ends before it begins").into());
         }
         let topic = view.topic(topic.id).unwrap_or(topic);
-        let page = |(next_offset, chunks)| FetchPage { topic: Arc::clone(topic), start, next_offset, chunks, bounds };
+        let page = |(next_offset, chunks), hold| FetchPage {
+            topic: Arc::clone(topic),
+            start,
+            next_offset,
+            chunks,
+            bounds,
+            hold,
+        };
         if start == end {
-            return Ok(page((start, Vec::new())));
+            return Ok(page((start, Vec::new()), Hold::default()));
         }
         let wanted =
             Wanted { start, end, max_records: request.max_records as u64, max_bytes: request.max_bytes as u64 };
-        let full = self.read(&self.pieces(view, topic, partition), found, wanted).await?;
+        let (full, hold) = self.read(&self.pieces(view, topic, partition), found, wanted).await?;
         topic_traffic(&topic.name, Direction::Fetched, full.0 - start, stored_bytes(&full.1));
         if full.0 < end {
             self.read_ahead(topic, partition, start, full.0);
         }
-        Ok(page(full))
+        Ok(page(full, hold))
     }
 
     /// Reads what `wanted` asks for: where it ends and its chunks, at least one.
@@ -248,11 +255,12 @@ impl<S: Source> Fetcher<S> {
         pieces: &Pieces<'_, S>,
         found: &PartitionState,
         wanted: Wanted,
-    ) -> Result<(Offset, Vec<crate::model::Chunk>), Failure> {
-        let _memory = self.reserve(wanted.max_bytes).await?;
+    ) -> Result<((Offset, Vec<Chunk>), Hold), Failure> {
+        let plan = plan(found, wanted);
+        let from_bucket = plan.iter().any(|piece| !matches!(piece.source, Tier::Tail(_)));
+        let memory = self.0.memory.reserve(wanted.max_bytes, from_bucket).await?;
         let begun = Instant::now();
         let give_up = begun + self.0.options.deadline;
-        let plan = plan(found, wanted);
         let end = wanted.end.min(wanted.start.saturating_add(wanted.max_records.max(1)));
         let mut builder = PageBuilder::new(wanted.start, end, usize::try_from(wanted.max_bytes).unwrap_or(usize::MAX));
         let mut reads = stream::iter(plan)
@@ -285,14 +293,9 @@ impl<S: Source> Fetcher<S> {
             let gap = || Error::internal(format!("no tier has offset {} of {}", wanted.start, pieces.partition));
             return Err(failure.unwrap_or_else(|| gap().into()));
         }
-        Ok(builder.finish())
-    }
-
-    /// Memory for a page in the making: its own bytes, and as much that is read beyond it.
-    async fn reserve(&self, max_bytes: u64) -> Result<tokio::sync::SemaphorePermit<'_>> {
-        let units = u32::try_from(2 * max_bytes / MEMORY_UNIT + 1).unwrap_or(u32::MAX).min(self.0.memory_units);
-        let closed = |source| Error::unavailable("the shard stopped").with_source(source);
-        self.0.memory.acquire_many(units).await.map_err(closed)
+        let full = builder.finish();
+        let hold = memory.keep(stored_bytes(&full.1));
+        Ok((full, hold))
     }
 
     fn read_ahead(&self, topic: &Arc<Topic>, partition: TopicPartition, start: Offset, next: Offset) {

@@ -6,6 +6,7 @@
 mod ahead;
 mod fetcher;
 mod locate;
+mod memory;
 mod objects;
 mod page;
 mod pieces;

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -54,6 +55,8 @@ pub(super) struct Objects {
     bucket: Bucket,
     cache: BlockCache,
     shard: ShardId,
+    /// How long one call of the bucket may take, its retries included: a reader is better told than kept waiting.
+    patience: Duration,
     footers: Recent<Footer>,
     archives: Recent<ArchiveReader>,
 }
@@ -73,8 +76,9 @@ impl Part {
 }
 
 impl Objects {
-    pub(super) fn new(bucket: Bucket, cache: BlockCache, shard: ShardId) -> Self {
-        Self { bucket, cache, shard, footers: Recent::new(FOOTER_BYTES), archives: Recent::new(FOOTER_BYTES) }
+    pub(super) fn new(bucket: Bucket, cache: BlockCache, shard: ShardId, patience: Duration) -> Self {
+        let (footers, archives) = (Recent::new(FOOTER_BYTES), Recent::new(FOOTER_BYTES));
+        Self { bucket, cache, shard, patience, footers, archives }
     }
 
     /// The footer of a segment.
@@ -202,7 +206,7 @@ impl Objects {
     async fn load(&self, part: &Part) -> Result<Bytes, Failure> {
         let fetch = || {
             let (bucket, key, range) = (self.bucket.clone(), part.key.to_string(), part.range.clone());
-            async move { Ok(bucket.get_range(&key, range).await?) }
+            get(bucket, key, range, self.patience)
         };
         self.cache.get_or_fetch(part.name, fetch).await.map_err(Failure::from)
     }
@@ -212,7 +216,15 @@ impl Objects {
         let Part { name, key, range } = part;
         tracing::warn!(%key, ?range, %error, "bytes failed their checksum and are fetched again");
         self.cache.forget(name);
-        Ok(self.bucket.get_range(&key.to_string(), range.clone()).await?)
+        Ok(get(self.bucket.clone(), key.to_string(), range.clone(), self.patience).await?)
+    }
+}
+
+/// Reads a range within `patience`.
+async fn get(bucket: Bucket, key: String, range: Range<u64>, patience: Duration) -> Result<Bytes> {
+    match tokio::time::timeout(patience, bucket.get_range(&key, range)).await {
+        Ok(read) => Ok(read?),
+        Err(_) => Err(Error::unavailable(format!("the bucket did not give {key} within fetch.bucket_deadline"))),
     }
 }
 

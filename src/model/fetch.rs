@@ -1,5 +1,7 @@
 //! A fetch request and its page.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,4 +82,24 @@ pub struct FetchPage {
     pub chunks: Vec<Chunk>,
     /// The partition's bounds as of the read.
     pub bounds: Bounds,
+    /// Its share of the memory for pages; whoever keeps its bytes in another form keeps this with them.
+    pub hold: Hold,
+}
+
+/// A share of a budget, given back when its last clone is dropped.
+#[derive(Clone, Default)]
+pub struct Hold(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Hold {
+    /// Holds `share` until it is dropped.
+    #[must_use]
+    pub fn new(share: impl Any + Send + Sync) -> Self {
+        Self(Some(Arc::new(share)))
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Hold" } else { "Hold(nothing)" })
+    }
 }

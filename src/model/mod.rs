@@ -21,7 +21,7 @@ pub use archive::{ArchiveFile, ArchiveRange, Job, JobId};
 pub use batch::{BatchInfo, StoredBatch, TailRef};
 pub use checkpoint::{Checkpoint, CheckpointRef, IndexPart, IndexPartRef, NamedObject, Place, StoredRange};
 pub use command::{Answer, Append, Appended, BatchOutcome, Command, Control, LoggedCommand, NamedSettings};
-pub use fetch::{Bounds, Chunk, FetchFrom, FetchPage, FetchRequest};
+pub use fetch::{Bounds, Chunk, FetchFrom, FetchPage, FetchRequest, Hold};
 pub use id::{Incarnation, LogIndex, LogTime, NodeId, ObjectId, Offset, ProducerId, ShardId, TopicId, TopicPartition};
 pub use limits::Limits;
 pub use produce::{Acks, Payload, ProduceRequest, Produced, RecordOutcome};

@@ -23,6 +23,12 @@ impl Queue {
         self.0.fetcher.fetch(&topic, &request).await
     }
 
+    /// Whether pages wait for memory that others hold until they are sent.
+    #[must_use]
+    pub fn is_page_memory_scarce(&self) -> bool {
+        self.0.fetcher.is_memory_scarce()
+    }
+
     /// Returns once one of `positions` (partition, offset) of the topic has a record at or after its offset, the topic has
     /// more than `known_partitions` partitions, is gone, or `wait` is over.
     ///

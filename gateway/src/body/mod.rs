@@ -1,5 +1,9 @@
-//! Request bodies: bounded in bytes (as sent and decompressed), in memory over all requests, and in the time between
-//! two chunks.
+//! Request bodies: bounded in bytes (as sent and decompressed), in memory over all requests, in the time between two
+//! chunks, and in the time for all of them.
+//!
+//! A body is charged for what has arrived, a step ahead: who announces much and sends little holds little. A body that
+//! needs more while there is none waits a moment, and is refused then, so that those that hold some never wait for each
+//! other for long.
 
 mod decode;
 pub(crate) mod rest;
@@ -12,14 +16,20 @@ use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use tidelog_api::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use self::decode::Decoder;
 use crate::error::{ApiError, Result};
 
 /// The unit of the memory budget: a semaphore counts at most 2^29 or so permits.
 const UNIT: u64 = 1_024;
+/// What a body is charged ahead of what has arrived.
+const STEP: u64 = 64 << 10;
 /// How long a request waits for its share of the budget.
 const ADMISSION_WAIT: Duration = Duration::from_secs(1);
+/// Bytes a second that a body must have on average, beyond the time that it may stall: else one byte now and then would keep
+/// a body open for ever.
+const LEAST_RATE: u64 = 16 << 10;
 
 /// Bounds on bodies, shared by all requests. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -43,20 +53,24 @@ impl BodyLimits {
         }
     }
 
-    /// Begins to read `body`. What its length announces is admitted at once.
+    /// Begins to read `body`.
     pub(crate) async fn read(&self, headers: &HeaderMap, body: axum::body::Body) -> Result<BodyReader> {
         let decoder = Decoder::for_encoding(headers)?;
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > self.max_body) {
             return Err(self.too_large());
         }
-        let admitted = length.unwrap_or(0).div_ceil(UNIT);
-        let wait = Arc::clone(&self.memory).acquire_many_owned(u32::try_from(admitted).unwrap_or(u32::MAX));
-        let permit = match tokio::time::timeout(self.admission_wait, wait).await {
-            Ok(Ok(permit)) => permit,
-            _ => return Err(overloaded()),
-        };
-        Ok(BodyReader { limits: self.clone(), body, decoder, permit, sent: 0, given: 0, length })
+        let permit = self.acquire(length.unwrap_or(0).min(STEP).div_ceil(UNIT)).await?;
+        let waited = Duration::ZERO;
+        Ok(BodyReader { limits: self.clone(), body, decoder, permit, sent: 0, given: 0, length, waited })
+    }
+
+    async fn acquire(&self, units: u64) -> Result<OwnedSemaphorePermit> {
+        let wait = Arc::clone(&self.memory).acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX));
+        match tokio::time::timeout(self.admission_wait, wait).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(overloaded()),
+        }
     }
 
     fn too_large(&self) -> ApiError {
@@ -86,16 +100,21 @@ pub(crate) struct BodyReader {
     /// Bytes decompressed.
     given: u64,
     length: Option<u64>,
+    /// How long the client was waited for.
+    waited: Duration,
 }
 
 impl BodyReader {
     /// The next chunk, decompressed; `None` at the end. Chunks may be empty.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
-        let frame = match tokio::time::timeout(self.limits.idle, self.body.frame()).await {
+        let begun = Instant::now();
+        let frame = tokio::time::timeout(self.patience(), self.body.frame()).await;
+        self.waited += begun.elapsed();
+        let frame = match frame {
             Err(_) => {
                 return Err(ApiError::new(ErrorCode::RequestTimeout, "the body did not arrive in time"));
             }
-            Ok(None) => return self.end(),
+            Ok(None) => return self.end().await,
             Ok(Some(Err(error))) => {
                 return Err(ApiError::new(ErrorCode::InvalidBody, format!("the body broke off: {error}")));
             }
@@ -111,33 +130,34 @@ impl BodyReader {
             None => chunk,
             Some(decoder) => decoder.push(&chunk, room)?.ok_or_else(|| self.limits.too_large())?,
         };
-        self.give(chunk).map(Some)
+        self.give(chunk).await.map(Some)
+    }
+
+    /// How long the next chunk is waited for.
+    fn patience(&self) -> Duration {
+        let all = self.limits.idle + Duration::from_secs(self.sent / LEAST_RATE);
+        self.limits.idle.min(all.saturating_sub(self.waited))
     }
 
     /// What the decoder held back, then nothing.
-    fn end(&mut self) -> Result<Option<Bytes>> {
+    async fn end(&mut self) -> Result<Option<Bytes>> {
         let Some(mut decoder) = self.decoder.take() else { return Ok(None) };
         let room = self.limits.max_body - self.given;
         let chunk = decoder.finish(room)?.ok_or_else(|| self.limits.too_large())?;
-        self.give(chunk).map(Some)
+        self.give(chunk).await.map(Some)
     }
 
-    fn give(&mut self, chunk: Bytes) -> Result<Bytes> {
+    async fn give(&mut self, chunk: Bytes) -> Result<Bytes> {
         self.given += chunk.len() as u64;
-        self.admit()?;
-        Ok(chunk)
-    }
-
-    /// Charges what came beyond the announced length; never waits, so that requests holding a share cannot deadlock.
-    fn admit(&mut self) -> Result<()> {
-        let needed = usize::try_from(self.given.div_ceil(UNIT)).unwrap_or(usize::MAX);
-        let missing = needed.saturating_sub(self.permit.num_permits());
-        if missing > 0 {
-            let missing = u32::try_from(missing).unwrap_or(u32::MAX);
-            let more = Arc::clone(&self.limits.memory).try_acquire_many_owned(missing).map_err(|_| overloaded())?;
-            self.permit.merge(more);
+        let held = self.permit.num_permits() as u64;
+        let needed = self.given.div_ceil(UNIT);
+        if needed > held {
+            // A step ahead, but not beyond what was announced, nor for a body that announced nothing.
+            let announced = self.length.filter(|_| self.decoder.is_none()).unwrap_or(0).div_ceil(UNIT);
+            let ahead = (needed + STEP / UNIT).min(announced).max(needed);
+            self.permit.merge(self.limits.acquire(ahead - held).await?);
         }
-        Ok(())
+        Ok(chunk)
     }
 
     /// The whole body.

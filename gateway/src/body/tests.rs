@@ -114,9 +114,41 @@ async fn all_bodies_share_one_budget() {
     let first = limits.read(&announced, Body::empty()).await.unwrap();
     let error = limits.read(&announced, Body::empty()).await.err().unwrap();
     assert_eq!(error.code(), ErrorCode::Overloaded);
-    // What was not announced is not waited for.
+    // What was not announced is charged as it arrives.
     let chunked = limits.read(&HeaderMap::new(), pieces(vec![0; 10], 10)).await.unwrap();
     assert_eq!(chunked.collect().await.unwrap_err().code(), ErrorCode::Overloaded);
     drop(first);
     assert!(limits.read(&announced, Body::empty()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_body_is_charged_for_what_has_arrived() {
+    let mut limits = BodyLimits::new(8 << 20, 8 << 20, Duration::from_secs(5));
+    limits.admission_wait = Duration::from_millis(1);
+    let announced = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from(8 << 20))]);
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let body = futures::StreamExt::chain(
+            futures::stream::iter([Ok(Bytes::from_static(b"a little"))]),
+            futures::stream::pending::<std::io::Result<Bytes>>(),
+        );
+        let mut reader = limits.read(&announced, Body::from_stream(body)).await.unwrap();
+        assert_eq!(reader.next().await.unwrap().unwrap(), "a little");
+        slow.push(reader);
+    }
+    let whole = limits.read(&HeaderMap::new(), pieces(vec![0; 4 << 20], 1 << 16)).await.unwrap();
+    assert_eq!(whole.collect().await.unwrap().0.len(), 4 << 20, "others are not held up");
+    let over = limits.read(&announced, pieces(vec![0; 8 << 20], 1 << 16)).await.unwrap();
+    assert_eq!(over.collect().await.unwrap_err().code(), ErrorCode::Overloaded);
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_times_out() {
+    let limits = BodyLimits::new(1 << 20, 1 << 20, Duration::from_millis(50));
+    let trickle = futures::stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
+    });
+    let reader = limits.read(&HeaderMap::new(), Body::from_stream(trickle)).await.unwrap();
+    assert_eq!(reader.collect().await.unwrap_err().code(), ErrorCode::RequestTimeout);
 }

@@ -15,6 +15,7 @@ use tidelog_api::{Cursor, ErrorBody, ErrorCode, headers, limits};
 use super::{answer, follow, offload};
 use crate::app::App;
 use crate::error::{ApiError, Result};
+use crate::held::held;
 use crate::negotiate::{Media, negotiate};
 use crate::params::{Params, TopicName, parse_number};
 use crate::render::page::{ndjson_lines, push_list, push_places, stored_bytes};
@@ -53,14 +54,16 @@ pub(crate) async fn all(
         }
         pages = walk.round(&app, query.budget).await?;
     }
-    match media {
-        Media::Ndjson => Ok(lines(walk, pages, query.values)),
+    let holds = pages.iter().map(|(_, page)| page.hold.clone()).collect();
+    let response = match media {
+        Media::Ndjson => lines(walk, pages, query.values),
         _ => {
             let bytes = pages.iter().map(|(_, page)| stored_bytes(page)).sum();
             let body = offload(bytes, move || json_body(walk, &pages, query.values)).await?;
-            Ok(answer(StatusCode::OK, Media::Json, Body::from(body)))
+            answer(StatusCode::OK, Media::Json, Body::from(body))
         }
-    }
+    };
+    Ok(response.map(|body| held(&app, body, holds)))
 }
 
 /// The query of a fetch from all partitions.

@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{answer, follow, number, offload, pieces};
 use crate::app::App;
 use crate::error::{ApiError, Result};
+use crate::held::held;
 use crate::negotiate::{Media, negotiate};
 use crate::params::{Params, PartitionPath};
 use crate::render::batch::batches;
@@ -61,7 +62,9 @@ pub(crate) async fn partition(
     let page = fetch_until_drain(&app, request, wait).await.map_err(|error| error.about_topic(&path.topic))?;
     let page = Arc::new(page);
     let shape = query.values.unwrap_or_else(|| Shape::of(page.topic.settings.value_format));
-    let (mut response, next) = render(&page, path.partition, shape, media, cacheable).await?;
+    let (response, next) = render(&page, path.partition, shape, media, cacheable).await?;
+    // What is in the body is the page's bytes, or about as many.
+    let mut response = response.map(|body| held(&app, body, vec![page.hold.clone()]));
     if cacheable {
         cache(&mut response, &headers, &page, (path.partition, next), (media, shape));
     }

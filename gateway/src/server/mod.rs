@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use self::progress::Progress;
+use self::progress::{Limits, Progress};
 use crate::app::{AdminHooks, App, Lifecycle};
 use crate::router::router;
 
@@ -38,8 +38,6 @@ const MAX_HEAD_FIELDS: usize = 256;
 /// Requests that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 256;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// How long a client may leave bytes of an answer unread before its connection is closed.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The pause after the process ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -87,7 +85,7 @@ impl Server {
     }
 
     /// Turns not ready, waits `shutdown.drain_delay`, ends followers and long polls, closes the listener and lets requests
-    /// finish within `deadline`. Says whether all did.
+    /// finish within `deadline`, counted from the end of the pause. Says whether all did.
     pub async fn shutdown(self, deadline: Duration) -> bool {
         self.lifecycle.begin_drain();
         tokio::time::sleep(self.drain_delay).await;
@@ -115,6 +113,7 @@ impl Bound {
             listener,
             places: Arc::new(Semaphore::new(config.http.max_connections as usize)),
             protocol: protocol(&config),
+            limits: Limits { opening: config.http.read_timeout, stalled: config.http.write_timeout },
             router: router(App::new(queue, config, hooks, incarnation, lifecycle.clone())),
             closing: CancellationToken::new(),
         };
@@ -145,6 +144,7 @@ struct Acceptor {
     listener: TcpListener,
     places: Arc<Semaphore>,
     protocol: auto::Builder<TokioExecutor>,
+    limits: Limits,
     router: Router,
     closing: CancellationToken,
 }
@@ -179,7 +179,7 @@ impl Acceptor {
 
     fn serve(&self, stream: TcpStream, place: OwnedSemaphorePermit, connections: &GracefulShutdown) {
         let service = self.router.clone().map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
-        let io = TokioIo::new(Progress::new(stream, WRITE_TIMEOUT));
+        let io = TokioIo::new(Progress::new(stream, self.limits));
         let connection = self.protocol.serve_connection(io, TowerToHyperService::new(service)).into_owned();
         let connection = connections.watch(connection);
         metrics::gauge!(names::HTTP_CONNECTIONS).increment(1);

@@ -114,7 +114,7 @@ impl World {
         let shard = Shard(Arc::new(inner));
         let bucket = Bucket::memory();
         let cache = BlockCache::memory(64 << 20).await;
-        let options = config::Fetch { memory: 64 << 20, deadline: Duration::from_secs(60) };
+        let options = config::Fetch { memory: 64 << 20, ..config::Fetch::default() };
         let fetcher = Fetcher::new(shard.clone(), bucket.clone(), cache, options);
         let topic_id = TopicId(Uuid::from_u128(9));
         let settings = TopicSettings { partitions: PARTITIONS, ..TopicSettings::default() };

@@ -45,7 +45,7 @@ fn page(start: u64, next_offset: u64, chunks: Vec<Chunk>) -> FetchPage {
         deleted_at: None,
     };
     let bounds = Bounds { log_start: 1, flushed: 5, archived: 2, high_watermark: 100 };
-    FetchPage { topic: Arc::new(topic), start, next_offset, chunks, bounds }
+    FetchPage { topic: Arc::new(topic), start, next_offset, chunks, bounds, hold: tidelog::model::Hold::default() }
 }
 
 /// Offsets 0 to 9 in a batch, 10 to 19 from the archive, 20 to 29 in a batch.

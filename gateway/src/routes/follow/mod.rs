@@ -5,7 +5,7 @@
 //! for inside the stream.
 //!
 //! A follower is a task that renders pages into a channel of one place: one page pending, whoever reads slowly. If the
-//! place is not free for [`STALLED`], the follower is closed.
+//! place is not free for [`STALLED`], or for less while memory for pages is scarce, the follower is closed.
 
 mod events;
 
@@ -35,6 +35,8 @@ use crate::walk::{Budget, Selection, Start, Walk};
 
 /// How long a follower may leave a page unread.
 const STALLED: Duration = Duration::from_secs(30);
+/// How often it is looked whether that is over.
+const STALLED_TICK: Duration = Duration::from_millis(500);
 /// How long the answer's status waits for the first look at the topic.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// How long the stream waits for what may pass, before it tells the failure.
@@ -235,9 +237,17 @@ impl Follower {
         if text.is_empty() {
             return Ok(());
         }
-        match timeout(STALLED, self.pages.send(Bytes::from(text))).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(End::Gone),
+        let begun = Instant::now();
+        loop {
+            match timeout(STALLED_TICK, self.pages.reserve()).await {
+                Ok(Ok(place)) => {
+                    place.send(Bytes::from(text));
+                    return Ok(());
+                }
+                Ok(Err(_)) => return Err(End::Gone),
+                Err(_) if begun.elapsed() >= self.app.patience().limit().min(STALLED) => return Err(End::Gone),
+                Err(_) => {}
+            }
         }
     }
 }

@@ -1,0 +1,189 @@
+//! The memory of pages, from before they are read until their answers are sent.
+//!
+//! A page reserves what it may need before anything is read, keeps what it did need, and gives that back when its last
+//! clone is dropped: who does not read an answer uses the budget up, and nothing beyond it. Pages out of the bucket take at
+//! most three quarters, so that a bucket that does not answer keeps nobody from the tail.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+use crate::model::Hold;
+
+/// The budget is counted in these units: a semaphore has at most 2^29 permits on small machines.
+const UNIT: u64 = 1 << 10;
+/// How long a page waits for its share; more than it takes to cut off who does not read.
+const WAIT: Duration = Duration::from_secs(10);
+/// When who got none may come again.
+const RETRY_AFTER_MS: u64 = 1_000;
+
+/// The budget of one fetcher.
+#[derive(Debug)]
+pub(super) struct PageMemory {
+    all: Budget,
+    from_bucket: Budget,
+    wait: Duration,
+    /// Pages that wait for a share.
+    waiting: AtomicUsize,
+}
+
+/// Counted as waiting.
+struct Waiting<'a>(&'a AtomicUsize);
+
+#[derive(Debug)]
+struct Budget {
+    units: u32,
+    free: Arc<Semaphore>,
+}
+
+/// A page's share while it is read.
+#[derive(Debug)]
+pub(super) struct Share {
+    shares: Vec<OwnedSemaphorePermit>,
+}
+
+impl PageMemory {
+    /// A budget of `bytes`; at least one page of any size can be made.
+    pub(super) fn new(bytes: u64) -> Self {
+        let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
+        let from_bucket = Budget::new((units - units / 4).max(1));
+        Self { all: Budget::new(units), from_bucket, wait: WAIT, waiting: AtomicUsize::new(0) }
+    }
+
+    /// Whether pages wait for others to be sent.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// A share for a page of `max_bytes`.
+    ///
+    /// # Errors
+    /// `overloaded` if others hold on to theirs for too long.
+    pub(super) async fn reserve(&self, max_bytes: u64, from_bucket: bool) -> Result<Share> {
+        let units = units_of(max_bytes);
+        if let Some(share) = self.at_once(units, from_bucket) {
+            return Ok(share);
+        }
+        let _waiting = Waiting::begin(&self.waiting);
+        let acquire = async {
+            let mut shares = Vec::with_capacity(2);
+            if from_bucket {
+                shares.push(self.from_bucket.acquire(units).await?);
+            }
+            shares.push(self.all.acquire(units).await?);
+            Ok(Share { shares })
+        };
+        match timeout(self.wait, acquire).await {
+            Ok(share) => {
+                share.map_err(|closed: AcquireError| Error::unavailable("the shard stopped").with_source(closed))
+            }
+            Err(_) => Err(Error::overloaded("too many pages are being read and sent, see fetch.memory")
+                .with_number("retry_after_ms", RETRY_AFTER_MS)),
+        }
+    }
+
+    fn at_once(&self, units: u32, from_bucket: bool) -> Option<Share> {
+        let mut shares = Vec::with_capacity(2);
+        if from_bucket {
+            shares.push(self.from_bucket.try_acquire(units)?);
+        }
+        shares.push(self.all.try_acquire(units)?);
+        Some(Share { shares })
+    }
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Budget {
+    fn new(units: u32) -> Self {
+        Self { units, free: Arc::new(Semaphore::new(units as usize)) }
+    }
+
+    fn try_acquire(&self, units: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_many_owned(units.min(self.units)).ok()
+    }
+
+    async fn acquire(&self, units: u32) -> Result<OwnedSemaphorePermit, AcquireError> {
+        Arc::clone(&self.free).acquire_many_owned(units.min(self.units)).await
+    }
+}
+
+impl Share {
+    /// Gives back what a page of `bytes` does not need; the rest is held as long as the page is.
+    pub(super) fn keep(mut self, bytes: u64) -> Hold {
+        let needed = units_of(bytes) as usize;
+        for share in &mut self.shares {
+            drop(share.split(share.num_permits().saturating_sub(needed)));
+        }
+        Hold::new(self)
+    }
+}
+
+/// For the bytes of a page, and as many in the form in which it is answered.
+fn units_of(bytes: u64) -> u32 {
+    u32::try_from(2 * bytes / UNIT + 1).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn used(memory: &PageMemory) -> u64 {
+        (u64::from(memory.all.units) - memory.all.free.available_permits() as u64) * UNIT
+    }
+
+    fn impatient(bytes: u64) -> PageMemory {
+        PageMemory { wait: Duration::from_millis(1), ..PageMemory::new(bytes) }
+    }
+
+    #[tokio::test]
+    async fn pages_out_of_the_bucket_never_take_all() {
+        let memory = impatient(64 << 20);
+        let mut held = Vec::new();
+        while let Ok(share) = memory.reserve(1 << 20, true).await {
+            held.push(share);
+        }
+        assert!((20..=24).contains(&held.len()), "{}", held.len());
+        assert!(memory.reserve(1 << 20, false).await.is_ok(), "a page of the tail");
+        assert_eq!(memory.reserve(1 << 20, true).await.unwrap_err().code(), "overloaded");
+        assert!(!memory.is_scarce(), "nobody waits any more");
+        held.pop();
+        assert!(memory.reserve(1 << 20, true).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_page_keeps_what_it_needs_until_it_is_dropped() {
+        let memory = PageMemory::new(64 << 20);
+        let hold = memory.reserve(16 << 20, true).await.unwrap().keep(1 << 20);
+        let kept = used(&memory);
+        assert!((2 << 20..3 << 20).contains(&kept), "{kept}");
+        let other = hold.clone();
+        drop(hold);
+        assert_eq!(used(&memory), kept);
+        drop(other);
+        assert_eq!(used(&memory), 0);
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_larger_than_the_budget_takes_all_of_it() {
+        let memory = PageMemory::new(1 << 20);
+        assert!(memory.reserve(16 << 20, true).await.is_ok());
+    }
+}

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
-use tidelog::config::Config;
+use tidelog::config::{Config, Shutdown};
 use tidelog::metrics;
 use tidelog::queue::{Options, Queue};
 use tidelog_gateway::{AdminHooks, Server};
@@ -17,8 +17,10 @@ use super::signals::Signals;
 use super::{injected, listen};
 use crate::output::Out;
 
-/// Of the time for the way down, what stays for closing the engine when requests do not finish.
+/// Of the time for the way down, the share that stays for closing the engine when requests do not finish.
 const CLOSE_SHARE: u32 = 2;
+/// The share that stays for ending what did not finish: the process is gone by the deadline.
+const REST_SHARE: u32 = 10;
 
 /// Serves until a signal, an operator's stop, or a fatal error of the engine.
 pub(super) async fn serve(config: Config, restore: bool, filter: LogFilter) -> Result<()> {
@@ -57,7 +59,7 @@ pub(super) async fn serve(config: Config, restore: bool, filter: LogFilter) -> R
     };
     tracing::info!(reason, "ending");
     signals.end_at_next();
-    end(server, compactor, &queue, config.shutdown.deadline).await;
+    end(server, compactor, &queue, &config.shutdown).await;
     Ok(())
 }
 
@@ -81,22 +83,28 @@ impl AdminHooks for Hooks {
     }
 }
 
-/// Drains the gateway, closes the engine and flushes. What does not finish within `deadline` is left: the log has it.
-async fn end(server: Server, compactor: Compactor, queue: &Queue, deadline: Duration) {
+/// Drains the gateway, closes the engine and flushes. What does not finish in time is left: the log has it.
+async fn end(server: Server, compactor: Compactor, queue: &Queue, settings: &Shutdown) {
     let begun = Instant::now();
-    if !server.shutdown(deadline / CLOSE_SHARE).await {
+    let rest = settings.deadline / REST_SHARE;
+    let within = settings.deadline - rest;
+    if !server.shutdown(within.saturating_sub(settings.drain_delay) / CLOSE_SHARE).await {
         tracing::warn!("requests were still under way when the gateway ended");
     }
-    let left = deadline.saturating_sub(begun.elapsed());
     let closing = async {
         compactor.stop().await;
         if let Err(error) = queue.close().await {
             tracing::warn!(?error, "not closed cleanly: what was not flushed is in the write-ahead log only");
         }
-        queue.shutdown().await;
     };
-    if tokio::time::timeout(left, closing).await.is_err() {
-        tracing::warn!(?deadline, "not closed in time: what was not flushed is in the write-ahead log only");
+    if tokio::time::timeout(within.saturating_sub(begun.elapsed()), closing).await.is_err() {
+        tracing::warn!(
+            deadline = ?settings.deadline,
+            "not closed in time: what was not flushed is in the write-ahead log only"
+        );
+    }
+    if tokio::time::timeout(rest / 2, queue.shutdown()).await.is_err() {
+        tracing::warn!("the log was not closed in order");
     }
     tracing::info!(elapsed = ?begun.elapsed(), "ended");
 }

@@ -30,7 +30,20 @@ impl Ran {
 
 /// The binary with nothing of this process's environment that it would read.
 pub(crate) fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidelog"));
+    command_within(&[], args)
+}
+
+/// The same, run by another command.
+pub(crate) fn command_within(within: &[String], args: &[&str]) -> Command {
+    const BINARY: &str = env!("CARGO_BIN_EXE_tidelog");
+    let mut command = match within {
+        [] => Command::new(BINARY),
+        [program, before @ ..] => {
+            let mut command = Command::new(program);
+            command.args(before).arg(BINARY);
+            command
+        }
+    };
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         if name.starts_with("TIDELOG") || name.starts_with("AWS_") || name == "RUST_LOG" {

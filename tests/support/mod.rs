@@ -6,13 +6,17 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part of it")]
 
 pub(crate) mod binary;
+pub(crate) mod faults;
 pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod injected;
 pub(crate) mod load;
 pub(crate) mod power;
+pub(crate) mod process;
+pub(crate) mod producers;
 pub(crate) mod s3;
 pub(crate) mod server;
+pub(crate) mod small_disk;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
@@ -10,17 +11,22 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::binary::{Ran, command, ran};
+use super::faults::Faults;
 use super::server::Settings;
 
 const BUCKET: &str = "tidelog";
 const ACCESS_KEY: &str = "test-access-key";
 const SECRET_KEY: &str = "test-secret-key";
+/// Of what fails at random.
+const SEED: u64 = 4711;
 
 /// The server; its objects are gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct S3 {
     dir: TempDir,
     endpoint: String,
+    faults: Faults,
     task: JoinHandle<()>,
 }
 
@@ -34,27 +40,47 @@ impl S3 {
         let service = builder.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let faults = Faults::new(SEED);
+        let between = faults.clone();
         let task = tokio::spawn(async move {
             let http = Builder::new(TokioExecutor::new());
             while let Ok((socket, _)) = listener.accept().await {
-                let connection = http.serve_connection(TokioIo::new(socket), service.clone()).into_owned();
+                let (service, between) = (service.clone(), between.clone());
+                let service = service_fn(move |request| between.clone().call(service.clone(), request));
+                let connection = http.serve_connection(TokioIo::new(socket), service).into_owned();
                 // A client that goes away is no failure of the test.
                 tokio::spawn(async move { drop(connection.await) });
             }
         });
-        Self { dir, endpoint, task }
+        Self { dir, endpoint, faults, task }
+    }
+
+    /// What its calls meet.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// Settings of a Tidelog server whose bucket this is.
     pub(crate) fn settings(&self) -> Settings {
-        Settings::default()
-            .arg("--bucket")
-            .arg(&self.url())
-            .env("AWS_ENDPOINT", &self.endpoint)
-            .env("AWS_ALLOW_HTTP", "true")
-            .env("AWS_REGION", "us-east-1")
-            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        let settings = Settings::default().arg("--bucket").arg(&self.url());
+        self.environment().into_iter().fold(settings, |settings, (name, value)| settings.env(name, value))
+    }
+
+    fn environment(&self) -> [(&'static str, &str); 5] {
+        [
+            ("AWS_ENDPOINT", &self.endpoint),
+            ("AWS_ALLOW_HTTP", "true"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+        ]
+    }
+
+    /// `tidelog verify` of this bucket.
+    pub(crate) async fn verify(&self) -> Ran {
+        let mut verify = command(&["verify", "--bucket", &self.url()]);
+        verify.envs(self.environment());
+        ran(&tokio::task::spawn_blocking(move || verify.output().unwrap()).await.unwrap())
     }
 
     /// `s3://bucket/prefix`

@@ -10,12 +10,13 @@ use tempfile::TempDir;
 use tidelog_client::{Client, ClientOptions};
 
 use super::DEADLINE;
-use super::binary::command;
+use super::binary::command_within;
 
 /// How a server is started, again and again with the same directory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Settings {
     listen: Option<String>,
+    within: Vec<String>,
     args: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -33,6 +34,13 @@ impl Settings {
     #[must_use]
     pub(crate) fn listen(mut self, address: &str) -> Self {
         self.listen = Some(address.to_owned());
+        self
+    }
+
+    /// A command that runs the binary, as the same process in the end.
+    #[must_use]
+    pub(crate) fn within(mut self, command: &[&str]) -> Self {
+        self.within = command.iter().map(|&part| part.to_owned()).collect();
         self
     }
 
@@ -84,16 +92,16 @@ impl Server {
     /// Starts, and gives the log of a server that ended instead.
     pub(crate) async fn try_start(dir: Arc<TempDir>, settings: Settings) -> Result<Self, String> {
         let data = dir.path().join("data");
-        let mut child =
-            command(&["serve", "--listen", settings.listen.as_deref().unwrap_or("127.0.0.1:0"), "--data-dir"])
-                .arg(&data)
-                .args(&settings.args)
-                .envs(settings.environment.iter().map(|(name, value)| (name, value)))
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
+        let serve = ["serve", "--listen", settings.listen.as_deref().unwrap_or("127.0.0.1:0"), "--data-dir"];
+        let mut child = command_within(&settings.within, &serve)
+            .arg(&data)
+            .args(&settings.args)
+            .envs(settings.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().unwrap();
         let reader = std::thread::spawn({
@@ -150,6 +158,16 @@ impl Server {
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// `127.0.0.1:…`, for a later start at the same place.
+    pub(crate) fn address(&self) -> &str {
+        self.url.trim_start_matches("http://")
+    }
+
+    /// The same, for when the server itself is gone.
+    pub(crate) fn log_handle(&self) -> Arc<Mutex<String>> {
+        Arc::clone(&self.log)
     }
 
     /// Its process id.

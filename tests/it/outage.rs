@@ -213,9 +213,11 @@ async fn a_bucket_that_fails_for_a_minute_and_a_restart_in_it_stop_nobody() {
     readiness.end().await;
     producers.stop().await;
     assert_eq!(producers.take_errors(), [] as [String; 0], "after the outage");
-    for (topic, archived) in [("t", true), ("bulk", false), ("acks", false)] {
-        drained(&http, topic, archived).await;
+    for topic in ["t", "bulk", "acks"] {
+        drained(&http, topic, false).await;
     }
+    // Its segments hold records of other topics too, whose time to be archived has not come.
+    http.flush("t", true).await;
     for (key, offset) in [("first", 0), ("second", 1)] {
         let again = object_ack(&http, key, 30_000).await.expect(200);
         assert_eq!((&again["duplicate"], &again["records"][0]["offset"]), (&json!(true), &json!(offset)), "{again}");

@@ -152,12 +152,12 @@ impl PartitionState {
     fn archive(&mut self, group: &[Placed<'_>], segments: &mut Tally) -> Option<()> {
         let (from, end) = (group.first()?.1.start, group.last()?.1.end);
         let from = self.ranges.seek(from.max(self.log_start));
-        let mut at = from;
+        let mut passed = 0;
         let mut covered = Coverage::from(self.log_start);
         // What other jobs archived in between stays.
         let mut kept: Vec<StoredRange> = Vec::new();
-        while let Some(range) = self.ranges.get(at).filter(|range| range.start < end) {
-            at = self.ranges.next(at);
+        for range in self.ranges.iter_at(from).take_while(|range| range.start < end) {
+            passed += 1;
             match range.place {
                 Place::Segment { id, .. } if segments.count(id) => {
                     covered.add(range.start, range.end)?;
@@ -174,6 +174,7 @@ impl PartitionState {
         if covered != archived {
             return None;
         }
+        let at = self.ranges.advance(from, passed);
         let new = group.iter().map(|(_, range)| stored_range(range));
         if let [(_, only)] = group
             && kept.is_empty()

@@ -1,70 +1,65 @@
 //! A persistent queue: appended at the end, taken from the front, rarely changed in the middle.
 //!
-//! The newest few entries are inline; those before them in one shared chunk that is still growing; the others in full
-//! shared chunks behind a shared directory. Copying the directory touches every chunk's reference count, and that is what
-//! such a list costs, so it happens once for each full chunk: what left the front is only counted until half of it is dead.
+//! The newest entries are a linked list, so that appending to a queue that a view shares copies its head and nothing
+//! else; after [`CHUNK`] of them they become one shared chunk behind a shared directory. Copying the directory touches
+//! every chunk's reference count, and that is what such a list costs, so it happens once for each full chunk: what left
+//! the front is only counted until half of it is dead (of the linked entries: until they become a chunk).
 
 use std::sync::Arc;
 
 /// Entries of a full chunk.
 const CHUNK: usize = 32;
 
-/// A queue with up to `INLINE` entries of its own; a clone is two reference counts and those.
+/// A queue; a clone is two reference counts.
 #[derive(Debug, Clone)]
-pub(super) struct Chunks<T, const INLINE: usize> {
+pub(super) struct Chunks<T> {
     /// No chunk in here is empty.
     directory: Arc<[Arc<[T]>]>,
-    growing: Arc<[T]>,
-    /// The first entry; everything before it left.
+    /// The first entry; everything before it left. A queue that lost all its entries is a new one.
     front: Position,
-    recent: [T; INLINE],
-    recent_len: usize,
+    newest: Option<Arc<Node<T>>>,
+    /// Linked entries, those before the front included.
+    linked: usize,
 }
 
-/// An entry: its leaf and its number in it. Leaves are the chunks of the directory, the growing one, the inline entries.
+/// A linked entry and the one before it.
+#[derive(Debug)]
+struct Node<T> {
+    entry: T,
+    before: Option<Arc<Node<T>>>,
+}
+
+/// An entry: its leaf and its number in it. Leaves are the chunks of the directory, then the linked entries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     leaf: usize,
     entry: usize,
 }
 
-impl<T: Copy + Default, const INLINE: usize> Default for Chunks<T, INLINE> {
+impl<T> Default for Chunks<T> {
     fn default() -> Self {
-        let front = Position { leaf: 1, entry: 0 };
-        Self {
-            directory: Arc::default(),
-            growing: Arc::default(),
-            front,
-            recent: [T::default(); INLINE],
-            recent_len: 0,
-        }
+        Self { directory: Arc::default(), front: Position::default(), newest: None, linked: 0 }
     }
 }
 
-impl<T: Copy + Default, const INLINE: usize> Chunks<T, INLINE> {
-    /// The queue of `entries`. `stagger` spreads over many queues that grow together when they next seal a chunk.
+impl<T: Copy> Chunks<T> {
+    /// The queue of `entries`. `stagger` spreads over many queues that grow together when they next make a chunk.
     pub(super) fn from_slice(entries: &[T], stagger: u32) -> Self {
-        let inline = (stagger as usize % INLINE).min(entries.len());
-        let (sealed, recent) = entries.split_at(entries.len() - inline);
-        let (full, growing) = sealed.split_at(sealed.len() / CHUNK * CHUNK);
-        let mut chunks = Self {
-            directory: full.chunks(CHUNK).map(Arc::from).collect(),
-            growing: growing.into(),
-            front: Position::default(),
-            ..Self::default()
-        };
-        chunks.recent[..inline].copy_from_slice(recent);
-        chunks.recent_len = inline;
-        chunks.front = chunks.settled(chunks.front);
+        let linked = (stagger as usize % CHUNK).min(entries.len());
+        let (sealed, recent) = entries.split_at(entries.len() - linked);
+        let mut chunks = Self { directory: sealed.chunks(CHUNK).map(Arc::from).collect(), ..Self::default() };
+        recent.iter().for_each(|entry| chunks.link(*entry));
         chunks
     }
 
+    /// How many entries there are; adds up the chunks.
     pub(super) fn len(&self) -> usize {
-        (self.front.leaf..=self.recent_leaf()).map(|leaf| self.leaf(leaf).len()).sum::<usize>() - self.front.entry
+        let sealed: usize = self.directory.iter().skip(self.front.leaf).map(|chunk| chunk.len()).sum();
+        sealed + self.linked - self.front.entry
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.first().is_none()
+        self.newest.is_none() && self.directory.is_empty()
     }
 
     /// Where the first entry is, if there is one.
@@ -72,113 +67,100 @@ impl<T: Copy + Default, const INLINE: usize> Chunks<T, INLINE> {
         self.front
     }
 
+    /// The first entry; a walk over at most [`CHUNK`] if it is a linked one.
     pub(super) fn first(&self) -> Option<&T> {
-        self.get(self.front)
+        self.iter_at(self.front).next()
     }
 
     pub(super) fn last(&self) -> Option<&T> {
-        (self.front.leaf..=self.recent_leaf()).rev().find_map(|leaf| self.live_leaf(leaf).last())
+        self.newest.as_ref().map(|node| &node.entry).or_else(|| self.directory.last()?.last())
     }
 
-    /// The entry at `position`, if there is one.
-    pub(super) fn get(&self, position: Position) -> Option<&T> {
-        self.leaf(position.leaf).get(position.entry)
-    }
-
-    /// The position after `position`.
-    pub(super) fn next(&self, position: Position) -> Position {
-        self.settled(Position { entry: position.entry + 1, ..position })
-    }
-
-    /// `position`, or the first entry of the next leaf if it is past the end of its own.
-    fn settled(&self, mut position: Position) -> Position {
-        while position.leaf < self.recent_leaf() && position.entry >= self.leaf(position.leaf).len() {
-            position = Position { leaf: position.leaf + 1, entry: 0 };
+    /// The position `count` entries after `position`.
+    pub(super) fn advance(&self, mut position: Position, count: usize) -> Position {
+        position.entry += count;
+        while let Some(chunk) = self.directory.get(position.leaf).filter(|chunk| position.entry >= chunk.len()) {
+            position = Position { leaf: position.leaf + 1, entry: position.entry - chunk.len() };
         }
         position
     }
 
     /// The entries from `position` on.
     pub(super) fn iter_at(&self, position: Position) -> impl Iterator<Item = &T> + '_ {
-        let first = self.leaf(position.leaf).get(position.entry..).unwrap_or_default();
-        let rest = (position.leaf + 1..=self.recent_leaf()).flat_map(|leaf| self.leaf(leaf));
-        first.iter().chain(rest)
+        let sealed = self.directory.get(position.leaf..).unwrap_or_default();
+        let skipped = if sealed.is_empty() { 0 } else { position.entry };
+        let recent = if sealed.is_empty() { position.entry } else { 0 };
+        // Lazily: whoever stops in the chunks must not walk the links.
+        let linked = std::iter::once_with(move || self.linked_from(recent)).flatten();
+        sealed.iter().flat_map(|chunk| chunk.iter()).skip(skipped).chain(linked)
+    }
+
+    /// The linked entries from number `from` on, oldest first.
+    fn linked_from(&self, from: usize) -> impl Iterator<Item = &T> + '_ {
+        let mut entries = [None; CHUNK];
+        let mut node = self.newest.as_deref();
+        for slot in entries[..self.linked].iter_mut().skip(from).rev() {
+            *slot = node.map(|node| &node.entry);
+            node = node.and_then(|node| node.before.as_deref());
+        }
+        entries.into_iter().flatten()
     }
 
     /// The first entry for which `before` is false; it must be true for a prefix of the queue only. Begins at the front,
     /// where trims and archive jobs work, and touches no more entries there than it has to.
     pub(super) fn seek(&self, before: impl Fn(&T) -> bool) -> Position {
         let Position { leaf, entry } = self.front;
-        let first = self.live_leaf(leaf);
-        let passed = gallop(first, &before);
-        if passed < first.len() || leaf == self.recent_leaf() {
-            return Position { leaf, entry: entry + passed };
+        if let Some((first, rest)) = self.directory.get(leaf..).and_then(|chunks| chunks.split_first()) {
+            let live = &first[entry..];
+            let passed = gallop(live, &before);
+            if passed < live.len() {
+                return Position { leaf, entry: entry + passed };
+            }
+            let leaf = leaf + 1 + rest.partition_point(|chunk| chunk.last().is_none_or(&before));
+            if let Some(chunk) = self.directory.get(leaf) {
+                return Position { leaf, entry: chunk.partition_point(before) };
+            }
         }
-        let whole = |leaf: &[T]| leaf.last().is_none_or(&before);
-        let rest = self.directory.get(leaf + 1..).unwrap_or_default();
-        let mut leaf = leaf + 1 + rest.partition_point(|chunk| whole(chunk));
-        if leaf == self.directory.len() && whole(&self.growing) {
-            leaf += 1;
+        let least = if leaf == self.directory.len() { entry } else { 0 };
+        let mut position = Position { leaf: self.directory.len(), entry: self.linked };
+        let mut node = self.newest.as_deref();
+        while let Some(newer) = node.filter(|node| position.entry > least && !before(&node.entry)) {
+            position.entry -= 1;
+            node = newer.before.as_deref();
         }
-        Position { leaf, entry: self.leaf(leaf).partition_point(before) }
+        position
     }
 
-    fn recent_leaf(&self) -> usize {
-        self.directory.len() + 1
-    }
-
-    fn leaf(&self, leaf: usize) -> &[T] {
-        match self.directory.get(leaf) {
-            Some(chunk) => chunk,
-            None if leaf == self.directory.len() => &self.growing,
-            None => &self.recent[..self.recent_len],
-        }
-    }
-
-    /// A leaf without what left the front.
-    fn live_leaf(&self, leaf: usize) -> &[T] {
-        let from = if leaf == self.front.leaf { self.front.entry } else { 0 };
-        self.leaf(leaf).get(from..).unwrap_or_default()
-    }
-
-    /// Appends an entry. The first seal of a queue comes early by `stagger`.
+    /// Appends an entry. The first chunk of a queue is made early by `stagger`.
     pub(super) fn push(&mut self, entry: T, stagger: u32) {
-        let fresh = self.directory.is_empty() && self.growing.is_empty();
-        let full = if fresh { 1 + stagger as usize % INLINE } else { INLINE };
-        if self.recent_len >= full {
+        let fresh = self.directory.is_empty() && self.front == Position::default();
+        let full = if fresh { 1 + stagger as usize % CHUNK } else { CHUNK };
+        if self.linked >= full {
             self.seal();
         }
-        self.recent[self.recent_len] = entry;
-        self.recent_len += 1;
+        self.link(entry);
     }
 
-    /// Moves the inline entries into the growing chunk; if it has no room, it goes to the directory and they are the next.
+    fn link(&mut self, entry: T) {
+        self.newest = Some(Arc::new(Node { entry, before: self.newest.take() }));
+        self.linked += 1;
+    }
+
+    /// Makes a chunk of the linked entries that are left.
     fn seal(&mut self) {
-        let recent = &self.recent[..self.recent_len];
-        if self.front.leaf == self.recent_leaf() {
-            // All that came before them left.
-            self.growing = recent.into();
-            self.directory = Arc::default();
-            self.front.leaf = 0;
-        } else if self.growing.len() + recent.len() <= CHUNK {
-            self.growing = [&self.growing[..], recent].concat().into();
-        } else {
-            let dead = self.front.leaf.min(self.directory.len());
-            let full = std::mem::replace(&mut self.growing, recent.into());
-            self.directory = self.directory[dead..].iter().cloned().chain([full]).collect();
-            self.front.leaf -= dead;
-        }
-        self.recent_len = 0;
+        let dead = self.front.leaf;
+        let left = if dead == self.directory.len() { std::mem::take(&mut self.front.entry) } else { 0 };
+        let chunk: Arc<[T]> = self.linked_from(left).copied().collect::<Vec<T>>().into();
+        self.directory = self.directory[dead..].iter().cloned().chain([chunk]).collect();
+        self.front.leaf = 0;
+        (self.newest, self.linked) = (None, 0);
     }
 
     /// Takes everything before `position` from the front.
     pub(super) fn drop_before(&mut self, position: Position) {
-        let position = self.settled(position);
-        if position.leaf == self.recent_leaf() {
-            let left = position.entry.min(self.recent_len);
-            let mut recent = [T::default(); INLINE];
-            recent[..self.recent_len - left].copy_from_slice(&self.recent[left..self.recent_len]);
-            *self = Self { recent, recent_len: self.recent_len - left, ..Self::default() };
+        let position = self.advance(position, 0);
+        if position.leaf == self.directory.len() && position.entry >= self.linked {
+            *self = Self::default();
             return;
         }
         self.front = position;
@@ -200,7 +182,6 @@ impl<T: Copy + Default, const INLINE: usize> Chunks<T, INLINE> {
         let entry = if kept.is_empty() { 0 } else { self.front.entry };
         let directory = kept.iter().cloned().chain(rebuilt.directory.iter().cloned()).collect();
         *self = Self { directory, front: Position { leaf: 0, entry }, ..rebuilt };
-        self.front = self.settled(self.front);
     }
 }
 
@@ -224,16 +205,15 @@ mod tests {
 
     use super::*;
 
-    fn check(chunks: &Chunks<u32, 3>, model: &[u32]) {
+    fn check(chunks: &Chunks<u32>, model: &[u32]) {
         assert_eq!(chunks.iter_at(chunks.start()).copied().collect::<Vec<_>>(), model);
         assert_eq!((chunks.len(), chunks.is_empty()), (model.len(), model.is_empty()));
         assert_eq!((chunks.first(), chunks.last()), (model.first(), model.last()));
-        let mut at = chunks.start();
-        for entry in model {
-            assert_eq!(chunks.get(at), Some(entry));
-            at = chunks.next(at);
+        for (number, entry) in model.iter().enumerate() {
+            let at = chunks.advance(chunks.start(), number);
+            assert_eq!(chunks.iter_at(at).next(), Some(entry));
         }
-        assert_eq!(chunks.get(at), None);
+        assert_eq!(chunks.iter_at(chunks.advance(chunks.start(), model.len())).next(), None);
     }
 
     proptest! {
@@ -241,7 +221,7 @@ mod tests {
         #[test]
         fn a_queue_is_a_vector(start in 0..90u32, steps in vec((0..8u8, any::<u16>(), any::<u16>()), 1..120)) {
             let mut model: Vec<u32> = (0..start).map(|entry| entry * 1_000).collect();
-            let mut chunks = Chunks::<u32, 3>::from_slice(&model, start);
+            let mut chunks = Chunks::<u32>::from_slice(&model, start);
             let mut next = start * 1_000;
             let mut views = Vec::new();
             for (kind, a, b) in steps {

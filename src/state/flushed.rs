@@ -34,14 +34,6 @@ impl<'a> Flush<'a> {
 /// A range of the flush with the slot of its partition and the number of its segment.
 type Placed<'a> = (u32, usize, &'a SegmentRange);
 
-/// What one partition gets.
-struct Group<'a, 'b> {
-    slot: u32,
-    /// Batches of its tail that leave.
-    batches: usize,
-    ranges: &'b [Placed<'a>],
-}
-
 impl State {
     /// Registers a flush.
     pub(super) fn flush(&mut self, flush: Flush<'_>) -> Result<(), Rejection> {
@@ -51,9 +43,13 @@ impl State {
         let stale = Rejection::StaleFlush { current: self.flushed_index };
         self.check_flush(&flush, &stale)?;
         let ranges = self.ranges_by_slot(&flush);
-        let groups = self.match_tails(flush.index, &ranges).ok_or(stale)?;
         let mut live = vec![0u32; flush.segments.len()];
-        self.register_ranges(&flush, &groups, &mut live);
+        // Whether all of it fits is known only at the end; a clone to go back to is cheaper than looking twice.
+        let before = self.clone();
+        if self.move_tails(&flush, &ranges, &mut live).is_none() {
+            *self = before;
+            return Err(stale);
+        }
         for (ordinal, (info, live_ranges)) in flush.segments.iter().zip(live).enumerate() {
             if live_ranges > 0 {
                 let ordinal = ordinal as u32;
@@ -98,35 +94,6 @@ impl State {
         Ok(())
     }
 
-    /// The flush by partition, if it is exactly the tails at or below `index`; `None` otherwise.
-    fn match_tails<'a, 'b>(&self, index: LogIndex, ranges: &'b [Placed<'a>]) -> Option<Vec<Group<'a, 'b>>> {
-        let mut groups = Vec::with_capacity(self.unflushed.len());
-        let mut rest = ranges;
-        let mut tails = self.unflushed.iter().peekable();
-        loop {
-            let next_range = rest.first().map_or(u32::MAX, |(slot, ..)| *slot);
-            let next_tail = tails.peek().map_or(u32::MAX, |slot| **slot);
-            let slot = next_range.min(next_tail);
-            if slot == u32::MAX {
-                return Some(groups);
-            }
-            if next_tail == slot {
-                tails.next();
-            }
-            let partition = self.partitions.get(&slot)?;
-            let (ranges, others) = rest.split_at(rest.iter().take_while(|(of, ..)| *of == slot).count());
-            rest = others;
-            let group = Group { slot, batches: partition.batches_until(index), ranges };
-            if group.batches == 0 && group.ranges.is_empty() {
-                continue;
-            }
-            if !partition.fits(&group) {
-                return None;
-            }
-            groups.push(group);
-        }
-    }
-
     /// All ranges of live partitions, by slot, then in the order given.
     fn ranges_by_slot<'a>(&self, flush: &Flush<'a>) -> Vec<Placed<'a>> {
         let mut topic = None;
@@ -146,33 +113,55 @@ impl State {
         flat
     }
 
-    /// Moves the ranges into the partitions and the batches out of the tails; counts live ranges by segment.
-    fn register_ranges(&mut self, flush: &Flush<'_>, groups: &[Group<'_, '_>], live: &mut [u32]) {
-        let mut emptied = Vec::with_capacity(groups.len());
-        for group in groups {
-            let Some(partition) = self.partitions.get_mut(&group.slot) else { continue };
-            let partition = Arc::make_mut(partition);
-            for (_, segment, range) in group.ranges {
-                if range.end > partition.log_start {
-                    live[*segment] += 1;
-                    partition.store(flush.segments[*segment].id, range);
-                }
+    /// Moves the ranges into the partitions and the batches out of the tails, and counts live ranges by segment; `None`, with
+    /// some of it done, if the ranges are not exactly the tails at or below the flush's index.
+    fn move_tails(&mut self, flush: &Flush<'_>, ranges: &[Placed<'_>], live: &mut [u32]) -> Option<()> {
+        let unflushed = self.unflushed.clone();
+        let mut emptied = Vec::with_capacity(unflushed.len());
+        let mut rest = ranges;
+        let mut tails = unflushed.iter().peekable();
+        loop {
+            let next_range = rest.first().map_or(u32::MAX, |(slot, ..)| *slot);
+            let next_tail = tails.peek().map_or(u32::MAX, |slot| **slot);
+            let slot = next_range.min(next_tail);
+            if slot == u32::MAX {
+                break;
             }
-            if group.batches > 0 {
-                self.tail_bytes -= partition.drop_tail(group.batches);
+            if next_tail == slot {
+                tails.next();
+            }
+            let (ranges, others) = rest.split_at(rest.iter().take_while(|(of, ..)| *of == slot).count());
+            rest = others;
+            let partition = self.partitions.get_mut(&slot)?;
+            let batches = partition.batches_until(flush.index);
+            if batches == 0 && ranges.is_empty() {
+                continue;
+            }
+            if !partition.fits(batches, ranges) {
+                return None;
+            }
+            let partition = Arc::make_mut(partition);
+            for (_, segment, range) in ranges.iter().filter(|(.., range)| range.end > partition.log_start) {
+                live[*segment] += 1;
+                partition.ranges.push(&stored_range(flush.segments[*segment].id, range), partition.slot);
+                partition.stored_bytes += range.len;
+            }
+            if batches > 0 {
+                self.tail_bytes -= partition.drop_tail(batches);
                 partition.flushed = partition.tail.front().map_or(partition.high_watermark, |batch| batch.base_offset);
                 if partition.tail.is_empty() {
-                    emptied.push(group.slot);
+                    emptied.push(slot);
                 }
             }
         }
-        if emptied.len() == self.unflushed.len() {
+        if emptied.len() == unflushed.len() {
             self.unflushed.clear();
         } else {
             for slot in &emptied {
                 self.unflushed.remove(slot);
             }
         }
+        Some(())
     }
 }
 
@@ -186,25 +175,19 @@ impl PartitionState {
         }
     }
 
-    /// Whether the ranges of `group` are the part of the tail that it takes, apart from what was trimmed since the cut.
-    fn fits(&self, group: &Group<'_, '_>) -> bool {
-        let end = match group.batches.checked_sub(1).and_then(|last| self.tail.get(last)) {
+    /// Whether `ranges` are the first `batches` of the tail, apart from what was trimmed since the cut.
+    fn fits(&self, batches: usize, ranges: &[Placed<'_>]) -> bool {
+        let end = match batches.checked_sub(1).and_then(|last| self.tail.get(last)) {
             Some(last) => last.end_offset(),
             // All of it was trimmed since: the log start is above.
-            None => return group.ranges.iter().all(|(.., range)| range.end <= self.log_start),
+            None => return ranges.iter().all(|(.., range)| range.end <= self.log_start),
         };
-        let (Some((.., first)), Some((.., last))) = (group.ranges.first(), group.ranges.last()) else { return false };
-        let contiguous = group.ranges.windows(2).all(|pair| pair[0].2.end == pair[1].2.start);
-        let whole = group.ranges.iter().all(|(.., range)| range.start < range.end);
+        let (Some((.., first)), Some((.., last))) = (ranges.first(), ranges.last()) else { return false };
+        let contiguous = ranges.windows(2).all(|pair| pair[0].2.end == pair[1].2.start);
+        let whole = ranges.iter().all(|(.., range)| range.start < range.end);
         // A trim into the tail empties the list and raises the flushed offset to the first batch left.
         let begins = first.start == self.flushed || (first.start < self.flushed && self.ranges.is_empty());
         contiguous && whole && begins && last.end == end
-    }
-
-    /// Adds what a segment holds of this partition to the list.
-    pub(super) fn store(&mut self, segment: ObjectId, range: &SegmentRange) {
-        self.stored_bytes += range.len;
-        self.ranges.push(&stored_range(segment, range), self.slot);
     }
 }
 

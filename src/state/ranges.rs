@@ -11,11 +11,6 @@
 use super::chunks::{Chunks, Position};
 use crate::model::{ObjectId, Offset, Place, StoredRange};
 
-/// Archived ranges kept inline in the partition.
-const INLINE_ARCHIVED: usize = 2;
-/// Other ranges kept inline.
-const INLINE_REST: usize = 4;
-
 /// A [`StoredRange`] without the padding that a 16-byte aligned id costs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Packed {
@@ -78,12 +73,14 @@ impl Packed {
     }
 }
 
-/// Ordered, gapless, persistent: a clone is two reference counts and the inline entries.
+/// Ordered, gapless, persistent: a clone is four reference counts.
 #[derive(Debug, Clone, Default)]
 pub struct RangeList {
-    archived: Chunks<Packed, INLINE_ARCHIVED>,
+    archived: Chunks<Packed>,
     /// Begins with a segment range, if it has any.
-    rest: Chunks<Packed, INLINE_REST>,
+    rest: Chunks<Packed>,
+    /// Where that range starts, so that the bounds of a partition are known without following references.
+    first_in_segment: Option<Offset>,
 }
 
 impl RangeList {
@@ -92,7 +89,11 @@ impl RangeList {
     pub(super) fn from_ranges(ranges: &[StoredRange], stagger: u32) -> Self {
         let packed: Vec<Packed> = ranges.iter().map(Packed::from).collect();
         let (archived, rest) = packed.split_at(packed.iter().take_while(|range| range.is_archived()).count());
-        Self { archived: Chunks::from_slice(archived, stagger), rest: Chunks::from_slice(rest, stagger) }
+        Self {
+            archived: Chunks::from_slice(archived, stagger),
+            rest: Chunks::from_slice(rest, stagger),
+            first_in_segment: rest.first().map(|range| range.start),
+        }
     }
 
     /// Whether nothing is stored.
@@ -133,7 +134,7 @@ impl RangeList {
 
     /// The first offset that is in a segment; `None` if everything stored is archived.
     pub(super) fn first_in_segment(&self) -> Option<Offset> {
-        self.rest.first().map(|range| range.start)
+        self.first_in_segment
     }
 
     /// Where the first range above the archived ones is that ends above `offset`.
@@ -141,18 +142,21 @@ impl RangeList {
         self.rest.seek(|range| range.end <= offset)
     }
 
-    /// The position after `position`.
-    pub(super) fn next(&self, position: Position) -> Position {
-        self.rest.next(position)
+    /// The position `count` ranges after `position`.
+    pub(super) fn advance(&self, position: Position, count: usize) -> Position {
+        self.rest.advance(position, count)
     }
 
-    /// The range at `position`, if it is one.
-    pub(super) fn get(&self, position: Position) -> Option<StoredRange> {
-        self.rest.get(position).map(Packed::unpack)
+    /// The ranges above the archived ones from `position` on.
+    pub(super) fn iter_at(&self, position: Position) -> impl Iterator<Item = StoredRange> + '_ {
+        self.rest.iter_at(position).map(Packed::unpack)
     }
 
     /// Appends a range that begins where the last one ends.
     pub(super) fn push(&mut self, range: &StoredRange, stagger: u32) {
+        if self.rest.is_empty() {
+            self.first_in_segment = Some(range.start);
+        }
         self.rest.push(range.into(), stagger);
     }
 
@@ -188,13 +192,15 @@ impl RangeList {
 
     /// Moves archive ranges from the front of the rest to the archived.
     fn settle(&mut self, stagger: u32) {
-        let mut at = self.rest.start();
-        while let Some(range) = self.rest.get(at).copied().filter(Packed::is_archived) {
-            self.archived.push(range, stagger);
-            at = self.rest.next(at);
+        let start = self.rest.start();
+        let mut moved = 0;
+        for range in self.rest.iter_at(start).take_while(|range| range.is_archived()) {
+            self.archived.push(*range, stagger);
+            moved += 1;
         }
-        if at != self.rest.start() {
-            self.rest.drop_before(at);
+        if moved > 0 {
+            self.rest.drop_before(self.rest.advance(start, moved));
         }
+        self.first_in_segment = self.rest.first().map(|range| range.start);
     }
 }

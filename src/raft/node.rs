@@ -222,12 +222,15 @@ impl RaftNode {
     /// returns because of [`RaftNode::shutdown`]. The process has to end then; a restart is the recovery.
     pub async fn fatal(&self) -> String {
         let mut applying = self.inner.shared.fatal();
-        let mut metrics = self.inner.raft.metrics();
+        // The metrics with the reason change with every entry, which would wake whoever waits here for each; these
+        // change with elections, and end with the core.
+        let mut elections = self.inner.raft.server_metrics();
+        let ended = async { while elections.changed().await.is_ok() {} };
         let why = tokio::select! {
             Ok(why) = applying.wait_for(Option::is_some) => why.clone().unwrap_or_default(),
-            stopped = metrics.wait_until(|metrics| metrics.running_state.is_err()) => match stopped {
-                Ok(metrics) => metrics.running_state.err().map(|fatal| fatal.to_string()).unwrap_or_default(),
-                Err(_) => "raft has stopped".to_owned(),
+            () = ended => match &self.inner.raft.metrics().borrow_watched().running_state {
+                Ok(()) => "raft has stopped".to_owned(),
+                Err(fatal) => fatal.to_string(),
             },
         };
         if self.inner.stopping.load(Ordering::Acquire) {

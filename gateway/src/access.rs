@@ -1,8 +1,9 @@
 //! The access log and the metrics of requests: one line at the end of an answer, for sampled successes, all 5xx and all
 //! slow ones; no keys, no values, no queries.
 
+use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -10,18 +11,62 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use http_body::{Frame, SizeHint};
+use metrics::{Counter, Histogram};
 use tidelog::config::Log;
 use tidelog::metrics as names;
 use tracing::Span;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// The series of every route, so that a request need not look its own up by name and labels. As many as the router has
+/// routes: what asks for one is a template, never a path.
+#[derive(Default)]
+pub(crate) struct RouteSeries(RwLock<HashMap<Arc<str>, Arc<Series>>>);
+
+/// The series of one route.
+struct Series {
+    route: Arc<str>,
+    seconds: Histogram,
+    /// By class of status; made when first needed, since most routes never see most classes.
+    requests: [OnceLock<Counter>; CLASSES.len()],
+}
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+impl RouteSeries {
+    fn of(&self, route: &str) -> Arc<Series> {
+        if let Some(series) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(route) {
+            return Arc::clone(series);
+        }
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let route: Arc<str> = route.into();
+        let series = all.entry(Arc::clone(&route)).or_insert_with(|| Arc::new(Series::new(route)));
+        Arc::clone(series)
+    }
+}
+
+impl Series {
+    fn new(route: Arc<str>) -> Self {
+        let seconds = metrics::histogram!(names::HTTP_REQUEST_SECONDS, "route" => route.to_string());
+        Self { route, seconds, requests: Default::default() }
+    }
+
+    fn count(&self, status: StatusCode, time: Duration) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        let register = || {
+            let route = self.route.to_string();
+            metrics::counter!(names::HTTP_REQUESTS, "route" => route, "status" => CLASSES[class])
+        };
+        self.requests[class].get_or_init(register).increment(1);
+        self.seconds.record(time);
+    }
+}
+
 /// What is told of a request once its answer ends.
-#[derive(Debug)]
 pub(crate) struct Access {
     slow: Duration,
     sample: f64,
     method: Method,
-    route: String,
+    series: Arc<Series>,
     status: StatusCode,
     id: Arc<str>,
     trace: HeaderValue,
@@ -38,18 +83,17 @@ pub(crate) struct Named {
 }
 
 impl Access {
-    /// Counts the request; its answer's head is ready.
+    /// Counts a request to `route`, a template; its answer's head is ready.
     pub(crate) fn new(
-        log: &Log,
+        (log, all): (&Log, &RouteSeries),
         method: Method,
-        route: String,
+        route: &str,
         status: StatusCode,
         Named { id, trace, started }: Named,
     ) -> Self {
-        let class = status_class(status);
-        metrics::counter!(names::HTTP_REQUESTS, "route" => route.clone(), "status" => class).increment(1);
-        metrics::histogram!(names::HTTP_REQUEST_SECONDS, "route" => route.clone()).record(started.elapsed());
-        Self { slow: log.slow_request, sample: log.sample, method, route, status, id, trace, started, bytes: 0 }
+        let series = all.of(route);
+        series.count(status, started.elapsed());
+        Self { slow: log.slow_request, sample: log.sample, method, series, status, id, trace, started, bytes: 0 }
     }
 
     fn is_logged(&self, elapsed: Duration) -> bool {
@@ -64,7 +108,7 @@ impl Access {
             tracing::info!(
                 target: "access",
                 method = %self.method,
-                route = %self.route,
+                route = %self.series.route,
                 status = self.status.as_u16(),
                 bytes = self.bytes,
                 duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
@@ -73,16 +117,6 @@ impl Access {
                 complete,
             );
         }
-    }
-}
-
-const fn status_class(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        0..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
     }
 }
 
@@ -157,7 +191,7 @@ mod tests {
         let status = StatusCode::from_u16(status).unwrap_or_default();
         let log = Log { sample, slow_request: Duration::from_secs(1), ..Log::default() };
         let named = Named { id: id.into(), trace: HeaderValue::from_static("00"), started: Instant::now() };
-        Access::new(&log, Method::GET, "/".to_owned(), status, named)
+        Access::new((&log, &RouteSeries::default()), Method::GET, "/", status, named)
     }
 
     #[test]

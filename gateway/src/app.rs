@@ -10,6 +10,7 @@ use tidelog::queue::Queue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::RouteSeries;
 use crate::body::BodyLimits;
 use crate::held::Patience;
 
@@ -46,6 +47,7 @@ struct Inner {
     lifecycle: Lifecycle,
     incarnation: u64,
     rotation: AtomicUsize,
+    series: RouteSeries,
 }
 
 impl App {
@@ -62,6 +64,7 @@ impl App {
         let patience = patience(queue.clone(), http.write_timeout);
         let rotation = AtomicUsize::new(0);
         let clock = queue.clock().clone();
+        let series = RouteSeries::default();
         Self(Arc::new(Inner {
             queue,
             config,
@@ -73,6 +76,7 @@ impl App {
             lifecycle,
             incarnation,
             rotation,
+            series,
         }))
     }
 
@@ -114,6 +118,11 @@ impl App {
     /// A place for one more follower, if there is one.
     pub(crate) fn follow(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.followers).try_acquire_owned().ok()
+    }
+
+    /// The series of every route.
+    pub(crate) fn series(&self) -> &RouteSeries {
+        &self.0.series
     }
 
     /// A number that differs from request to request, so that no partition is always the first.

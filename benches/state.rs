@@ -1,6 +1,6 @@
 //! The state machine at the size of its gate: 10,000 partitions with 360 segments each.
 //!
-//! `cargo bench --bench state` first checks the gate of the design (a view within 1 ms, a checkpoint object within 1 MiB,
+//! `cargo bench -p tidelog --bench state` first checks the gate of the design (a view within 1 ms, a checkpoint object within 1 MiB,
 //! no `apply` over 5 ms, each while a view of the state before is held) and exits with 1 if it is missed; then criterion
 //! measures the single operations.
 
@@ -18,6 +18,10 @@ use tidelog::model::{
     TopicId, TopicPartition, TopicSettings, Triple,
 };
 use tidelog::state::State;
+
+/// The binary's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const PARTITIONS: u32 = 10_000;
 const SEGMENTS: u64 = 360;

@@ -16,6 +16,11 @@ use clap::Parser;
 
 use crate::args::Cli;
 
+/// A produce request is some dozens of small allocations, made and freed on different threads, and that is where the C
+/// library's allocator spends time and keeps memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     exit::report(command::run(cli.command))

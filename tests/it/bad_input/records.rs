@@ -89,7 +89,7 @@ fn values() -> Vec<Case> {
     let deep = "[".repeat(100_000);
     let large = format!("{{\"records\":[{{\"value\":1}},{{\"text\":\"{}\"}}]}}", "x".repeat((1 << 20) + 1));
     let many = format!("{{\"text\":\"{}\",\"partition\":0}}", "x".repeat(1 << 20));
-    let partition = format!("{{\"records\":[{}]}}", vec![many.as_str(); 5].join(","));
+    let partition = format!("{{\"records\":[{}]}}", [many.as_str(); 5].join(","));
     let to = |name, path: &str, body: &str| case(name, "POST", path, body);
     vec![
         to("a value that never ends", TOPIC, &format!("{{\"records\":[{{\"value\":{deep}")).is(400, "invalid_json"),

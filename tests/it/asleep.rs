@@ -60,6 +60,15 @@ impl Sleeper {
         self.injected.shift_wall(SLEEP);
     }
 
+    /// The wall clock jumps, and log time has followed: two jumps at once could be more than is believed.
+    async fn jump(&self, millis: i64) {
+        let log_time =
+            || async { self.http.get("/v1/status").await.expect(200)["shards"][0]["log_time_ms"].as_i64().unwrap() };
+        let before = log_time().await;
+        self.injected.shift_wall(millis);
+        eventually("the jump", || async { (log_time().await >= before + millis).then_some(()) }).await;
+    }
+
     fn objects(&self, ending: &str) -> BTreeSet<PathBuf> {
         objects(&self.server.bucket(), ending)
     }
@@ -201,7 +210,7 @@ async fn an_idle_shard_whose_segments_were_archived_keeps_what_its_checkpoint_na
         sleeper.load.once().await;
         sleeper.http.flush("t", true).await;
         // More than the week of which a checkpoint a day is kept, in jumps that are believed.
-        sleeper.injected.shift_wall(5 * 24 * SLEEP / 2);
+        sleeper.jump(5 * 24 * SLEEP / 2).await;
     }
     sleeper.gone(&inputs).await;
     sleeper.check().await;

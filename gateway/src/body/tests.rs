@@ -108,9 +108,9 @@ async fn a_stalled_body_times_out() {
 
 #[tokio::test]
 async fn all_bodies_share_one_budget() {
-    let mut limits = BodyLimits::new(1 << 20, 1 << 20, Duration::from_secs(5));
+    let mut limits = BodyLimits::new(STEP, STEP, Duration::from_secs(5));
     limits.admission_wait = Duration::from_millis(1);
-    let announced = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from(1 << 20))]);
+    let announced = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from(STEP))]);
     let first = limits.read(&announced, Body::empty()).await.unwrap();
     let error = limits.read(&announced, Body::empty()).await.err().unwrap();
     assert_eq!(error.code(), ErrorCode::Overloaded);

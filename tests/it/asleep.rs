@@ -62,11 +62,13 @@ impl Sleeper {
 
     /// The wall clock jumps, and log time has followed: two jumps at once could be more than is believed.
     async fn jump(&self, ahead: Duration) {
-        let log_time =
-            || async { self.http.get("/v1/status").await.expect(200)["shards"][0]["log_time_ms"].as_i64().unwrap() };
-        let before = log_time().await;
-        self.injected.shift_wall(millis);
-        eventually("the jump", || async { (log_time().await >= before + millis).then_some(()) }).await;
+        let followed = self.log_time().await + u64::try_from(ahead.as_millis()).unwrap();
+        self.injected.shift_wall(ahead);
+        eventually("the jump", || async { (self.log_time().await >= followed).then_some(()) }).await;
+    }
+
+    async fn log_time(&self) -> u64 {
+        self.http.get("/v1/status").await.expect(200)["shards"][0]["log_time_ms"].as_u64().unwrap()
     }
 
     fn objects(&self, ending: &str) -> BTreeSet<PathBuf> {

@@ -1,7 +1,7 @@
 //! The HTTP server of Tidelog, on the facade [`tidelog::queue::Queue`].
 //!
 //! ```text
-//! server ─ router ─ context (ids, guard, errors, access log) ─ cors ─ routes (reads compressed) ─ Queue
+//! server ─ router ─ compression ─ context (ids, guard, errors, access log) ─ cors ─ routes ─ Queue
 //!                                                                          parse ┘      └ render
 //! ```
 //!

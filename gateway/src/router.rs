@@ -25,10 +25,6 @@ macro_rules! routes {
         #[cfg(test)]
         const ROUTES: &[(&str, &[&str])] = &[$(($path, &[$(stringify!($method)),+])),+];
     };
-    // What is read may be large; other answers are small, and a layer costs every request its share.
-    (@ get $handler:path $(, $method:ident $other:path)*) => {
-        get($handler).layer(compression())$(.$method($other))*
-    };
     (@ $first:ident $handler:path $(, $method:ident $other:path)*) => {
         $first($handler)$(.$method($other))*
     };
@@ -64,7 +60,8 @@ pub(crate) fn router(app: App) -> Router {
     let origins = app.config().http.cors_origins.clone();
     let router = mount(Router::new()).fallback(|| async { http::StatusCode::NOT_FOUND });
     let router = if origins.is_empty() { router } else { router.layer(cors(&origins)) };
-    router.layer(from_fn_with_state(app.clone(), context)).with_state(app)
+    // Outermost: a compressor polls bodies beyond their end, which the context's body answers and a stream does not.
+    router.layer(from_fn_with_state(app.clone(), context)).layer(compression()).with_state(app)
 }
 
 /// Compresses answers of some size; never a stream that follows, nor what is compressed already.

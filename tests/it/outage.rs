@@ -76,7 +76,7 @@ impl Readiness {
     async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap();
-        assert!(self.asked.load(Ordering::Relaxed) > 10);
+        assert!(self.asked.load(Ordering::Relaxed) > 0, "nobody asked");
     }
 }
 

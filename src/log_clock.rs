@@ -49,7 +49,8 @@ impl LogClock {
         let mut anchor = self.anchor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (monotonic, wall) = (self.clock.monotonic(), self.clock.wall());
         let elapsed = monotonic.saturating_sub(anchor.monotonic);
-        let next = jumped(advance(anchor.log_time, elapsed, wall), wall, self.max_jump).max(anchor.given);
+        // From what was given last: a jump since the anchor was set must not make the next one look twice as wide.
+        let next = jumped(advance(anchor.log_time, elapsed, wall).max(anchor.given), wall, self.max_jump);
         anchor.given = next;
         if elapsed >= ANCHOR_MS {
             (anchor.log_time, anchor.monotonic) = (next, monotonic);
@@ -113,6 +114,17 @@ mod tests {
     #[test]
     fn a_night_away_is_jumped() {
         assert_eq!(LogClock::new(Clock::manual(START + WEEK), START, WEEK).now(), START + WEEK);
+    }
+
+    #[test]
+    fn two_jumps_within_a_second_are_two_jumps() {
+        let clock = Clock::manual(START);
+        let log = LogClock::new(clock.clone(), START, WEEK);
+        for jumps in 1..=3 {
+            clock.set_wall(START + jumps * (WEEK - 1_000));
+            clock.advance(10);
+            assert_eq!(log.now(), clock.wall());
+        }
     }
 
     #[test]

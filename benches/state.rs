@@ -190,8 +190,8 @@ fn apply_time(shard: &Shard, command: Command) -> Duration {
     let entry = shard.entry(command);
     let mut warm = shard.state.clone();
     warm.apply(shard.index + 1, &entry);
-    // A server that has flushed before takes memory that it freed, not fresh pages of the kernel: what lies above keeps
-    // the allocator from giving them back between the runs.
+    // A server that has flushed before takes memory that it freed, not fresh pages of the kernel: hence the warm run, and
+    // what lies above, which keeps an allocator that trims the end of its heap from giving them back between the runs.
     let above = black_box(vec![1u8; 100_000]);
     drop(warm);
     let mut times: Vec<Duration> = (0..9)

@@ -67,7 +67,7 @@ impl Readiness {
                     assert_eq!(answer.status().as_u16(), 200, "not ready in an outage");
                     count.fetch_add(1, Ordering::Relaxed);
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
         Self { stop, away, asked, task }
@@ -76,7 +76,7 @@ impl Readiness {
     async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap();
-        assert!(self.asked.load(Ordering::Relaxed) > 0, "nobody asked");
+        assert!(self.asked.load(Ordering::Relaxed) > 10);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::model::{LogTime, ObjectId, SegmentInfo, TopicId};
 /// Segments a job takes at most: the worker keeps a block of each in memory, and a file's rows come from all of them.
 pub const MAX_SEGMENTS: usize = 64;
 /// Partition ranges that a job takes at most, though at least one segment: what bounds the time of applying its `Archived`.
-/// `benches/state.rs` applies 30,000 over 10,000 partitions in about 7 ms, most of it for the partitions (docs/performance.md).
+/// `benches/state.rs` applies 30,000 over 10,000 partitions in about 4 ms, most of it for the partitions (docs/performance.md).
 pub const MAX_RANGES: u32 = 32_000;
 /// Append days that a job may span: the worker has a file open for each of them.
 const MAX_DAYS: u32 = 2;

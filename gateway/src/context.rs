@@ -1,4 +1,4 @@
-//! The outermost middleware: request id and trace context in and out, the guard, the body of every error, the access log.
+//! What surrounds every request: request id and trace context in and out, the guard, the body of every error, the access log.
 //!
 //! It sees each request once and each answer once, so ids, error bodies and `Cache-Control` cannot be forgotten by a
 //! route. It logs neither keys nor values nor queries.
@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -30,15 +29,20 @@ const MAX_REQUEST_ID: usize = 128;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct VerbRoute(pub(crate) &'static str);
 
-/// The middleware.
-pub(crate) async fn context(State(app): State<App>, mut request: Request, next: Next) -> Response {
+/// The answer of `handler` to a request, in its context. `route` is the template of the route if it is known already; else the
+/// answer says which it was.
+pub(crate) async fn in_context(
+    app: &App,
+    route: Option<&'static str>,
+    mut request: Request,
+    handler: impl AsyncFnOnce(Request) -> Response,
+) -> http::Response<LoggedBody> {
     let started = Instant::now();
     let id = request_id(request.headers());
     let trace = traceparent(request.headers());
     let method = request.method().clone();
-    let matched = request.extensions().get::<MatchedPath>().cloned();
     let id_header = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static(""));
-    let guarded = guard(&app, request.uri(), request.headers());
+    let guarded = guard(app, request.uri(), request.headers());
     // Streams name it in the failures that they tell later.
     request.headers_mut().insert(headers::REQUEST_ID, id_header.clone());
     let waits_to_send = request.headers().contains_key(header::EXPECT);
@@ -49,16 +53,17 @@ pub(crate) async fn context(State(app): State<App>, mut request: Request, next: 
     };
     let span = tracing::info_span!("request", request_id = %id, traceparent = trace.to_str().unwrap_or_default());
     let response = match guarded {
-        Ok(()) => answer(next, request).instrument(span.clone()).await,
+        Ok(()) => whatever_becomes_of_it(handler(request)).instrument(span.clone()).await,
         Err(error) => error.into_response(),
     };
     let mut response = span.in_scope(|| finish_error(response, &id, &method));
     if response.status().is_client_error() && !waits_to_send {
         rest.discard().await;
     }
+    let matched = response.extensions_mut().remove::<MatchedPath>();
     let route = match response.extensions().get::<VerbRoute>() {
         Some(VerbRoute(route)) => route,
-        None => matched.as_ref().map_or("unmatched", MatchedPath::as_str),
+        None => route.or(matched.as_ref().map(MatchedPath::as_str)).unwrap_or("unmatched"),
     };
     let log = (&app.config().log, app.series());
     let access = Access::new(log, method, route, response.status(), Named { id, trace: trace.clone(), started });
@@ -66,12 +71,11 @@ pub(crate) async fn context(State(app): State<App>, mut request: Request, next: 
     head.insert(headers::REQUEST_ID, id_header);
     head.insert(headers::TRACEPARENT, trace);
     head.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response.map(|body| Body::new(LoggedBody::new(body, access, span)))
+    response.map(|body| LoggedBody::new(body, access, span))
 }
 
-/// The route's answer, whatever becomes of it.
-async fn answer(next: Next, request: Request) -> Response {
-    AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
+async fn whatever_becomes_of_it(answer: impl Future<Output = Response>) -> Response {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
         // The panic hook has written where it was.
         ApiError::new(ErrorCode::Internal, "the server failed to handle the request").into_response()
     })

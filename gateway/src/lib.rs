@@ -1,13 +1,15 @@
 //! The HTTP server of Tidelog, on the facade [`tidelog::queue::Queue`].
 //!
 //! ```text
-//! server ─ router ─ compression ─ context (ids, guard, errors, access log) ─ cors ─ routes ─ Queue
-//!                                                                          parse ┘      └ render
+//! server ─ compression ─ context (ids, guard, errors, access log) ─┬─ router ─ cors ─┬─ routes ─ Queue
+//!                                                                  └──── produce ────┘  │    └ render
+//!                                                                                       └ parse
 //! ```
 //!
 //! | module | what |
 //! |---|---|
 //! | `server` | listener, connections, drain |
+//! | `front` | what a connection calls: compression, the short way of produce requests |
 //! | `router`, `openapi` | the table of routes, and its description |
 //! | `context`, `access`, `guard`, `held` | what happens to every request; answers that nobody reads |
 //! | `routes` | one module for each resource |
@@ -24,6 +26,7 @@ pub mod baseline;
 mod body;
 mod context;
 mod error;
+mod front;
 mod guard;
 mod held;
 mod negotiate;

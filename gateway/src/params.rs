@@ -154,6 +154,12 @@ pub(crate) fn topic_name(name: String) -> Result<String> {
     }
 }
 
+/// Reads a partition of a path.
+pub(crate) fn parse_partition(text: &str) -> Result<u32> {
+    let partition = parse_number("partition", text)?;
+    u32::try_from(partition).map_err(|_| ApiError::parameter("partition", "a partition is a number below 10,000"))
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for TopicName {
     type Rejection = ApiError;
 
@@ -167,10 +173,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PartitionPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let topic = topic_name(path_param(parts, state, "topic").await?)?;
-        let text = path_param(parts, state, "partition").await?;
-        let partition = parse_number("partition", &text)?;
-        let partition = u32::try_from(partition)
-            .map_err(|_| ApiError::parameter("partition", "a partition is a number below 10,000"))?;
+        let partition = parse_partition(&path_param(parts, state, "partition").await?)?;
         Ok(Self { topic, partition })
     }
 }

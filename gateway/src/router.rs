@@ -1,17 +1,15 @@
-//! All routes, in one table, and the layers around them.
+//! All routes, in one table.
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::{get, post, put};
 use http::{HeaderName, HeaderValue, Method};
-use tidelog_api::{headers, limits};
-use tower_http::CompressionLevel;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
+use tidelog_api::headers;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::app::App;
-use crate::context::context;
 use crate::routes::{admin, all, archive, fetch, health, jobs, produce, producers, topics};
 
 /// Builds the router from a table and keeps the table, which tests compare with the OpenAPI document.
@@ -55,21 +53,19 @@ routes! {
     "/v1/admin/stop" { post admin::stop }
 }
 
-/// The router with all its layers, the outermost last.
+/// The router with its layers.
 pub(crate) fn router(app: App) -> Router {
     let origins = app.config().http.cors_origins.clone();
-    let router = mount(Router::new()).fallback(|| async { http::StatusCode::NOT_FOUND });
+    let router = mount(Router::new()).layer(from_fn(name_route)).fallback(|| async { http::StatusCode::NOT_FOUND });
     let router = if origins.is_empty() { router } else { router.layer(cors(&origins)) };
-    // Outermost: a compressor polls bodies beyond their end, which the context's body answers and a stream does not.
-    router.layer(from_fn_with_state(app.clone(), context)).layer(compression()).with_state(app)
+    router.with_state(app)
 }
 
-/// Compresses answers of some size; never a stream that follows, nor what is compressed already.
-fn compression() -> CompressionLayer<impl tower_http::compression::Predicate> {
-    let large = SizeAbove::new(limits::COMPRESS_ABOVE_BYTES as u16);
-    let plain = NotForContentType::const_new(headers::EVENT_STREAM).and(NotForContentType::const_new(headers::BATCH));
-    // Records are many and read once: speed is worth more than the last percent.
-    CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(large.and(plain))
+/// Tells the context which route it was.
+async fn name_route(matched: MatchedPath, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(matched);
+    response
 }
 
 fn cors(origins: &[String]) -> CorsLayer {

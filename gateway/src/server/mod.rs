@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -30,7 +29,7 @@ use tower::ServiceExt as _;
 
 use self::progress::{Limits, Progress};
 use crate::app::{AdminHooks, App, Lifecycle};
-use crate::router::router;
+use crate::front::{Gateway, gateway};
 
 /// The server's buffer for a request's head; larger than what requests may have, so that the refusal is ours.
 const HEAD_BUFFER: usize = 128 << 10;
@@ -114,7 +113,7 @@ impl Bound {
             places: Arc::new(Semaphore::new(config.http.max_connections as usize)),
             protocol: protocol(&config),
             limits: Limits { opening: config.http.read_timeout, stalled: config.http.write_timeout },
-            router: router(App::new(queue, config, hooks, incarnation, lifecycle.clone())),
+            gateway: gateway(App::new(queue, config, hooks, incarnation, lifecycle.clone())),
             closing: CancellationToken::new(),
         };
         let closing = acceptor.closing.clone();
@@ -145,7 +144,7 @@ struct Acceptor {
     places: Arc<Semaphore>,
     protocol: auto::Builder<TokioExecutor>,
     limits: Limits,
-    router: Router,
+    gateway: Gateway,
     closing: CancellationToken,
 }
 
@@ -178,7 +177,7 @@ impl Acceptor {
     }
 
     fn serve(&self, stream: TcpStream, place: OwnedSemaphorePermit, connections: &GracefulShutdown) {
-        let service = self.router.clone().map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
+        let service = self.gateway.clone().map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
         let io = TokioIo::new(Progress::new(stream, self.limits));
         let connection = self.protocol.serve_connection(io, TowerToHyperService::new(service)).into_owned();
         let connection = connections.watch(connection);

@@ -17,7 +17,7 @@ impl Events {
         if let Some(last) = last {
             sent = sent.header("last-event-id", last);
         }
-        let response = gateway.router.clone().oneshot(sent.body(Body::empty()).unwrap()).await.unwrap();
+        let response = gateway.front.clone().oneshot(sent.body(Body::empty()).unwrap()).await.unwrap().map(Body::new);
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["cache-control"], "no-cache, no-transform");

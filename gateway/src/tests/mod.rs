@@ -9,7 +9,6 @@ mod serving;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
@@ -24,7 +23,7 @@ use tower::ServiceExt as _;
 
 use crate::AdminHooks;
 use crate::app::{App, Lifecycle};
-use crate::router::router;
+use crate::front;
 
 pub(crate) struct NoHooks;
 
@@ -42,7 +41,7 @@ impl AdminHooks for NoHooks {
 
 /// An engine on a directory of its own, and the gateway's router over it.
 struct Gateway {
-    router: Router,
+    front: front::Gateway,
     queue: Queue,
     lifecycle: Lifecycle,
     _dir: tempfile::TempDir,
@@ -72,11 +71,11 @@ impl Gateway {
         let queue = Queue::open(options).await.unwrap();
         let lifecycle = Lifecycle::default();
         let app = App::new(queue.clone(), config, Arc::new(NoHooks), queue.status().incarnation, lifecycle.clone());
-        Self { router: router(app), queue, lifecycle, _dir: dir }
+        Self { front: front::gateway(app), queue, lifecycle, _dir: dir }
     }
 
     async fn send(&self, request: Request) -> Answer {
-        Answer::of(self.router.clone().oneshot(request).await.unwrap()).await
+        Answer::of(self.front.clone().oneshot(request).await.unwrap().map(Body::new)).await
     }
 
     async fn get(&self, path: &str) -> Answer {

@@ -10,7 +10,7 @@ use axum::response::Response;
 use http::HeaderMap;
 use tidelog::model::{Acks, Payload, ProduceRequest, ProducerId, TopicId, Triple};
 use tidelog_api::produce::{ProduceBody, ProduceResponse};
-use tidelog_api::{ErrorBody, headers, limits};
+use tidelog_api::{ErrorBody, ErrorCode, headers, limits};
 
 use self::answer::respond;
 use super::offload;
@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::body::{Admitted, BodyReader};
 use crate::error::{ApiError, Result};
 use crate::negotiate::{Media, negotiate, unsupported};
-use crate::params::{Params, PartitionPath, TopicName, parse_number};
+use crate::params::{Params, PartitionPath, TopicName, parse_number, parse_partition, topic_name};
 use crate::parse::json;
 use crate::parse::ndjson::NdjsonParser;
 use crate::parse::octets::Envelope;
@@ -71,6 +71,37 @@ pub(crate) async fn to_partition(
 ) -> Result<Response> {
     let (head, body) = request.into_parts();
     produce(&app, path.topic, Some(path.partition), params, (&head.headers, body)).await
+}
+
+/// The template of the route that `path` is, if it is one of the two and has nothing to decode.
+pub(crate) fn route_of(path: &str) -> Option<&'static str> {
+    Some(match target(path)? {
+        (_, None) => "/v1/topics/{topic}/records",
+        (_, Some(_)) => "/v1/topics/{topic}/partitions/{partition}/records",
+    })
+}
+
+/// The handler of both routes for whoever knows by [`route_of`] that it is one of them.
+pub(crate) async fn direct(app: &App, request: Request) -> Result<Response> {
+    let (head, body) = request.into_parts();
+    let Some((topic, partition)) = target(head.uri.path()) else {
+        return Err(ApiError::new(ErrorCode::RouteNotFound, "there is no such route"));
+    };
+    let topic = topic_name(topic.to_owned())?;
+    let partition = partition.map(parse_partition).transpose()?;
+    let params = Params::parse(head.uri.query().unwrap_or_default())?;
+    produce(app, topic, partition, params, (&head.headers, body)).await
+}
+
+/// Topic and partition in a path.
+fn target(path: &str) -> Option<(&str, Option<&str>)> {
+    let target = path.strip_prefix("/v1/topics/")?.strip_suffix("/records")?;
+    let (topic, partition) = match target.split_once('/') {
+        None => (target, None),
+        Some((topic, rest)) => (topic, Some(rest.strip_prefix("partitions/")?)),
+    };
+    let is_plain = |part: &str| !part.is_empty() && !part.contains(['/', '%']);
+    (is_plain(topic) && partition.is_none_or(is_plain)).then_some((topic, partition))
 }
 
 async fn produce(
@@ -204,6 +235,28 @@ mod tests {
         let headers =
             headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
         triple_of(&headers.collect())
+    }
+
+    #[test]
+    fn plain_paths_are_told_from_those_of_the_table() {
+        assert_eq!(target("/v1/topics/a/records"), Some(("a", None)));
+        assert_eq!(target("/v1/topics/a/partitions/7/records"), Some(("a", Some("7"))));
+        assert_eq!(target("/v1/topics/a/partitions/x/records"), Some(("a", Some("x"))));
+        for other in [
+            "/v1/topics/a",
+            "/v1/topics//records",
+            "/v1/topics/records",
+            "/v1/topics/a%20b/records",
+            "/v1/topics/a/b/records",
+            "/v1/topics/a/partitions/records",
+            "/v1/topics/a/partitions//records",
+            "/v1/topics/a/partitions/1/2/records",
+            "/v1/topics/a/partitions/%31/records",
+            "/v1/topics/a/records/",
+            "/v2/topics/a/records",
+        ] {
+            assert_eq!(target(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -70,7 +70,9 @@ impl Service<Request> for Front {
             });
         }
         let router = self.router.clone();
-        Box::pin(async move { Ok(in_context(&app, None, request, async |request| through(router, request).await).await) })
+        Box::pin(
+            async move { Ok(in_context(&app, None, request, async |request| through(router, request).await).await) },
+        )
     }
 }
 

@@ -19,13 +19,37 @@ const MAX_MEMBERS: usize = 8_192;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     ready: VecDeque<Waiting>,
+    /// Of `ready`.
+    bytes: u64,
     /// Lanes in flight, each with the flight's number and what waits for it to land.
     lanes: HashMap<Lane, (u64, VecDeque<Waiting>)>,
 }
 
 impl Queue {
     pub(super) fn push(&mut self, waiting: Waiting) {
+        self.bytes += waiting.submission.bytes;
         self.ready.push_back(waiting);
+    }
+
+    fn push_front(&mut self, waiting: Waiting) {
+        self.bytes += waiting.submission.bytes;
+        self.ready.push_front(waiting);
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.ready.pop_front()?;
+        self.bytes -= waiting.submission.bytes;
+        Some(waiting)
+    }
+
+    /// Submissions that are ready.
+    pub(super) fn len(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Bytes of those.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Whether [`Queue::take`] may find something.
@@ -41,7 +65,7 @@ impl Queue {
             if members.len() == MAX_MEMBERS || (!members.is_empty() && bytes + next.submission.bytes > limit) {
                 break;
             }
-            let Some(next) = self.ready.pop_front() else { break };
+            let Some(next) = self.pop() else { break };
             let lane = lane(&next);
             if let Some((_, aside)) =
                 lane.and_then(|lane| self.lanes.get_mut(&lane)).filter(|(in_flight, _)| *in_flight != flight)
@@ -69,14 +93,14 @@ impl Queue {
     pub(super) fn land(&mut self, members: &[Waiting]) {
         for lane in members.iter().filter_map(lane) {
             if let Some((_, aside)) = self.lanes.remove(&lane) {
-                aside.into_iter().rev().for_each(|waiting| self.ready.push_front(waiting));
+                aside.into_iter().rev().for_each(|waiting| self.push_front(waiting));
             }
         }
     }
 
     /// Puts `members` of a flight that landed back to the front, in their order. Call [`Queue::land`] first.
     pub(super) fn requeue(&mut self, members: Vec<Waiting>) {
-        members.into_iter().rev().for_each(|waiting| self.ready.push_front(waiting));
+        members.into_iter().rev().for_each(|waiting| self.push_front(waiting));
     }
 
     /// Everything that waits, for when nothing can be proposed any more.
@@ -84,6 +108,7 @@ impl Queue {
         let aside = self.lanes.drain().flat_map(|(_, (_, aside))| aside);
         let mut all: Vec<Waiting> = aside.collect();
         all.extend(self.ready.drain(..));
+        self.bytes = 0;
         all
     }
 }

@@ -28,6 +28,8 @@ use crate::model::{Answer, LogIndex};
 const INLINE_BYTES: u64 = 32 << 10;
 /// Pause after a proposal that was certainly not written; doubled up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+/// Bytes that are worth an entry of their own whatever is in flight: from here on it is bytes that cost, not entries.
+const WORTH_AN_ENTRY: u64 = 64 << 10;
 /// Submissions taken from the inbox between two looks at the slots.
 const INBOX_RUN: usize = 1_024;
 
@@ -48,6 +50,8 @@ pub(super) struct Task<P> {
     open: bool,
     queue: Queue,
     next_flight: u64,
+    /// Members of the newest flight.
+    newest: usize,
     encoding: FuturesUnordered<JoinHandle<(u64, Result<Bytes>)>>,
     /// By number: flights that are being encoded or wait for an earlier one.
     boarding: BTreeMap<u64, Boarding>,
@@ -67,6 +71,7 @@ impl<P: Proposer> Task<P> {
             open: true,
             queue: Queue::default(),
             next_flight: 0,
+            newest: 0,
             encoding: FuturesUnordered::new(),
             boarding: BTreeMap::new(),
             flying: FuturesUnordered::new(),
@@ -80,13 +85,15 @@ impl<P: Proposer> Task<P> {
     pub(super) async fn run(mut self) {
         loop {
             self.fill_slots();
-            let idle = self.boarding.is_empty() && self.flying.is_empty();
+            let idle = self.in_flight() == 0;
+            // With all slots taken what arrives stays in the inbox: there is nothing to do about it until one lands.
+            let takes = self.open && (self.dead || self.in_flight() < self.options.slots);
             let wake = self.paused_until.filter(|_| self.queue.is_ready());
             if !self.open && idle && !self.queue.is_ready() {
                 return;
             }
             tokio::select! {
-                waiting = self.inbox.recv(), if self.open => self.receive(waiting),
+                waiting = self.inbox.recv(), if takes => self.receive(waiting),
                 Some(encoded) = self.encoding.next(), if !self.encoding.is_empty() => self.encoded(encoded),
                 Some((flight, proposed)) = self.flying.next(), if !self.flying.is_empty() => self.landed(flight, proposed),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => self.paused_until = None,
@@ -106,6 +113,17 @@ impl<P: Proposer> Task<P> {
         }
     }
 
+    fn in_flight(&self) -> usize {
+        self.boarding.len() + self.flying.len()
+    }
+
+    /// Whether what waits is enough for an entry: anything if nothing is in flight, else as much as the newest flight has.
+    /// An entry of a few small records costs as much as one of many (a sync, and its way through Raft), and a crowd that is
+    /// split over more entries than it needs waits for the processor instead of the disk.
+    fn is_enough(&self) -> bool {
+        self.in_flight() == 0 || self.queue.len() >= self.newest || self.queue.bytes() >= WORTH_AN_ENTRY
+    }
+
     /// Group commit: a free slot takes all that waits, up to the size of an entry.
     fn fill_slots(&mut self) {
         if self.dead {
@@ -114,10 +132,12 @@ impl<P: Proposer> Task<P> {
         }
         while self.paused_until.is_none()
             && self.queue.is_ready()
-            && self.boarding.len() + self.flying.len() < self.options.slots
+            && self.in_flight() < self.options.slots
+            && self.is_enough()
         {
             let members = self.queue.take(self.next_flight, self.options.entry_bytes, Instant::now());
             if !members.is_empty() {
+                self.newest = members.len();
                 self.board(Flight::plan(self.next_flight, members, self.options.merge_bytes));
                 self.next_flight += 1;
             }

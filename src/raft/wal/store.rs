@@ -2,8 +2,9 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, Weak};
+use std::time::Duration;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -18,12 +19,17 @@ use crate::error::Result;
 use crate::raft::tail::TailCache;
 use crate::raft::types::{LogEntry, LogId, TypeConfig, Vote};
 
+/// How long a mark waits for a group to go with. Waking the sync thread for it each time costs as much as the group.
+const MARK_DELAY: Duration = Duration::from_millis(20);
+
 /// What the writer and the readers of one log share.
 pub(crate) struct Shared {
     /// `None` once it was closed: readers may live on, the directory's lock must not.
     log: RwLock<Option<WalLog>>,
     pub(super) tail: TailCache,
     bytes: AtomicU64,
+    /// [`write_soon`] is on its way.
+    write_is_due: AtomicBool,
 }
 
 impl Shared {
@@ -41,6 +47,15 @@ impl Shared {
         self.bytes.store(log.bytes(), Ordering::Relaxed);
         Ok(value)
     }
+}
+
+/// Hands the newest mark to the operating system when no group took it along.
+async fn write_soon(shared: Weak<Shared>) {
+    tokio::time::sleep(MARK_DELAY).await;
+    let Some(shared) = shared.upgrade() else { return };
+    shared.write_is_due.store(false, Ordering::Release);
+    // A log that is closed or broken says so to whoever appends.
+    let _ = shared.write(WalLog::write);
 }
 
 fn unusable(why: &'static str) -> io::Error {
@@ -68,7 +83,12 @@ impl LogStore {
     pub(crate) fn open(dir: &Path, options: LogOptions) -> Result<(Self, Option<Cut>)> {
         let (log, cut) = WalLog::open(dir, options.directory, options.file_size)?;
         let bytes = AtomicU64::new(log.bytes());
-        let shared = Shared { log: RwLock::new(Some(log)), tail: TailCache::new(options.tail_memory), bytes };
+        let shared = Shared {
+            log: RwLock::new(Some(log)),
+            tail: TailCache::new(options.tail_memory),
+            bytes,
+            write_is_due: AtomicBool::new(false),
+        };
         Ok((Self { shared: Arc::new(shared) }, cut))
     }
 
@@ -154,15 +174,18 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.synced(|log| log.save_vote(WalVote(*vote))).await
     }
 
-    /// Written without a sync: it saves replay, and is at most the last group behind. Entries are committed after their
-    /// sync, so this is also where a mark can say so before the next group.
+    /// Written without a sync: it saves replay, and is at most the last groups behind. Entries are committed after their
+    /// sync, so this is also where a mark can say so. Both go with the next group, or soon if there is none.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         let Some(committed) = committed else { return Ok(()) };
         self.shared.write(|log| {
             log.mark()?;
-            log.save_committed((&committed).into())?;
-            log.write()
-        })
+            log.save_committed((&committed).into())
+        })?;
+        if !self.shared.write_is_due.swap(true, Ordering::AcqRel) {
+            tokio::spawn(write_soon(Arc::downgrade(&self.shared)));
+        }
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use metrics::{Counter, Histogram};
 use tidelog::config::Log;
 use tidelog::metrics as names;
-use tracing::Span;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::naming::RequestName;
 
 /// The series of every route, so that a request need not look its own up by name and labels. As many as the router has
 /// routes: what asks for one is a template, never a path.
@@ -68,37 +69,27 @@ pub(crate) struct Access {
     method: Method,
     series: Arc<Series>,
     status: StatusCode,
-    id: Arc<str>,
-    trace: HeaderValue,
+    name: RequestName,
     started: Instant,
     bytes: u64,
-}
-
-/// What names a request in the log, and when it came.
-#[derive(Debug)]
-pub(crate) struct Named {
-    pub(crate) id: Arc<str>,
-    pub(crate) trace: HeaderValue,
-    pub(crate) started: Instant,
 }
 
 impl Access {
     /// Counts a request to `route`, a template; its answer's head is ready.
     pub(crate) fn new(
         (log, all): (&Log, &RouteSeries),
-        method: Method,
-        route: &str,
-        status: StatusCode,
-        Named { id, trace, started }: Named,
+        (method, route, status): (Method, &str, StatusCode),
+        name: RequestName,
+        started: Instant,
     ) -> Self {
         let series = all.of(route);
         series.count(status, started.elapsed());
-        Self { slow: log.slow_request, sample: log.sample, method, series, status, id, trace, started, bytes: 0 }
+        Self { slow: log.slow_request, sample: log.sample, method, series, status, name, started, bytes: 0 }
     }
 
     fn is_logged(&self, elapsed: Duration) -> bool {
         // The id decides, so that a client that sends its own can have all lines of one request or none.
-        let drawn = xxh3_64(self.id.as_bytes()) as f64 / u64::MAX as f64;
+        let drawn = xxh3_64(self.name.id().as_bytes()) as f64 / u64::MAX as f64;
         self.status.is_server_error() || elapsed >= self.slow || drawn < self.sample
     }
 
@@ -112,8 +103,8 @@ impl Access {
                 status = self.status.as_u16(),
                 bytes = self.bytes,
                 duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-                request_id = %self.id,
-                traceparent = self.trace.to_str().unwrap_or_default(),
+                request_id = self.name.id(),
+                traceparent = self.name.traceparent(),
                 complete,
             );
         }
@@ -124,7 +115,6 @@ impl Access {
 pub(crate) struct LoggedBody {
     inner: Body,
     access: Access,
-    span: Span,
     /// All of it was handed out.
     ended: bool,
     /// The inner body is over, well or not, and is not polled again: a compressor does, and streams may not like it.
@@ -132,11 +122,9 @@ pub(crate) struct LoggedBody {
 }
 
 impl LoggedBody {
-    /// Of `span` a body needs only what may still happen in it: nothing, if all of its bytes are there.
-    pub(crate) fn new(inner: Body, access: Access, span: Span) -> Self {
-        let span = if http_body::Body::size_hint(&inner).exact().is_some() { Span::none() } else { span };
+    pub(crate) fn new(inner: Body, access: Access) -> Self {
         let ended = http_body::Body::is_end_stream(&inner);
-        Self { inner, access, span, ended, over: false }
+        Self { inner, access, ended, over: false }
     }
 }
 
@@ -149,8 +137,7 @@ impl http_body::Body for LoggedBody {
         if this.over {
             return Poll::Ready(None);
         }
-        let _entered = this.span.enter();
-        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        let frame = ready!(this.access.name.sync_scope(|| Pin::new(&mut this.inner).poll_frame(cx)));
         match &frame {
             None => {
                 this.ended = true;
@@ -163,7 +150,7 @@ impl http_body::Body for LoggedBody {
             }
             Some(Err(error)) => {
                 this.over = true;
-                tracing::warn!(%error, "an answer broke off");
+                this.access.name.sync_scope(|| tracing::warn!(%error, "an answer broke off"));
             }
         }
         Poll::Ready(frame)
@@ -180,7 +167,7 @@ impl http_body::Body for LoggedBody {
 
 impl Drop for LoggedBody {
     fn drop(&mut self) {
-        // Outside of the request's span: the line stands alone, also where a filter has only the access log.
+        // Outside of the request's scope: the line names it itself.
         self.access.log(self.ended);
     }
 }
@@ -192,8 +179,8 @@ mod tests {
     fn access(sample: f64, status: u16, id: &str) -> Access {
         let status = StatusCode::from_u16(status).unwrap_or_default();
         let log = Log { sample, slow_request: Duration::from_secs(1), ..Log::default() };
-        let named = Named { id: id.into(), trace: HeaderValue::from_static("00"), started: Instant::now() };
-        Access::new((&log, &RouteSeries::default()), Method::GET, "/", status, named)
+        let name = RequestName { id: id.into(), trace: http::HeaderValue::from_static("00") };
+        Access::new((&log, &RouteSeries::default()), (Method::GET, "/", status), name, Instant::now())
     }
 
     #[test]

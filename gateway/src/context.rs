@@ -13,14 +13,14 @@ use axum::response::{IntoResponse, Response};
 use futures::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tidelog_api::{ErrorCode, headers};
-use tracing::Instrument as _;
 use uuid::Uuid;
 
-use crate::access::{Access, LoggedBody, Named};
+use crate::access::{Access, LoggedBody};
 use crate::app::App;
 use crate::body::rest;
 use crate::error::{ApiError, Failure};
 use crate::guard::guard;
+use crate::naming::RequestName;
 
 /// A request id from a client is at most this long, and visible ASCII.
 const MAX_REQUEST_ID: usize = 128;
@@ -38,10 +38,9 @@ pub(crate) async fn in_context(
     handler: impl AsyncFnOnce(Request) -> Response,
 ) -> http::Response<LoggedBody> {
     let started = Instant::now();
-    let id = request_id(request.headers());
-    let trace = traceparent(request.headers());
+    let name = RequestName { id: request_id(request.headers()), trace: traceparent(request.headers()) };
     let method = request.method().clone();
-    let id_header = HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static(""));
+    let id_header = HeaderValue::from_str(&name.id).unwrap_or(HeaderValue::from_static(""));
     let guarded = guard(app, request.uri(), request.headers());
     // Streams name it in the failures that they tell later.
     request.headers_mut().insert(headers::REQUEST_ID, id_header.clone());
@@ -51,12 +50,11 @@ pub(crate) async fn in_context(
         let (body, rest) = rest::split(body);
         (Request::from_parts(parts, body), rest)
     };
-    let span = tracing::info_span!("request", request_id = %id, traceparent = trace.to_str().unwrap_or_default());
     let response = match guarded {
-        Ok(()) => whatever_becomes_of_it(handler(request)).instrument(span.clone()).await,
+        Ok(()) => name.scope(whatever_becomes_of_it(handler(request))).await,
         Err(error) => error.into_response(),
     };
-    let mut response = span.in_scope(|| finish_error(response, &id, &method));
+    let mut response = finish_error(response, &name, &method);
     if response.status().is_client_error() && !waits_to_send {
         rest.discard().await;
     }
@@ -66,12 +64,12 @@ pub(crate) async fn in_context(
         None => route.or(matched.as_ref().map(MatchedPath::as_str)).unwrap_or("unmatched"),
     };
     let log = (&app.config().log, app.series());
-    let access = Access::new(log, method, route, response.status(), Named { id, trace: trace.clone(), started });
+    let access = Access::new(log, (method, route, response.status()), name.clone(), started);
     let head = response.headers_mut();
     head.insert(headers::REQUEST_ID, id_header);
-    head.insert(headers::TRACEPARENT, trace);
+    head.insert(headers::TRACEPARENT, name.trace);
     head.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response.map(|body| LoggedBody::new(body, access, span))
+    response.map(|body| LoggedBody::new(body, access))
 }
 
 async fn whatever_becomes_of_it(answer: impl Future<Output = Response>) -> Response {
@@ -82,7 +80,7 @@ async fn whatever_becomes_of_it(answer: impl Future<Output = Response>) -> Respo
 }
 
 /// Writes the body of an error, and makes one of whatever the framework refused by itself.
-fn finish_error(response: Response, id: &str, method: &Method) -> Response {
+fn finish_error(response: Response, name: &RequestName, method: &Method) -> Response {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
         return response;
@@ -90,10 +88,10 @@ fn finish_error(response: Response, id: &str, method: &Method) -> Response {
     let (mut parts, _) = response.into_parts();
     let Failure(error) = parts.extensions.remove().unwrap_or_else(|| Failure(Arc::new(of_framework(status))));
     if error.status().is_server_error() {
-        log_failure(&error);
+        name.sync_scope(|| log_failure(&error));
     }
     let is_read = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-    let body = serde_json::to_vec(&error.body(id, is_read)).unwrap_or_default();
+    let body = serde_json::to_vec(&error.body(name.id(), is_read)).unwrap_or_default();
     parts.status = error.status();
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(headers::JSON));
@@ -134,13 +132,13 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
     let sent = headers.get(headers::REQUEST_ID).and_then(|value| value.to_str().ok());
     let usable =
         |id: &&str| !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
-    sent.filter(usable).map_or_else(|| random_hex().as_str().into(), Into::into)
+    sent.filter(usable).map_or_else(|| random_hex(&mut [0; 32]).into(), Into::into)
 }
 
 /// 128 random bits. They name requests and guard nothing, so they come from the thread's generator and not, with a system
 /// call for each, from the operating system.
-fn random_hex() -> String {
-    Uuid::from_u128(rand::random()).simple().to_string()
+fn random_hex(buffer: &mut [u8; 32]) -> &str {
+    Uuid::from_u128(rand::random()).as_simple().encode_lower(buffer)
 }
 
 /// The client's trace context, or the beginning of one.
@@ -149,8 +147,10 @@ fn traceparent(headers: &HeaderMap) -> HeaderValue {
     if let Some(value) = sent.filter(|value| is_traceparent(value.as_bytes())) {
         return value.clone();
     }
-    let made = format!("00-{}-{:016x}-00", random_hex(), rand::random::<u64>());
-    HeaderValue::from_str(&made).unwrap_or(HeaderValue::from_static("00"))
+    let mut made = *b"00-................................-................-00";
+    made[3..35].copy_from_slice(random_hex(&mut [0; 32]).as_bytes());
+    made[36..52].copy_from_slice(&random_hex(&mut [0; 32]).as_bytes()[..16]);
+    HeaderValue::from_bytes(&made).unwrap_or(HeaderValue::from_static("00"))
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`, as W3C has it.

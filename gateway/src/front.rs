@@ -85,6 +85,12 @@ impl Front {
     }
 }
 
+/// The gateway with another table, for tests of what surrounds it.
+#[cfg(test)]
+pub(crate) fn over(app: App, router: Router) -> Front {
+    Front { app, router }
+}
+
 async fn through(mut router: Router, request: Request) -> Response {
     match router.call(request).await {
         Ok(response) => response,

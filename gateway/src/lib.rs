@@ -11,7 +11,7 @@
 //! | `server` | listener, connections, drain |
 //! | `front` | what a connection calls: compression, the short way of produce requests |
 //! | `router`, `openapi` | the table of routes, and its description |
-//! | `context`, `access`, `guard`, `held` | what happens to every request; answers that nobody reads |
+//! | `context`, `naming`, `access`, `guard`, `held` | what happens to every request; answers that nobody reads |
 //! | `routes` | one module for each resource |
 //! | `body`, `parse`, `params`, `negotiate` | requests, read strictly and within bounds |
 //! | `render`, `error` | answers |
@@ -29,6 +29,7 @@ mod error;
 mod front;
 mod guard;
 mod held;
+mod naming;
 mod negotiate;
 mod openapi;
 mod params;
@@ -42,4 +43,5 @@ mod tests;
 mod walk;
 
 pub use app::AdminHooks;
+pub use naming::{RequestName, current as current_request};
 pub use server::{Bound, Server};

@@ -20,6 +20,7 @@ mod fatal;
 mod fetch;
 mod idempotence;
 mod kill;
+mod logs;
 mod outage;
 mod power;
 mod produce;

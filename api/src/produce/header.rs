@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::MAX_RECORD_HEADERS;
@@ -82,6 +82,33 @@ impl<'de> Deserialize<'de> for HeaderValue<'de> {
     }
 }
 
+/// A name and its value. Not a tuple: JSON with a third element is well-formed, and its error should say so.
+struct Pair<'a>(Cow<'a, str>, HeaderValue<'a>);
+
+impl<'de> Deserialize<'de> for Pair<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Two;
+        impl<'de> Visitor<'de> for Two {
+            type Value = Pair<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a header: [name, value]")
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
+                let missing = |len| S::Error::invalid_length(len, &self);
+                let name = seq.next_element::<Text<'de>>()?.ok_or_else(|| missing(0))?;
+                let value = seq.next_element()?.ok_or_else(|| missing(1))?;
+                match seq.next_element::<IgnoredAny>()? {
+                    Some(_) => Err(missing(3)),
+                    None => Ok(Pair(name.0, value)),
+                }
+            }
+        }
+        from.deserialize_seq(Two)
+    }
+}
+
 impl Serialize for HeaderList<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(&self.0)
@@ -104,8 +131,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for HeaderList<'a> {
 
             fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
                 let mut list = Vec::new();
-                while let Some((name, value)) = seq.next_element::<(Text<'de>, HeaderValue<'de>)>()? {
-                    push(&mut list, name.0, value)?;
+                while let Some(Pair(name, value)) = seq.next_element()? {
+                    push(&mut list, name, value)?;
                 }
                 Ok(list)
             }

@@ -75,6 +75,7 @@ fn members() -> Vec<Case> {
         second("a negative partition of a record", "{\"value\":1,\"partition\":-1}"),
         second("headers that are a number", "{\"value\":1,\"headers\":5}"),
         second("a header of one", "{\"value\":1,\"headers\":[[\"a\"]]}"),
+        second("a header of three", "{\"value\":1,\"headers\":[[\"a\",\"b\",\"c\"]]}"),
         second("a header named by null", "{\"value\":1,\"headers\":[[null,\"b\"]]}"),
         second("a header of bad base64", "{\"value\":1,\"headers\":[[\"a\",{\"base64\":\"*\"}]]}"),
         second(

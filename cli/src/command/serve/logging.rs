@@ -2,7 +2,12 @@
 
 use anyhow::{Context, Result, anyhow};
 use tidelog::config::{Log, LogFormat};
+use tidelog_gateway::RequestName;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
@@ -33,12 +38,53 @@ pub(crate) fn start(settings: &Log) -> Result<LogFilter> {
     match settings.format {
         LogFormat::Text => {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            registry.with(lines.with_ansi(ansi)).try_init()
+            let format = NamingRequests { inner: fmt::format(), name: name_in_text };
+            registry.with(lines.with_ansi(ansi).event_format(format)).try_init()
         }
-        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_current_span(true)).try_init(),
+        LogFormat::Json => {
+            let inner = fmt::format().json().flatten_event(true);
+            let format = NamingRequests { inner, name: name_in_json };
+            registry.with(lines.fmt_fields(JsonFields::new()).event_format(format)).try_init()
+        }
     }
     .map_err(|error| anyhow!("cannot start logging: {error}"))?;
     Ok(LogFilter(handle))
+}
+
+/// Lines as `inner` makes them, with the request that was being answered, if one was.
+struct NamingRequests<F> {
+    inner: F,
+    /// Adds the request to a line without its end.
+    name: fn(&mut String, &RequestName),
+}
+
+impl<S, N, F> FormatEvent<S, N> for NamingRequests<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> std::fmt::Result {
+        let Some(name) = tidelog_gateway::current_request() else {
+            return self.inner.format_event(context, to, event);
+        };
+        let mut line = String::new();
+        self.inner.format_event(context, Writer::new(&mut line), event)?;
+        line.truncate(line.trim_end().len());
+        (self.name)(&mut line, &name);
+        writeln!(to, "{line}")
+    }
+}
+
+fn name_in_text(line: &mut String, name: &RequestName) {
+    *line += &format!(" request_id={} traceparent={}", name.id(), name.traceparent());
+}
+
+fn name_in_json(line: &mut String, name: &RequestName) {
+    // A line is an object.
+    line.truncate(line.len().saturating_sub(1));
+    let id = serde_json::Value::from(name.id());
+    *line += &format!(",\"request_id\":{id},\"traceparent\":\"{}\"}}", name.traceparent());
 }
 
 fn parse(filter: &str) -> Result<EnvFilter> {

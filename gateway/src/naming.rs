@@ -1,0 +1,49 @@
+//! Which request a task is answering, so that the log lines written meanwhile can name it.
+//!
+//! A task-local, not a span: a span of the `tracing` crate costs 2 µs a request to make, fill in, enter and drop, of which a
+//! produce request of one record takes 30, and hardly any request writes a line. Whoever writes lines asks [`current`].
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+tokio::task_local! {
+    static CURRENT: RequestName;
+}
+
+/// What names a request. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RequestName {
+    pub(crate) id: Arc<str>,
+    pub(crate) trace: HeaderValue,
+}
+
+impl RequestName {
+    /// Its id: visible ASCII, the client's or made here.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its trace context, as W3C has it.
+    #[must_use]
+    pub fn traceparent(&self) -> &str {
+        self.trace.to_str().unwrap_or_default()
+    }
+
+    /// Runs `work` under this name.
+    pub(crate) async fn scope<T>(&self, work: impl Future<Output = T>) -> T {
+        CURRENT.scope(self.clone(), work).await
+    }
+
+    /// As [`Self::scope`], for what does not wait.
+    pub(crate) fn sync_scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self.clone(), work)
+    }
+}
+
+/// The request that the current task is answering, if it is answering one.
+#[must_use]
+pub fn current() -> Option<RequestName> {
+    CURRENT.try_with(RequestName::clone).ok()
+}

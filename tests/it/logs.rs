@@ -1,0 +1,36 @@
+//! Log lines: whatever is written while a request is answered names it, in both formats.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::http::{Http, send};
+use crate::support::server::{Server, Settings};
+
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// The line about a request that failed as a defect would.
+async fn line_of_a_failure(format: &str) -> String {
+    let settings = Settings::default().env("TIDELOG_FAILPOINTS", "produce.assigned=error@1").arg("--log-format");
+    let server = Server::start_with(settings.arg(format)).await;
+    let http = Http::new(server.url());
+    http.create_topic("t", &json!({})).await;
+    let request = http.request(Method::POST, "/v1/topics/t/records").header("content-type", "application/json");
+    let request = request.header("x-request-id", "r\"7").header("traceparent", TRACE);
+    send(request.body(json!({"records": [{"value": "secret"}]}).to_string())).await.error(500, "internal");
+    let log = server.log();
+    assert!(!log.contains("secret"), "{log}");
+    let line = log.lines().find(|line| line.contains("request failed"));
+    line.unwrap_or_else(|| panic!("no line:\n{log}")).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_name_the_request_that_was_being_answered() {
+    let line = line_of_a_failure("text").await;
+    assert!(line.contains("ERROR") && line.contains("produce.assigned"), "{line}");
+    assert!(line.ends_with(&format!(" request_id=r\"7 traceparent={TRACE}")), "{line}");
+
+    let line = line_of_a_failure("json").await;
+    let parsed: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert_eq!((&parsed["request_id"], &parsed["traceparent"]), (&json!("r\"7"), &json!(TRACE)));
+    assert_eq!((&parsed["level"], &parsed["message"]), (&json!("ERROR"), &json!("request failed")));
+}

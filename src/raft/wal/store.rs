@@ -20,7 +20,7 @@ use crate::raft::tail::TailCache;
 use crate::raft::types::{LogEntry, LogId, TypeConfig, Vote};
 
 /// How long a mark waits for a group to go with. Waking the sync thread for it each time costs as much as the group.
-const MARK_DELAY: Duration = Duration::from_millis(20);
+pub(super) const MARK_DELAY: Duration = Duration::from_millis(20);
 
 /// What the writer and the readers of one log share.
 pub(crate) struct Shared {

@@ -84,6 +84,27 @@ async fn an_entry_and_a_merged_batch_are_bounded() {
 }
 
 #[tokio::test]
+async fn an_entry_beside_others_waits_until_it_is_as_large_as_the_newest() {
+    let mut bench = Bench::new(4);
+    let _crowd: Vec<Pending> = ["0", "1", "2"].map(|value| bench.submit(bench.one(0, value))).into();
+    let three = bench.proposal().await;
+    assert_eq!(three.values(0).len(), 3);
+    let _c = bench.submit(bench.one(0, "c"));
+    let _d = bench.submit(bench.one(0, "d"));
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(bench.proposals.is_empty(), "two wait for a third, or for the three to land");
+    let _e = bench.submit(bench.one(0, "e"));
+    let next = bench.proposal().await;
+    assert_eq!(next.values(0), ["c", "d", "e"]);
+    let _f = bench.submit(bench.one(0, "f"));
+    let large = "x".repeat(65 << 10);
+    let _large = bench.submit(bench.one(1, &large));
+    assert_eq!(bench.proposal().await.appends.len(), 2, "many bytes are worth an entry");
+}
+
+#[tokio::test]
 async fn several_entries_are_in_flight_but_one_of_a_producer_and_partition() {
     let mut bench = Bench::new(4);
     let first = bench.submit(Submission { triple: triple(1, 0), ..bench.one(0, "p1 s0") });

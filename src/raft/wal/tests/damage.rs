@@ -104,6 +104,27 @@ async fn a_flipped_bit_below_the_newest_mark_is_refused() {
 }
 
 #[tokio::test]
+async fn the_last_entry_is_marked_soon_though_no_group_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    append(&mut store, command(0, 100)).await;
+    let last = store.shared.read(|log| Ok(log.place(0))).unwrap().unwrap();
+    let middle = usize::try_from(last.offset).unwrap() + last.len as usize / 2;
+    for _ in 0..500 {
+        tokio::time::sleep(super::super::store::MARK_DELAY).await;
+        let copied = copy(dir.path());
+        let path = &chunks(copied.path())[0];
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes[middle] ^= 1;
+        std::fs::write(path, &bytes).unwrap();
+        if reopen(copied.path()).is_err_and(|refused| refused.code() == "corrupt") {
+            return;
+        }
+    }
+    panic!("a flipped bit in the last entry is taken for a torn tail");
+}
+
+#[tokio::test]
 async fn the_mark_of_another_directory_says_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let other = tempfile::tempdir().unwrap();

@@ -103,7 +103,7 @@ impl Access {
                 status = self.status.as_u16(),
                 bytes = self.bytes,
                 duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-                request_id = self.name.id(),
+                request_id = %self.name.id(),
                 traceparent = self.name.traceparent(),
                 complete,
             );

@@ -23,6 +23,9 @@ const READ_AHEAD: usize = 4;
 const COPY_RANGE_BYTES: u64 = 256 << 10;
 const COPY_ENTRY_SHARE: usize = 4;
 
+/// Rows of an archive file that are decoded at a time, at least.
+const LEAST_ROWS: u64 = 64;
+
 /// What a piece gave: chunks that go on one after another from its first offset, and why there are no more, if that is
 /// not because it ended or its budget was reached.
 #[derive(Debug, Default)]
@@ -119,7 +122,9 @@ impl<S: Source> Pieces<'_, S> {
         while offset < piece.to && bytes < piece.budget {
             let lacks = || Error::corrupt(format!("archive file {file} lacks offset {offset} of {}", self.partition));
             let group = reader.group_at(self.partition.partition, offset).ok_or_else(lacks)?;
-            let end = reader.groups()[group].end.min(piece.to);
+            // Not all that the group has left: a page is an eighth of a group, and what it cannot take would be decoded again.
+            let rows = reader.rows_within(group, piece.budget - bytes).max(LEAST_ROWS);
+            let end = reader.groups()[group].end.min(piece.to).min(offset.saturating_add(rows));
             let records = self.objects.records(&object, &reader, group, offset..end).await?;
             bytes += records.iter().map(|record| record.record.payload_len() as u64).sum::<u64>();
             chunks.push(Chunk::Records(records));

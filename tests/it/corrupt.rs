@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -40,6 +41,14 @@ async fn three_tiers() -> Arc<TempDir> {
         if tier < TIERS - 1 {
             http.flush("t", tier == 0).await;
         }
+    }
+    // The mark that says that the last group was synced follows it by a moment.
+    let log_bytes =
+        || kind(&server.data(), "wal", ".wal").iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
+    let mut before = 0;
+    while before != log_bytes() {
+        before = log_bytes();
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     server.kill()
 }

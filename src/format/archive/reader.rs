@@ -69,6 +69,14 @@ impl ArchiveReader {
         self.groups.get(index).filter(|group| group.partition == partition).map(|_| index)
     }
 
+    /// About how many rows of row group `group` have `bytes` bytes, by the average of the group.
+    #[must_use]
+    pub fn rows_within(&self, group: usize, bytes: u64) -> u64 {
+        let Some(found) = self.parquet.metadata().row_groups().get(group) else { return 0 };
+        let (rows, all) = (found.num_rows().unsigned_abs(), found.total_byte_size().unsigned_abs());
+        u64::try_from(u128::from(bytes) * u128::from(rows) / u128::from(all.max(1))).unwrap_or(u64::MAX)
+    }
+
     /// Decodes the records of row group `group` whose offsets are in `offsets`, from the group's bytes.
     ///
     /// # Errors

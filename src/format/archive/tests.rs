@@ -232,6 +232,13 @@ fn row_groups_end_with_their_partition_and_at_their_limits() {
     let limit = ROW_GROUP_ROWS as u64;
     assert_eq!(shape, [(0, 0, limit), (0, limit, rows), (1, 5, 7), (1, 7, 9), (9, 0, 2)]);
     assert_eq!(archive.ranges.len(), 3);
+    // Two rows of half a group each, and what goes with them.
+    assert_eq!(
+        (reader.rows_within(2, ROW_GROUP_BYTES as u64 / 4), reader.rows_within(2, ROW_GROUP_BYTES as u64)),
+        (0, 1)
+    );
+    assert_eq!((reader.rows_within(2, 0), reader.rows_within(5, 1)), (0, 0));
+    assert!(reader.rows_within(0, u64::MAX) >= limit);
     for (partition, offset, found) in [
         (0, 0, Some(0)),
         (0, limit - 1, Some(0)),

@@ -1,7 +1,8 @@
 //! The batcher of a shard: joins waiting submissions into Raft entries.
 //!
-//! Group commit without a timer: whatever waits leaves as soon as one of a few proposal slots is free, so a lone request
-//! leaves at once and a crowd shares entries of up to 4 MiB. Records without producer triple, idempotency key or expected
+//! Group commit without a timer: with nothing in flight whatever waits leaves at once, so a lone request never waits. Beside
+//! entries in flight another leaves, up to the number of proposal slots, once it is as large as the newest of them, so a
+//! crowd shares entries of up to 4 MiB instead of splitting into many small ones. Records without producer triple, idempotency key or expected
 //! offset that wait for the same partition become one record batch.
 //!
 //! Invariants:

@@ -19,8 +19,9 @@ use crate::error::Result;
 use crate::raft::tail::TailCache;
 use crate::raft::types::{LogEntry, LogId, TypeConfig, Vote};
 
-/// How long a mark waits for a group to go with. Waking the sync thread for it each time costs as much as the group.
-pub(super) const MARK_DELAY: Duration = Duration::from_millis(20);
+/// How long a mark waits for a group to go with. Waking the sync thread for it each time costs as much as the group; and until
+/// it is written, damage to the last group would pass for a torn tail.
+pub(super) const MARK_DELAY: Duration = Duration::from_millis(2);
 
 /// What the writer and the readers of one log share.
 pub(crate) struct Shared {
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     log: RwLock<Option<WalLog>>,
     pub(super) tail: TailCache,
     bytes: AtomicU64,
+    /// Groups of entries that were appended.
+    groups: AtomicU64,
     /// [`write_soon`] is on its way.
     write_is_due: AtomicBool,
 }
@@ -49,13 +52,22 @@ impl Shared {
     }
 }
 
-/// Hands the newest mark to the operating system when no group took it along.
-async fn write_soon(shared: Weak<Shared>) {
-    tokio::time::sleep(MARK_DELAY).await;
-    let Some(shared) = shared.upgrade() else { return };
-    shared.write_is_due.store(false, Ordering::Release);
-    // A log that is closed or broken says so to whoever appends.
-    let _ = shared.write(WalLog::write);
+/// Hands the newest mark to the operating system once there are no groups that take it along.
+async fn write_soon(weak: Weak<Shared>) {
+    let mut seen = None;
+    loop {
+        let Some(shared) = weak.upgrade() else { return };
+        let groups = shared.groups.load(Ordering::Acquire);
+        if seen == Some(groups) {
+            shared.write_is_due.store(false, Ordering::Release);
+            // A log that is closed or broken says so to whoever appends.
+            let _ = shared.write(WalLog::write);
+            return;
+        }
+        seen = Some(groups);
+        drop(shared);
+        tokio::time::sleep(MARK_DELAY).await;
+    }
 }
 
 fn unusable(why: &'static str) -> io::Error {
@@ -87,6 +99,7 @@ impl LogStore {
             log: RwLock::new(Some(log)),
             tail: TailCache::new(options.tail_memory),
             bytes,
+            groups: AtomicU64::new(0),
             write_is_due: AtomicBool::new(false),
         };
         Ok((Self { shared: Arc::new(shared) }, cut))
@@ -198,6 +211,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         crate::failpoint::hit_async("wal.append").await.map_err(io::Error::other)?;
+        self.shared.groups.fetch_add(1, Ordering::AcqRel);
         self.shared.write(|log| {
             log.mark()?;
             for entry in entries {

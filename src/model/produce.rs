@@ -51,6 +51,9 @@ pub struct ProduceRequest {
     pub idempotency_key: Option<String>,
     /// Needs `partition`.
     pub expected_offset: Option<Offset>,
+    /// Wall time at which it came, milliseconds: what its records without a timestamp have, and what all are held against. One
+    /// reading for both, or a clock that is set back in between refuses what it has just stamped.
+    pub now: u64,
 }
 
 /// The answer to a produce request: what became of each record.

@@ -49,7 +49,7 @@ impl Queue {
     /// Assigns the records to partitions and queues them.
     async fn submit(&self, request: ProduceRequest, deadline: Instant) -> Result<(Layout, Vec<Result<Pending>>)> {
         let topic = self.topic(&request.topic, request.topic_id)?;
-        let context = self.context(topic, request.idempotency_key.as_deref());
+        let context = self.context(topic, &request);
         let prepared = prepare(request, context).await?;
         failpoint::hit_async("produce.assigned").await?;
         let permit = self.admission().admit(prepared.charge())?;
@@ -69,13 +69,12 @@ impl Queue {
     }
 
     /// Which part of a view is how old does not matter: `apply` declines an assignment that another one would contradict.
-    fn context(&self, topic: Arc<Topic>, idempotency_key: Option<&str>) -> Context {
-        let among = idempotency_key.and_then(|key| {
+    fn context(&self, topic: Arc<Topic>, request: &ProduceRequest) -> Context {
+        let among = request.idempotency_key.as_deref().and_then(|key| {
             let key = digest::idempotency_key(topic.id, key);
             self.read(|state| state.assigned_among(key))
         });
-        let clock = self.clock();
-        Context { topic, now: clock.wall(), monotonic: clock.monotonic(), sticky: self.sticky(), among }
+        Context { topic, now: request.now, monotonic: self.clock().monotonic(), sticky: self.sticky(), among }
     }
 
     /// Registers a producer; a known name raises its epoch and fences its older holder.

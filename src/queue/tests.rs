@@ -43,6 +43,7 @@ fn request(values: &[&str], acks: Acks) -> ProduceRequest {
         triple: None,
         idempotency_key: None,
         expected_offset: None,
+        now: crate::clock::Clock::system().wall(),
     }
 }
 

@@ -42,6 +42,7 @@ fn request(records: Vec<(Option<u32>, Record)>) -> ProduceRequest {
         triple: None,
         idempotency_key: None,
         expected_offset: None,
+        now: 0,
     }
 }
 

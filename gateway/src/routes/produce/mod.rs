@@ -120,7 +120,8 @@ async fn produce(
     };
     params.finish()?;
     let reader = app.bodies().read(headers, body).await?;
-    let (payload, _admitted) = read_payload(reader, media, envelope, app.now()).await?;
+    let now = app.now();
+    let (payload, _admitted) = read_payload(reader, media, envelope, now).await?;
     let acks = head.acks;
     let request = ProduceRequest {
         topic: topic.clone(),
@@ -132,6 +133,7 @@ async fn produce(
         triple: head.triple,
         idempotency_key: head.idempotency_key,
         expected_offset: head.expected_offset,
+        now: now.cast_unsigned(),
     };
     let produced = app.queue().produce(request).await.map_err(|error| ApiError::from(error).about_topic(&topic))?;
     respond(produced, acks)

@@ -54,6 +54,19 @@ async fn produce(queue: &Queue, values: &[&str], acks: Acks) -> Produced {
     produced
 }
 
+#[tokio::test]
+async fn a_clock_that_is_set_back_while_a_request_is_read_does_not_refuse_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path(), false).await.unwrap();
+    queue.create_topic("t", TopicSettings::default(), NamedSettings::default()).await.unwrap();
+    // Stamped by a clock that was a year ahead when the request came, and is right by now.
+    let now = Clock::system().wall() + 365 * 24 * 3_600_000;
+    let record = Record { timestamp: now.cast_signed(), value: Some("v".into()), ..Record::default() };
+    let request = ProduceRequest { payload: Payload::Records(vec![(None, record)]), now, ..request(&[], Acks::Quorum) };
+    assert!(queue.produce(request).await.unwrap().failures.is_empty());
+    queue.close().await.unwrap();
+}
+
 async fn all(queue: &Queue) -> Vec<StoredRecord> {
     let mut found = Vec::new();
     let mut from = FetchFrom::Earliest;

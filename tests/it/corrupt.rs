@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -42,14 +41,16 @@ async fn three_tiers() -> Arc<TempDir> {
             http.flush("t", tier == 0).await;
         }
     }
-    // The mark that says that the last group was synced follows it by a moment.
-    let log_bytes =
-        || kind(&server.data(), "wal", ".wal").iter().map(|path| path.metadata().unwrap().len()).sum::<u64>();
-    let mut before = 0;
-    while before != log_bytes() {
-        before = log_bytes();
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    // The mark that says that the last group was synced, which names the directory, follows it by a moment.
+    let node: Value = serde_json::from_slice(&std::fs::read(server.data().join("wal/node.json")).unwrap()).unwrap();
+    let directory: uuid::Uuid = node["directory"].as_str().unwrap().parse().unwrap();
+    let last = value(TIERS * EACH - 1);
+    eventually("the mark", || async {
+        let log = std::fs::read(&kind(&server.data(), "wal", ".wal")[0]).unwrap();
+        let group = log.windows(last.len()).rposition(|window| window == last.as_bytes())?;
+        log[group..].windows(16).any(|window| window == directory.as_bytes()).then_some(())
+    })
+    .await;
     server.kill()
 }
 

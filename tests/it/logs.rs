@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::eventually;
 use crate::support::http::{Http, send};
 use crate::support::server::{Server, Settings};
 
@@ -17,10 +18,12 @@ async fn line_of_a_failure(format: &str) -> String {
     let request = http.request(Method::POST, "/v1/topics/t/records").header("content-type", "application/json");
     let request = request.header("x-request-id", "r\"7").header("traceparent", TRACE);
     send(request.body(json!({"records": [{"value": "secret"}]}).to_string())).await.error(500, "internal");
-    let log = server.log();
-    assert!(!log.contains("secret"), "{log}");
-    let line = log.lines().find(|line| line.contains("request failed"));
-    line.unwrap_or_else(|| panic!("no line:\n{log}")).to_owned()
+    let line = eventually("the line", || async {
+        server.log().lines().find(|line| line.contains("request failed")).map(str::to_owned)
+    })
+    .await;
+    assert!(!server.log().contains("secret"), "{}", server.log());
+    line
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -59,6 +59,7 @@ impl Readiness {
         let (done, gone, count): (Arc<AtomicBool>, Arc<AtomicBool>, Arc<AtomicU64>) =
             (Arc::clone(&stop), Arc::clone(&away), Arc::clone(&asked));
         let task = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(10));
             while !done.load(Ordering::Relaxed) {
                 if !gone.load(Ordering::Relaxed)
                     && let Ok(answer) = http.request(Method::GET, "/readyz").send().await
@@ -67,7 +68,7 @@ impl Readiness {
                     assert_eq!(answer.status().as_u16(), 200, "not ready in an outage");
                     count.fetch_add(1, Ordering::Relaxed);
                 }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                ticks.tick().await;
             }
         });
         Self { stop, away, asked, task }

@@ -2,8 +2,8 @@
 //!
 //! Group commit without a timer: with nothing in flight whatever waits leaves at once, so a lone request never waits. Beside
 //! entries in flight another leaves, up to the number of proposal slots, once it is as large as the newest of them, so a
-//! crowd shares entries of up to 4 MiB instead of splitting into many small ones. Records without producer triple, idempotency key or expected
-//! offset that wait for the same partition become one record batch.
+//! crowd shares entries of up to 4 MiB instead of splitting into many small ones. Records without producer triple,
+//! idempotency key or expected offset that wait for the same partition become one record batch.
 //!
 //! Invariants:
 //! - Entries enter Raft in the order in which their submissions arrived, as far as they share a partition.

@@ -21,7 +21,7 @@ use crate::raft::types::{LogEntry, LogId, TypeConfig, Vote};
 
 /// How long a mark waits for a group to go with. Waking the sync thread for it each time costs as much as the group; and until
 /// it is written, damage to the last group would pass for a torn tail.
-pub(super) const MARK_DELAY: Duration = Duration::from_millis(2);
+const MARK_DELAY: Duration = Duration::from_millis(2);
 
 /// What the writer and the readers of one log share.
 pub(crate) struct Shared {

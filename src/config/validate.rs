@@ -93,8 +93,8 @@ impl Config {
             let (found, most) = (size(self.wal.file_size), size(MAX_WAL_FILE));
             problems.push(format!("wal.file_size: {found} is more than {most}"));
         }
-        if self.wal.min_free_percent > 50 {
-            problems.push(format!("wal.min_free_percent: {} is more than 50", self.wal.min_free_percent));
+        if self.wal.min_free_percent > 99 {
+            problems.push(format!("wal.min_free_percent: {} is more than 99", self.wal.min_free_percent));
         }
     }
 

@@ -33,7 +33,8 @@ fn value(offset: usize) -> String {
 async fn three_tiers() -> Arc<TempDir> {
     let server = Server::start_with(settings()).await;
     let http = Http::new(server.url());
-    http.create_topic("t", &json!({"archive_after_ms": 86_400_000})).await;
+    // As they are, so that the last one can be found in the log.
+    http.create_topic("t", &json!({"archive_after_ms": 86_400_000, "compression": "none"})).await;
     for tier in 0..TIERS {
         let records: Vec<Value> = (tier * EACH..(tier + 1) * EACH).map(|at| json!({"text": value(at)})).collect();
         http.produce("t", &json!(records)).await.expect(200);

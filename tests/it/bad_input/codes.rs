@@ -159,7 +159,8 @@ async fn codes_of_a_damaged_object_a_full_disk_and_an_end() {
         bytes[60] ^= 1;
         std::fs::write(&path, bytes).unwrap();
     }
-    let settings = Settings::default().set("wal.min_free", "1000TiB").set("shutdown.drain_delay", "3s");
+    // A share, since of the absolute mark no more counts than a quarter of the disk.
+    let settings = Settings::default().set("wal.min_free_percent", "99").set("shutdown.drain_delay", "3s");
     let server = Server::start_in(dir, settings.set("cache.disk", "0B")).await;
     let http = Http::new(server.url());
     let damaged = http.get("/v1/topics/t/partitions/0/records?offset=0").await.error(500, "corrupt");

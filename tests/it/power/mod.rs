@@ -58,12 +58,19 @@ async fn a_power_cut_during_the_first_start_leaves_a_directory_that_starts() {
         u32::MAX - power.switch().left()
     };
     assert!(steps > 20, "only {steps} operations in a first start");
+    let mut killed = 0;
     for attempt in 0..12 {
         let mut power = Power::new(seed.wrapping_add(attempt));
         let operations = power.random().random_range(1..steps);
         power.switch().kill_after(operations);
-        let killed = Server::try_start(power.dir(), power.watch(alone())).await.map(Server::kill);
-        assert!(killed.is_err_and(|log| log.ends_with("signal: 9 (SIGKILL)")), "operation {operations}");
+        match Server::try_start(power.dir(), power.watch(alone())).await {
+            Err(log) => {
+                assert!(log.ends_with("signal: 9 (SIGKILL)"), "operation {operations}: {log}");
+                killed += 1;
+            }
+            // It took fewer operations than the first one did: what it does beside the start depends on the time.
+            Ok(server) => drop(server.kill()),
+        }
         // The power goes now, or only after the next process has built on what this one left.
         match power.random().random() {
             true => power.cut(),
@@ -79,6 +86,7 @@ async fn a_power_cut_during_the_first_start_leaves_a_directory_that_starts() {
         let records = Http::new(server.url()).fetch_all("t", 0, "").await;
         assert_eq!(records.len(), 1, "operation {operations}");
     }
+    assert!(killed >= 9, "only {killed} starts were killed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -179,7 +179,10 @@ mod tests {
     fn access(sample: f64, status: u16, id: &str) -> Access {
         let status = StatusCode::from_u16(status).unwrap_or_default();
         let log = Log { sample, slow_request: Duration::from_secs(1), ..Log::default() };
-        let name = RequestName { id: id.into(), trace: http::HeaderValue::from_static("00") };
+        let name = RequestName {
+            id: http::HeaderValue::from_str(id).unwrap_or(http::HeaderValue::from_static("")),
+            trace: http::HeaderValue::from_static("00"),
+        };
         Access::new((&log, &RouteSeries::default()), (Method::GET, "/", status), name, Instant::now())
     }
 

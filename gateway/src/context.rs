@@ -10,7 +10,9 @@ use std::time::Instant;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures::FutureExt as _;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tidelog_api::{ErrorCode, headers};
 use uuid::Uuid;
@@ -29,47 +31,90 @@ const MAX_REQUEST_ID: usize = 128;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct VerbRoute(pub(crate) &'static str);
 
-/// The answer of `handler` to a request, in its context. `route` is the template of the route if it is known already; else the
-/// answer says which it was.
+/// The answer of the table's `handler` to a request, in its context; it says itself which route it was.
 pub(crate) async fn in_context(
     app: &App,
-    route: Option<&'static str>,
-    mut request: Request,
+    request: Request,
     handler: impl AsyncFnOnce(Request) -> Response,
 ) -> http::Response<LoggedBody> {
-    let started = Instant::now();
-    let name = RequestName { id: request_id(request.headers()), trace: traceparent(request.headers()) };
-    let method = request.method().clone();
-    let id_header = HeaderValue::from_str(&name.id).unwrap_or(HeaderValue::from_static(""));
-    let guarded = guard(app, request.uri(), request.headers());
+    let (mut head, body) = request.into_parts();
+    let begun = Begun::new(&head);
+    let guarded = guard(app, &head.uri, &head.headers);
     // Streams name it in the failures that they tell later.
-    request.headers_mut().insert(headers::REQUEST_ID, id_header.clone());
-    let waits_to_send = request.headers().contains_key(header::EXPECT);
-    let (request, rest) = {
-        let (parts, body) = request.into_parts();
-        let (body, rest) = rest::split(body);
-        (Request::from_parts(parts, body), rest)
-    };
+    head.headers.insert(headers::REQUEST_ID, begun.name.id.clone());
+    let (body, rest) = rest::split(body);
+    let request = Request::from_parts(head, body);
     let response = match guarded {
-        Ok(()) => name.scope(whatever_becomes_of_it(handler(request))).await,
+        Ok(()) => begun.name.scope(whatever_becomes_of_it(handler(request))).await,
         Err(error) => error.into_response(),
     };
-    let mut response = finish_error(response, &name, &method);
-    if response.status().is_client_error() && !waits_to_send {
-        rest.discard().await;
-    }
-    let matched = response.extensions_mut().remove::<MatchedPath>();
-    let route = match response.extensions().get::<VerbRoute>() {
-        Some(VerbRoute(route)) => route,
-        None => route.or(matched.as_ref().map(MatchedPath::as_str)).unwrap_or("unmatched"),
+    begun.finish(app, None, response, rest).await
+}
+
+/// As [`in_context`], for a route whose template the caller knows and whose handler only borrows the request.
+pub(crate) async fn in_context_of<B>(
+    app: &App,
+    route: &'static str,
+    request: http::Request<B>,
+    handler: impl AsyncFnOnce(&Parts, &mut B) -> Response,
+) -> http::Response<LoggedBody>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+{
+    let (head, mut body) = request.into_parts();
+    let begun = Begun::new(&head);
+    let response = match guard(app, &head.uri, &head.headers) {
+        Ok(()) => begun.name.scope(whatever_becomes_of_it(handler(&head, &mut body))).await,
+        Err(error) => error.into_response(),
     };
-    let log = (&app.config().log, app.series());
-    let access = Access::new(log, (method, route, response.status()), name.clone(), started);
-    let head = response.headers_mut();
-    head.insert(headers::REQUEST_ID, id_header);
-    head.insert(headers::TRACEPARENT, name.trace);
-    head.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response.map(|body| LoggedBody::new(body, access))
+    begun.finish(app, Some(route), response, body).await
+}
+
+/// A request that is being answered.
+struct Begun {
+    at: Instant,
+    name: RequestName,
+    method: Method,
+    /// The client waits to be asked for its body.
+    waits_to_send: bool,
+}
+
+impl Begun {
+    fn new(head: &Parts) -> Self {
+        Self {
+            at: Instant::now(),
+            name: RequestName { id: request_id(&head.headers), trace: traceparent(&head.headers) },
+            method: head.method.clone(),
+            waits_to_send: head.headers.contains_key(header::EXPECT),
+        }
+    }
+
+    /// Gives the answer what every answer has; `left` is what the handler did not read of the body.
+    async fn finish(
+        self,
+        app: &App,
+        route: Option<&'static str>,
+        response: Response,
+        left: impl http_body::Body<Data = Bytes> + Unpin,
+    ) -> http::Response<LoggedBody> {
+        let Self { at, name, method, waits_to_send } = self;
+        let mut response = finish_error(response, &name, &method);
+        if response.status().is_client_error() && !waits_to_send {
+            rest::discard(left).await;
+        }
+        let matched = response.extensions_mut().remove::<MatchedPath>();
+        let route = match response.extensions().get::<VerbRoute>() {
+            Some(VerbRoute(route)) => route,
+            None => route.or(matched.as_ref().map(MatchedPath::as_str)).unwrap_or("unmatched"),
+        };
+        let log = (&app.config().log, app.series());
+        let access = Access::new(log, (method, route, response.status()), name.clone(), at);
+        let head = response.headers_mut();
+        head.insert(headers::REQUEST_ID, name.id);
+        head.insert(headers::TRACEPARENT, name.trace);
+        head.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response.map(|body| LoggedBody::new(body, access))
+    }
 }
 
 async fn whatever_becomes_of_it(answer: impl Future<Output = Response>) -> Response {
@@ -128,17 +173,18 @@ fn log_failure(error: &ApiError) {
     }
 }
 
-fn request_id(headers: &HeaderMap) -> Arc<str> {
-    let sent = headers.get(headers::REQUEST_ID).and_then(|value| value.to_str().ok());
-    let usable =
-        |id: &&str| !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(|byte| byte.is_ascii_graphic());
-    sent.filter(usable).map_or_else(|| random_hex(&mut [0; 32]).into(), Into::into)
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let usable = |id: &&HeaderValue| {
+        let id = id.as_bytes();
+        !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.iter().all(u8::is_ascii_graphic)
+    };
+    headers.get(headers::REQUEST_ID).filter(usable).cloned().unwrap_or_else(|| value(random_hex(&mut [0; 32])))
 }
 
 /// 128 random bits. They name requests and guard nothing, so they come from the thread's generator and not, with a system
 /// call for each, from the operating system.
-fn random_hex(buffer: &mut [u8; 32]) -> &str {
-    Uuid::from_u128(rand::random()).as_simple().encode_lower(buffer)
+fn random_hex(buffer: &mut [u8; 32]) -> &[u8] {
+    Uuid::from_u128(rand::random()).as_simple().encode_lower(buffer).as_bytes()
 }
 
 /// The client's trace context, or the beginning of one.
@@ -148,9 +194,14 @@ fn traceparent(headers: &HeaderMap) -> HeaderValue {
         return value.clone();
     }
     let mut made = *b"00-................................-................-00";
-    made[3..35].copy_from_slice(random_hex(&mut [0; 32]).as_bytes());
-    made[36..52].copy_from_slice(&random_hex(&mut [0; 32]).as_bytes()[..16]);
-    HeaderValue::from_bytes(&made).unwrap_or(HeaderValue::from_static("00"))
+    made[3..35].copy_from_slice(random_hex(&mut [0; 32]));
+    made[36..52].copy_from_slice(&random_hex(&mut [0; 32])[..16]);
+    value(&made)
+}
+
+/// The header of visible ASCII made here.
+fn value(ascii: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(ascii).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`, as W3C has it.
@@ -172,10 +223,10 @@ mod tests {
 
     #[test]
     fn request_ids_are_taken_or_made() {
-        assert_eq!(&*request_id(&with(headers::REQUEST_ID, "abc-1")), "abc-1");
+        assert_eq!(request_id(&with(headers::REQUEST_ID, "abc-1")), "abc-1");
         for unusable in ["", "a b", &"x".repeat(129)] {
             let made = request_id(&with(headers::REQUEST_ID, unusable));
-            assert!(made.len() == 32 && &*made != unusable);
+            assert!(made.len() == 32 && made != unusable);
         }
     }
 

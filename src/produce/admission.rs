@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ::metrics::{counter, gauge};
 
 use crate::error::{Error, Result};
-use crate::metrics::{PRODUCE_MEMORY_BUDGET_BYTES, PRODUCE_MEMORY_BYTES, PRODUCE_REFUSED};
+use crate::metrics::{PRODUCE_MEMORY_BUDGET_BYTES, PRODUCE_REFUSED};
 
 /// When a refused request may come again: about what a full budget takes to drain.
 const RETRY_AFTER_MS: u64 = 250;
@@ -41,10 +41,7 @@ impl Admission {
     pub fn admit(&self, bytes: u64) -> Result<Permit> {
         let take = |used: u64| (used == 0 || used.saturating_add(bytes) <= self.shared.limit).then_some(used + bytes);
         match self.shared.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, take) {
-            Ok(_) => {
-                gauge!(PRODUCE_MEMORY_BYTES).increment(bytes as f64);
-                Ok(Permit { shared: Arc::clone(&self.shared), bytes })
-            }
+            Ok(_) => Ok(Permit { shared: Arc::clone(&self.shared), bytes }),
             Err(_) => {
                 counter!(PRODUCE_REFUSED, "reason" => "memory").increment(1);
                 Err(overloaded("the budget for requests that wait to be written is used up", RETRY_AFTER_MS))
@@ -75,7 +72,6 @@ pub struct Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.shared.used.fetch_sub(self.bytes, Ordering::AcqRel);
-        gauge!(PRODUCE_MEMORY_BYTES).decrement(self.bytes as f64);
     }
 }
 

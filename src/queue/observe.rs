@@ -21,6 +21,7 @@ impl Queue {
         gauge!(names::RAFT_LOG_TIME_LAG_SECONDS).set(self.leader().log_time_lag_ms() as f64 / 1e3);
         gauge!(names::TAIL_CACHE_BYTES).set(raft.tail_bytes as f64);
         gauge!(names::TAIL_CACHE_BUDGET_BYTES).set(self.config().tail.memory as f64);
+        gauge!(names::PRODUCE_MEMORY_BYTES).set(self.admission().used() as f64);
         let view = self.view();
         gauge!(names::RAFT_APPLIED_INDEX).set(view.applied() as f64);
         gauge!(names::RAFT_FLUSHED_INDEX).set(view.flushed_index() as f64);

@@ -54,7 +54,7 @@ impl BodyLimits {
     }
 
     /// Begins to read `body`.
-    pub(crate) async fn read(&self, headers: &HeaderMap, body: axum::body::Body) -> Result<BodyReader> {
+    pub(crate) async fn read<B: Arriving>(&self, headers: &HeaderMap, body: B) -> Result<BodyReader<B>> {
         let decoder = Decoder::for_encoding(headers)?;
         let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if length.is_some_and(|length| length > self.max_body) {
@@ -89,10 +89,18 @@ pub(crate) struct Admitted {
     _permit: OwnedSemaphorePermit,
 }
 
+/// A body that is read here: axum's, or borrowed from the connection.
+pub(crate) trait Arriving:
+    http_body::Body<Data = Bytes, Error: std::fmt::Display + Send> + Send + Unpin
+{
+}
+
+impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Display + Send> + Send + Unpin> Arriving for B {}
+
 /// A body as it arrives, decompressed.
-pub(crate) struct BodyReader {
+pub(crate) struct BodyReader<B> {
     limits: BodyLimits,
-    body: axum::body::Body,
+    body: B,
     decoder: Option<Decoder>,
     permit: OwnedSemaphorePermit,
     /// Bytes as sent.
@@ -104,7 +112,7 @@ pub(crate) struct BodyReader {
     waited: Duration,
 }
 
-impl BodyReader {
+impl<B: Arriving> BodyReader<B> {
     /// The next chunk, decompressed; `None` at the end. Chunks may be empty.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
         let begun = Instant::now();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
 /// Bytes that are read and thrown away at most; twice what a body may have.
@@ -18,39 +18,32 @@ const MAX_DISCARDED: usize = 32 << 20;
 /// How long a client may take for them.
 const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// The other end of a body that a handler reads.
-#[derive(Debug)]
-pub(crate) struct Rest(Arc<Mutex<Body>>);
-
 /// A body that can be taken up where a handler left it.
-struct Shared(Arc<Mutex<Body>>);
+pub(crate) struct Shared(Arc<Mutex<Body>>);
 
 /// Splits `body` for a handler and for what it leaves.
-pub(crate) fn split(body: Body) -> (Body, Rest) {
+pub(crate) fn split(body: Body) -> (Body, Shared) {
     let shared = Arc::new(Mutex::new(body));
-    (Body::new(Shared(Arc::clone(&shared))), Rest(shared))
+    (Body::new(Shared(Arc::clone(&shared))), Shared(shared))
 }
 
-impl Rest {
-    /// Reads and drops what is left. Not for a client that waits to be asked for its body: reading would ask.
-    pub(crate) async fn discard(self) {
-        let mut body = Shared(self.0);
-        if body.is_end_stream() {
-            return;
-        }
-        let discard = async {
-            let mut left = MAX_DISCARDED;
-            while let Some(Ok(frame)) = body.frame().await {
-                let len = frame.data_ref().map_or(0, Bytes::len);
-                if len >= left {
-                    return;
-                }
-                left -= len;
-            }
-        };
-        // Whoever is too slow gets the answer all the same, if it can.
-        let _ = tokio::time::timeout(MAX_TIME, discard).await;
+/// Reads and drops what is left of a body. Not for a client that waits to be asked for its body: reading would ask.
+pub(crate) async fn discard(mut body: impl http_body::Body<Data = Bytes> + Unpin) {
+    if body.is_end_stream() {
+        return;
     }
+    let discard = async {
+        let mut left = MAX_DISCARDED;
+        while let Some(Ok(frame)) = body.frame().await {
+            let len = frame.data_ref().map_or(0, Bytes::len);
+            if len >= left {
+                return;
+            }
+            left -= len;
+        }
+    };
+    // Whoever is too slow gets the answer all the same, if it can.
+    let _ = tokio::time::timeout(MAX_TIME, discard).await;
 }
 
 impl Shared {
@@ -104,7 +97,7 @@ mod tests {
         let (mut body, rest) = split(body);
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "a");
         drop(body);
-        rest.discard().await;
+        discard(rest).await;
         assert_eq!(taken.load(Ordering::Relaxed), 3);
     }
 }

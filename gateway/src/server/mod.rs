@@ -11,12 +11,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
-use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tidelog::config::Config;
 use tidelog::metrics as names;
 use tidelog::queue::Queue;
@@ -25,7 +22,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
 
 use self::progress::{Limits, Progress};
 use crate::app::{AdminHooks, App, Lifecycle};
@@ -177,9 +173,8 @@ impl Acceptor {
     }
 
     fn serve(&self, stream: TcpStream, place: OwnedSemaphorePermit, connections: &GracefulShutdown) {
-        let service = self.gateway.clone().map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
         let io = TokioIo::new(Progress::new(stream, self.limits));
-        let connection = self.protocol.serve_connection(io, TowerToHyperService::new(service)).into_owned();
+        let connection = self.protocol.serve_connection(io, self.gateway.clone()).into_owned();
         let connection = connections.watch(connection);
         metrics::gauge!(names::HTTP_CONNECTIONS).increment(1);
         tokio::spawn(async move {

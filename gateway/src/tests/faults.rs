@@ -22,7 +22,7 @@ async fn errors_of_other_nodes_and_other_ages_are_answered_like_all_others() {
     let send = |method, path| {
         let request = request(method, path).body(Body::empty()).unwrap();
         let front = front.clone();
-        async move { Answer::of(front.oneshot(request).await.unwrap().map(Body::new)).await }
+        async move { Answer::of(front.answer(request).await.map(Body::new)).await }
     };
     let elsewhere = send(Method::GET, "/not-leader").await.error(503, "not_leader");
     assert_eq!((&elsewhere["retryable"], elsewhere.get("outcome")), (&json!(true), None));

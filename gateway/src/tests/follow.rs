@@ -17,7 +17,7 @@ impl Events {
         if let Some(last) = last {
             sent = sent.header("last-event-id", last);
         }
-        let response = gateway.front.clone().oneshot(sent.body(Body::empty()).unwrap()).await.unwrap().map(Body::new);
+        let response = gateway.front.clone().answer(sent.body(Body::empty()).unwrap()).await.map(Body::new);
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["cache-control"], "no-cache, no-transform");

@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 use tidelog::clock::Clock;
 use tidelog::config::Config;
 use tidelog::queue::{Options, Queue};
-use tower::ServiceExt as _;
 
 use crate::AdminHooks;
 use crate::app::{App, Lifecycle};
@@ -75,7 +74,7 @@ impl Gateway {
     }
 
     async fn send(&self, request: Request) -> Answer {
-        Answer::of(self.front.clone().oneshot(request).await.unwrap().map(Body::new)).await
+        Answer::of(self.front.clone().answer(request).await.map(Body::new)).await
     }
 
     async fn get(&self, path: &str) -> Answer {

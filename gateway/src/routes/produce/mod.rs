@@ -4,10 +4,10 @@ mod answer;
 
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use http::HeaderMap;
+use http::request::Parts;
 use tidelog::model::{Acks, Payload, ProduceRequest, ProducerId, TopicId, Triple};
 use tidelog_api::produce::{ProduceBody, ProduceResponse};
 use tidelog_api::{ErrorBody, ErrorCode, headers, limits};
@@ -15,7 +15,7 @@ use tidelog_api::{ErrorBody, ErrorCode, headers, limits};
 use self::answer::respond;
 use super::offload;
 use crate::app::App;
-use crate::body::{Admitted, BodyReader};
+use crate::body::{Admitted, Arriving, BodyReader};
 use crate::error::{ApiError, Result};
 use crate::negotiate::{Media, negotiate, unsupported};
 use crate::params::{Params, PartitionPath, TopicName, parse_number, parse_partition, topic_name};
@@ -82,8 +82,7 @@ pub(crate) fn route_of(path: &str) -> Option<&'static str> {
 }
 
 /// The handler of both routes for whoever knows by [`route_of`] that it is one of them.
-pub(crate) async fn direct(app: &App, request: Request) -> Result<Response> {
-    let (head, body) = request.into_parts();
+pub(crate) async fn direct(app: &App, head: &Parts, body: impl Arriving) -> Result<Response> {
     let Some((topic, partition)) = target(head.uri.path()) else {
         return Err(ApiError::new(ErrorCode::RouteNotFound, "there is no such route"));
     };
@@ -109,7 +108,7 @@ async fn produce(
     topic: String,
     partition: Option<u32>,
     mut params: Params,
-    (headers, body): (&HeaderMap, Body),
+    (headers, body): (&HeaderMap, impl Arriving),
 ) -> Result<Response> {
     negotiate(headers, &[Media::Json])?;
     let head = Head::take(&mut params, headers)?;
@@ -195,8 +194,8 @@ fn triple_of(headers: &HeaderMap) -> Result<Option<Triple>> {
     }
 }
 
-async fn read_payload(
-    mut reader: BodyReader,
+async fn read_payload<B: Arriving>(
+    mut reader: BodyReader<B>,
     media: Media,
     envelope: Option<Envelope>,
     now: i64,

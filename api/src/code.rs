@@ -104,16 +104,18 @@ codes! {
     SequenceGap = "sequence_gap", 409, false;
     /// The archive job was claimed by another worker or its ranges changed.
     StaleJob = "stale_job", 409, false;
-    /// The cluster has a node of that id, with another address or data directory.
-    NodeExists = "node_exists", 409, false;
-    /// The node at that address is another one, or its data directory is not the one that the cluster knows.
+    /// Another data directory is known under that id, or another node is at that address.
     NodeIdentityMismatch = "node_identity_mismatch", 409, false;
     /// The node at that address belongs to another cluster.
     ClusterMismatch = "cluster_mismatch", 409, false;
     /// The node at that address speaks another version of the protocol between nodes.
     PeerVersion = "peer_version", 409, false;
-    /// The last voter cannot be removed, and a node that does not vote cannot lead.
-    InvalidMembership = "invalid_membership", 409, false;
+    /// The last voter cannot be taken out.
+    LastVoter = "last_voter", 409, false;
+    /// Too few of the voters that would stay can be reached.
+    QuorumAtRisk = "quorum_at_risk", 409, true;
+    /// The node has no listener for peers: it is a cluster of its own.
+    NoPeers = "no_peers", 409, false;
     /// The offset was trimmed; `details` has the bounds.
     OffsetExpired = "offset_expired", 410, false;
     /// The next offset is not `Expected-Offset`; `details.actual_offset` is it.
@@ -160,6 +162,8 @@ codes! {
     Overloaded = "overloaded", 503, true;
     /// Something the request needs is away for now.
     Unavailable = "unavailable", 503, true;
+    /// The node that is to be taken in does not answer at its address.
+    NodeUnreachable = "node_unreachable", 503, true;
     /// The cluster is closed for appends.
     Closed = "closed", 503, true;
     /// Another node leads and could not be reached.

@@ -12,7 +12,7 @@ use super::Config;
 /// Prefix of environment variables that are settings.
 const ENV_PREFIX: &str = "TIDELOG__";
 /// Settings that have no default value and so are not in the printed defaults.
-const WITHOUT_DEFAULT: [&str; 1] = ["bucket"];
+const WITHOUT_DEFAULT: [&str; 3] = ["bucket", "cluster.node_id", "wal.keep"];
 
 /// Where settings come from; tests build one by hand.
 #[derive(Debug, Clone, Default)]

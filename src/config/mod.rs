@@ -4,6 +4,7 @@
 //! problem is reported at once, each with its origin. What [`Config::to_toml`] prints parses back to the same value.
 //! This module knows nothing of the rest of the engine.
 
+mod cluster;
 mod defaults;
 mod load;
 mod sections;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use cluster::{Cluster, ClusterNode, NodeChoice, Role, is_address};
 pub use load::{ConfigError, Sources};
 pub use sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
@@ -61,6 +63,8 @@ pub struct Config {
     pub topic: TopicRules,
     /// Elections.
     pub raft: Raft,
+    /// This node and the first ones.
+    pub cluster: Cluster,
     /// What SIGTERM does.
     pub shutdown: Shutdown,
     /// Log lines and the access log.

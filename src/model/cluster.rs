@@ -1,40 +1,41 @@
-//! What the queue says about the nodes of its cluster.
+//! The nodes of a cluster, as an operator sees them.
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::id::{LogIndex, NodeId};
 
-/// One member of the Raft group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A voter or learner of the shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberStatus {
-    /// Its id; never given to another directory.
+    /// The node.
     pub node: NodeId,
-    /// `host:port` at which its peers reach it; empty for a sole node without a peer listener.
+    /// `host:port` of its peer listener; empty for a group of one that has none.
     pub address: String,
-    /// Identity of its WAL directory.
+    /// The UUID of its WAL directory.
     pub directory: Uuid,
-    /// It votes; a learner only follows.
+    /// Whether it votes; a learner is being brought up to date.
     pub voter: bool,
-    /// It leads.
+    /// Whether it leads.
     pub is_leader: bool,
-    /// The log index up to which its log is known to agree with the leader's; `None` where that is not known.
+    /// The last entry that the leader knows to be on its disk; only the leader knows.
     pub matched: Option<LogIndex>,
-    /// Entries by which `matched` is behind the leader's log.
+    /// Entries that it is behind the leader's log; only the leader knows.
     pub lag: Option<u64>,
-    /// It answered the leader of late; `None` where that is not known.
+    /// Whether it answered the leader lately; only the leader knows.
     pub reachable: Option<bool>,
 }
 
-/// The cluster, as its leader sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The cluster: who is in it and who leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {
-    /// Identity of the cluster.
+    /// As in the bucket's `cluster.json`.
     pub cluster_id: String,
-    /// The node that was asked.
+    /// The node that says so: the leader if it could be reached, else the node that was asked.
     pub node: NodeId,
-    /// The node that leads; `None` during an election.
+    /// Who leads, if that is known.
     pub leader: Option<NodeId>,
-    /// The Raft term.
+    /// The term of `node`.
     pub term: u64,
     /// By node id.
     pub members: Vec<MemberStatus>,

@@ -1,28 +1,16 @@
-//! The cluster as operators see and change it: members, learners, voters, leadership.
+//! What an operator does to the cluster: look at its nodes, add, remove and replace them, and move the leadership.
 //!
-//! Every call works on every node (a follower asks its leader) and may be repeated: one that was done already answers what
-//! is. The errors that a caller branches on:
-//!
-//! | code | kind | when |
-//! |---|---|---|
-//! | `node_not_found` | `NotFound` | no member has this id |
-//! | `node_exists` | `AlreadyExists` | the id is a member's, with another address or directory |
-//! | `node_identity_mismatch` | `Conflict` | the node at the address is another one, or its directory is not the known one |
-//! | `cluster_mismatch` | `Conflict` | the node at the address belongs to another cluster |
-//! | `invalid_membership` | `Conflict` | the last voter cannot be removed, nor leadership be given to a node that does not vote |
-//! | `invalid_node` | `Invalid` | an id or address that no node can have |
-//! | `timeout` | `Unavailable` | not done in time; it may be repeated |
-//! | `unavailable`, `not_leader` | | no leader, or a node that does not answer |
+//! Every node answers; what changes something is done by the leader. All of it is safe to repeat.
 
 use super::Queue;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ClusterStatus, MemberStatus, NodeId};
 
 impl Queue {
-    /// The members of the cluster and how far each is.
+    /// The members of the cluster and their leader.
     ///
     /// # Errors
-    /// `unavailable` without a leader.
+    /// The log's.
     pub async fn cluster(&self) -> Result<ClusterStatus> {
         let raft = self.leader().node().status();
         let identity = &self.0.identity;
@@ -45,56 +33,52 @@ impl Queue {
         })
     }
 
-    /// Whether this node is the only voter: nobody else has its log, and nobody can take its leadership over.
-    #[must_use]
-    pub fn is_sole_voter(&self) -> bool {
-        true
-    }
-
-    /// Takes the node at `address` in as a learner and, once it has caught up, as a voter.
+    /// Adds the node that listens for its peers at `address` (`host:port`): as a learner, and as a voter once it has caught up.
     ///
     /// # Errors
-    /// `node_exists`, `node_identity_mismatch`, `cluster_mismatch`, `timeout`, `unavailable`.
-    pub async fn add_node(&self, node: NodeId, address: String) -> Result<ClusterStatus> {
-        Err(sole(&format!("node {node} at {address} cannot be added")))
+    /// `node_unreachable` if it does not answer there; `node_identity_mismatch` if another directory has that id;
+    /// `unavailable` if it has not caught up in time: then call again.
+    pub async fn add_node(&self, _node: NodeId, _address: String) -> Result<ClusterStatus> {
+        Err(alone())
     }
 
-    /// Takes a member out; its id is not used again.
+    /// Takes a node out of the cluster; one that is not in it is none to take out.
     ///
     /// # Errors
-    /// `invalid_membership` for the last voter, `unavailable`.
+    /// `last_voter`, or `quorum_at_risk` if too few of the voters that stay can be reached.
     pub async fn remove_node(&self, node: NodeId) -> Result<ClusterStatus> {
-        Err(sole(&format!("node {node} cannot be removed")))
+        if node == self.0.identity.node { Err(alone()) } else { self.cluster().await }
     }
 
-    /// Takes the node `new` at `address` in, and then `old` out.
+    /// Puts node `new` at `address` in the place of `old`, which may be gone for ever.
     ///
     /// # Errors
-    /// Those of [`Queue::add_node`] and [`Queue::remove_node`].
-    pub async fn replace_node(&self, old: NodeId, new: NodeId, address: String) -> Result<ClusterStatus> {
-        Err(sole(&format!("node {old} cannot be replaced by node {new} at {address}")))
+    /// `node_not_found` if `old` is not in the cluster and `new` neither; those of [`Queue::add_node`].
+    pub async fn replace_node(&self, _old: NodeId, _new: NodeId, _address: String) -> Result<ClusterStatus> {
+        Err(alone())
     }
 
-    /// Gives the leadership to a voter, or to the one that is furthest.
+    /// Makes `to` the leader, or the voter that is furthest if it is none in particular.
     ///
     /// # Errors
-    /// `invalid_membership` if `to` does not vote, `timeout`, `unavailable`.
+    /// `node_not_found` if `to` does not vote; `unavailable` if it did not take over in time.
     pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<ClusterStatus> {
         match to {
-            Some(to) if to != self.0.identity.node => Err(sole(&format!("node {to} cannot lead"))),
+            Some(to) if to != self.0.identity.node => Err(alone()),
             _ => self.cluster().await,
         }
     }
 
-    /// Gives the leadership away if this node has it and somebody can take it over; the caller stops the process then.
+    /// Hands the leadership over if this node has it, so that stopping it stops nothing else.
     ///
     /// # Errors
-    /// Those of [`Queue::transfer_leader`].
+    /// `unavailable` if nobody took over in time.
     pub async fn drain(&self) -> Result<ClusterStatus> {
         self.cluster().await
     }
 }
 
-fn sole(what: &str) -> Error {
-    Error::new(ErrorKind::Conflict, "invalid_membership", format!("{what}: this node is a cluster of its own"))
+fn alone() -> Error {
+    let message = "this node has no peer listener and is a cluster of its own; set peer.listen to have others join it";
+    Error::new(ErrorKind::Conflict, "no_peers", message)
 }

@@ -124,6 +124,12 @@ impl Queue {
         self.0.ready.load(Ordering::Acquire)
     }
 
+    /// Whether this node is the only voter: nobody else has its log, and nobody can take its leadership over.
+    #[must_use]
+    pub fn is_sole_voter(&self) -> bool {
+        self.0.config.cluster.nodes.is_empty()
+    }
+
     /// Writes into the data directory's lock where this process listens, for whoever is refused by it.
     ///
     /// # Errors

@@ -99,7 +99,7 @@ fn raft_options(config: &Config, identity: &NodeIdentity, start: Start) -> RaftO
         incarnation: identity.incarnation,
         node: identity.node,
         tail_memory: config.tail.memory,
-        wal_keep: config.wal.keep,
+        wal_keep: config.wal.keep.unwrap_or(0),
         wal_file_size: config.wal.file_size,
         election_timeout: config.raft.election_min,
         heartbeat: config.raft.heartbeat,

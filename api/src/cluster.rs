@@ -29,7 +29,7 @@ pub struct Member {
     /// `host:port` at which its peers reach it; empty for a sole node without a peer listener.
     pub address: String,
     /// Identity of its data directory: another one under the same id is refused.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = String, format = "uuid")]
     pub directory: Uuid,
     /// It votes; a learner only follows.
     pub voter: bool,

@@ -110,7 +110,9 @@ impl Error {
     pub(crate) fn is_of_the_server(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Broken { .. } => true,
-            Self::Api(_) => [ErrorCode::Unavailable, ErrorCode::NotLeader, ErrorCode::Timeout].iter().any(|code| self.is(*code)),
+            Self::Api(_) => {
+                [ErrorCode::Unavailable, ErrorCode::NotLeader, ErrorCode::Timeout].iter().any(|code| self.is(*code))
+            }
             Self::Protocol { .. } | Self::Invalid(_) => false,
         }
     }

@@ -77,10 +77,13 @@ impl Cluster {
             problems.push("cluster.node_id: node numbers begin with 1".to_owned());
         }
         if !self.nodes.is_empty() && self.node_id.is_none() {
-            problems.push("cluster.node_id: must be set beside cluster.nodes, so that this node knows which it is".to_owned());
+            problems.push(
+                "cluster.node_id: must be set beside cluster.nodes, so that this node knows which it is".to_owned(),
+            );
         }
         if self.nodes.is_empty() && self.node_id == Some(NodeChoice::Auto) {
-            problems.push("cluster.node_id: \"auto\" needs cluster.nodes, to ask them which numbers are taken".to_owned());
+            problems
+                .push("cluster.node_id: \"auto\" needs cluster.nodes, to ask them which numbers are taken".to_owned());
         }
         for (at, node) in self.nodes.iter().enumerate() {
             if self.nodes[..at].iter().any(|other| other.id == node.id) {
@@ -173,9 +176,10 @@ impl<'de> Deserialize<'de> for NodeChoice {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<NodeChoice, E> {
                 match text {
                     "auto" => Ok(NodeChoice::Auto),
-                    id => id.parse().map(NodeChoice::Id).map_err(|_| {
-                        E::custom(format!("{text:?} is not a node number or \"auto\""))
-                    }),
+                    id => id
+                        .parse()
+                        .map(NodeChoice::Id)
+                        .map_err(|_| E::custom(format!("{text:?} is not a node number or \"auto\""))),
                 }
             }
         }
@@ -193,7 +197,9 @@ mod tests {
             assert_eq!(text.parse::<ClusterNode>().map(|node| node.to_string()), Ok(text.to_owned()));
         }
         assert_eq!(" 2 = host:7 ".parse(), Ok(ClusterNode { id: 2, address: "host:7".to_owned() }));
-        for wrong in ["host:1", "0=host:1", "x=host:1", "1=host", "1=:1", "1=host:0", "1=host:65536", "1=::1:7", "1=a b:1"] {
+        for wrong in
+            ["host:1", "0=host:1", "x=host:1", "1=host", "1=:1", "1=host:0", "1=host:65536", "1=::1:7", "1=a b:1"]
+        {
             assert!(wrong.parse::<ClusterNode>().is_err(), "{wrong}");
         }
     }

@@ -94,12 +94,12 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).unwrap();
         assert!(node.process.is_none(), "node {id} runs already");
         let number = id.to_string();
-        let mut serve = command(&["serve", "--node-id", &number, "--listen", &node.listen, "--peer-listen", &node.peer]);
+        let mut serve =
+            command(&["serve", "--node-id", &number, "--listen", &node.listen, "--peer-listen", &node.peer]);
         serve.args(["--cluster", &self.first, "--bucket", &bucket, "--data-dir", text(&data)]);
         serve.env("TIDELOG__PEER__ADVERTISE", node.address.to_string());
         self.settings.apply(&mut serve);
-        let mut child =
-            serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&node.log));
         std::thread::spawn(move || copy_lines(stderr, &log));
         self.net.runs(child.id(), id);

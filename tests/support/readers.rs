@@ -49,9 +49,18 @@ impl Readers {
         for (partition, task) in (0..).zip(self.tasks) {
             let read = task.await.unwrap();
             let there = http.fetch_all(topic, partition, "&values=text").await;
-            assert!(there.len() >= read.len(), "partition {partition}: {} were read, {} are there", read.len(), there.len());
+            assert!(
+                there.len() >= read.len(),
+                "partition {partition}: {} were read, {} are there",
+                read.len(),
+                there.len()
+            );
             for (offset, (read, record)) in read.iter().zip(&there).enumerate() {
-                assert_eq!(record["text"].as_str(), Some(read.as_str()), "offset {offset} of partition {partition} changed");
+                assert_eq!(
+                    record["text"].as_str(),
+                    Some(read.as_str()),
+                    "offset {offset} of partition {partition} changed"
+                );
             }
         }
     }

@@ -101,8 +101,7 @@ impl Server {
         let mut command = command_within(&settings.within, &serve);
         command.arg(&data);
         settings.apply(&mut command);
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().unwrap();
         let reader = std::thread::spawn({
@@ -245,7 +244,7 @@ impl Drop for Server {
 }
 
 /// Keeps what the process logs, so that its pipe never fills.
-pub(super) fn copy_lines(pipe: impl Read, log: &Mutex<String>) {
+pub(crate) fn copy_lines(pipe: impl Read, log: &Mutex<String>) {
     for line in BufReader::new(pipe).lines().map_while(Result::ok) {
         let mut log = log.lock().unwrap();
         log.push_str(&line);

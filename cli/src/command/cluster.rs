@@ -21,7 +21,11 @@ pub(super) async fn add(remote: &Remote, node: u64, address: &str, patience: Dur
 /// Takes a node out.
 pub(super) async fn remove(remote: &Remote, node: u64, patience: Duration) -> Result<()> {
     let cluster = connect_for(remote, patience)?.remove_node(node).await?;
-    report(remote, &cluster, &format!("node {node} is no member any more; it can be stopped, and its data directory deleted"))
+    report(
+        remote,
+        &cluster,
+        &format!("node {node} is no member any more; it can be stopped, and its data directory deleted"),
+    )
 }
 
 /// Takes a node in and another one out.

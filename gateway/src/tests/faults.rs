@@ -61,7 +61,10 @@ async fn errors_about_nodes_keep_their_names_and_whether_to_try_again() {
 async fn a_node_alone_is_a_cluster_of_one() {
     let gateway = Gateway::start().await;
     let cluster = gateway.get("/v1/admin/cluster").await.expect(200);
-    assert_eq!((&cluster["node"], &cluster["leader"], &cluster["members"][0]["node"]), (&json!(1), &json!(1), &json!(1)));
+    assert_eq!(
+        (&cluster["node"], &cluster["leader"], &cluster["members"][0]["node"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
     assert_eq!((&cluster["members"][0]["voter"], &cluster["members"][0]["lag"]), (&json!(true), &json!(0)));
     let transferred = gateway.json(Method::POST, "/v1/admin/leader:transfer", &json!({})).await.expect(200);
     assert_eq!(transferred["leader"], 1);

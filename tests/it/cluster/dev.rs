@@ -91,7 +91,8 @@ async fn a_cluster_by_one_command_goes_on_without_a_node_and_leaves_nothing() {
     }
     assert!(dev.data.exists());
     kill_process(dev.nodes[0], Signal::KILL).unwrap();
-    eventually("a report", || async { dev.complaints.lock().unwrap().contains("node 1 has ended").then_some(()) }).await;
+    eventually("a report", || async { dev.complaints.lock().unwrap().contains("node 1 has ended").then_some(()) })
+        .await;
     run_with(&servers, &["produce", "greetings"], b"again\n").ok();
     assert_eq!(run(&servers, &["consume", "greetings", "--output", "value"]).ok(), "hello\nagain\n");
     dev.signal(Signal::INT);

@@ -104,18 +104,16 @@ codes! {
     SequenceGap = "sequence_gap", 409, false;
     /// The archive job was claimed by another worker or its ranges changed.
     StaleJob = "stale_job", 409, false;
-    /// Another data directory is known under that id, or another node is at that address.
+    /// The cluster has a node of that id, with another data directory.
+    NodeExists = "node_exists", 409, false;
+    /// What listens at that address is another node, or one with a log of its own.
     NodeIdentityMismatch = "node_identity_mismatch", 409, false;
     /// The node at that address belongs to another cluster.
     ClusterMismatch = "cluster_mismatch", 409, false;
     /// The node at that address speaks another version of the protocol between nodes.
     PeerVersion = "peer_version", 409, false;
-    /// The last voter cannot be taken out.
-    LastVoter = "last_voter", 409, false;
-    /// Too few of the voters that would stay can be reached.
-    QuorumAtRisk = "quorum_at_risk", 409, true;
-    /// The node has no listener for peers: it is a cluster of its own.
-    NoPeers = "no_peers", 409, false;
+    /// It would leave no voter, too few that answer, too many, or a leader that does not vote.
+    InvalidMembership = "invalid_membership", 409, false;
     /// The offset was trimmed; `details` has the bounds.
     OffsetExpired = "offset_expired", 410, false;
     /// The next offset is not `Expected-Offset`; `details.actual_offset` is it.
@@ -162,8 +160,6 @@ codes! {
     Overloaded = "overloaded", 503, true;
     /// Something the request needs is away for now.
     Unavailable = "unavailable", 503, true;
-    /// The node that is to be taken in does not answer at its address.
-    NodeUnreachable = "node_unreachable", 503, true;
     /// The cluster is closed for appends.
     Closed = "closed", 503, true;
     /// Another node leads and could not be reached.

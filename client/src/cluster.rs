@@ -22,7 +22,7 @@ impl Client {
     /// Takes the node at `address` (`host:port` of its peer listener) in; it votes once it has caught up.
     ///
     /// # Errors
-    /// `node_unreachable`, `node_identity_mismatch`, `cluster_mismatch`; `unavailable` if it has not caught up yet: ask again.
+    /// `node_exists`, `node_identity_mismatch`, `cluster_mismatch`; `timeout` if it has not caught up yet: ask again.
     pub async fn add_node(&self, node: u64, address: &str) -> Result<Cluster> {
         self.change("nodes:add", &AddNode { node, address: address.to_owned() }).await
     }
@@ -30,7 +30,7 @@ impl Client {
     /// Takes a node out of the cluster.
     ///
     /// # Errors
-    /// `last_voter`, `quorum_at_risk`.
+    /// `invalid_membership` if it is the last voter, or if too few of the others answer.
     pub async fn remove_node(&self, node: u64) -> Result<Cluster> {
         self.change("nodes:remove", &RemoveNode { node }).await
     }
@@ -46,7 +46,7 @@ impl Client {
     /// Has another voter lead: this one, or the one that is furthest.
     ///
     /// # Errors
-    /// `node_not_found` if the node does not vote.
+    /// `invalid_membership` if the node does not vote.
     pub async fn transfer_leader(&self, to: Option<u64>) -> Result<Cluster> {
         self.change("leader:transfer", &TransferLeader { to }).await
     }

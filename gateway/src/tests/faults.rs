@@ -40,9 +40,7 @@ async fn errors_about_nodes_keep_their_names_and_whether_to_try_again() {
         (ErrorKind::Conflict, "node_identity_mismatch", 409, false),
         (ErrorKind::Conflict, "cluster_mismatch", 409, false),
         (ErrorKind::Conflict, "peer_version", 409, false),
-        (ErrorKind::Conflict, "last_voter", 409, false),
-        (ErrorKind::Conflict, "quorum_at_risk", 409, true),
-        (ErrorKind::Unavailable, "node_unreachable", 503, true),
+        (ErrorKind::AlreadyExists, "node_exists", 409, false),
     ];
     let router = codes.into_iter().fold(axum::Router::new(), |router, (kind, code, ..)| {
         let answer = move || async move { ApiError::from(Error::new(kind, code, "as the engine says it")) };
@@ -70,5 +68,5 @@ async fn a_node_alone_is_a_cluster_of_one() {
     assert_eq!(transferred["leader"], 1);
     gateway.json(Method::POST, "/v1/admin/drain", &json!({})).await.expect(200);
     let added = json!({"node": 2, "address": "127.0.0.1:9"});
-    gateway.json(Method::POST, "/v1/admin/nodes:add", &added).await.error(409, "no_peers");
+    gateway.json(Method::POST, "/v1/admin/nodes:add", &added).await.error(409, "invalid_membership");
 }

@@ -13,16 +13,14 @@ use crate::support::http::{Answer, Http, send};
 use crate::support::server::{Server, Settings};
 
 /// Codes whose fault one node does not have, or not within a lifetime; the gateway's own tests answer with them.
-const AT_THE_GATEWAY: [&str; 9] = [
+const AT_THE_GATEWAY: [&str; 7] = [
     "cluster_mismatch",
-    "last_voter",
+    "node_exists",
     "node_identity_mismatch",
     "node_not_found",
-    "node_unreachable",
     "not_leader",
     "offsets_exhausted",
     "peer_version",
-    "quorum_at_risk",
 ];
 
 /// The codes that the tests of this module produce, each where its test asserts it.

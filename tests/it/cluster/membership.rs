@@ -121,13 +121,13 @@ async fn what_no_operator_may_do_is_refused_by_its_name() {
         async move { http.json(reqwest::Method::POST, &path, &body).await }
     };
     // Nobody listens at the discard port.
-    post("/v1/admin/nodes:add", json!({"node": 9, "address": "127.0.0.1:9"})).await.error(503, "node_unreachable");
+    post("/v1/admin/nodes:add", json!({"node": 9, "address": "127.0.0.1:9"})).await.error(503, "unavailable");
     // Another node is at that address.
     let wrong = json!({"node": 9, "address": cluster.address(1)});
     post("/v1/admin/nodes:add", wrong).await.error(409, "node_identity_mismatch");
     let unknown = json!({"node": 7, "by": 8, "address": "127.0.0.1:9"});
     post("/v1/admin/nodes:replace", unknown).await.error(404, "node_not_found");
-    post("/v1/admin/leader:transfer", json!({"to": 7})).await.error(404, "node_not_found");
+    post("/v1/admin/leader:transfer", json!({"to": 7})).await.error(409, "invalid_membership");
     // What is done already is done.
     post("/v1/admin/nodes:remove", json!({"node": 7})).await.expect(200);
     post("/v1/admin/nodes:add", json!({"node": 1, "address": cluster.address(1)})).await.expect(200);

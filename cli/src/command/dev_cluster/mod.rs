@@ -1,8 +1,9 @@
 //! `tidelog dev-cluster`: a cluster for trying it, of child processes of this binary with one local bucket, until Ctrl-C.
 //!
-//! The nodes are ordinary ones: what is done here with flags can be done by hand. One that ends is reported and not started
+//! The nodes are ordinary ones: what is done here with flags can be done by hand. They speak mutual TLS with each other. One that ends is reported and not started
 //! again, so that it can be seen what the others do without it. All of them end with this process, however that ends.
 
+mod certificates;
 mod node;
 
 use std::path::{Path, PathBuf};
@@ -35,8 +36,9 @@ pub(super) async fn run(args: &DevClusterArgs) -> Result<()> {
     let mut signals = Signals::new()?;
     let home = Home::open(args.data_dir.as_deref())?;
     let mut nodes = Nodes::default();
-    for place in &places {
-        nodes.0.push(Node::start(place, &places, home.path())?);
+    let certificates = certificates::make(&home.path().join("tls"), args.nodes)?;
+    for (place, certificate) in places.iter().zip(&certificates) {
+        nodes.0.push(Node::start(place, &places, certificate, home.path())?);
     }
     let ready = tokio::select! {
         ready = nodes.ready() => ready.map(|()| true),

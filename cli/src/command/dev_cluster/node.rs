@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use tidelog::config::Config;
 use tidelog_client::{Client, ClientOptions, RetryPolicy};
 
+use super::certificates::Certificate;
+
 /// Lines of a node's log that a report shows.
 const LAST_LINES: usize = 10;
 /// Bytes of the end of a log among which they are looked for.
@@ -44,7 +46,7 @@ pub(super) struct Node {
 
 impl Node {
     /// Starts the node at `place` of `all`, with everything of it in `home`.
-    pub(super) fn start(place: &Place, all: &[Place], home: &Path) -> Result<Self> {
+    pub(super) fn start(place: &Place, all: &[Place], certificate: &Certificate, home: &Path) -> Result<Self> {
         let number = place.node;
         let log = home.join(format!("node-{number}.log"));
         let lines = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
@@ -56,6 +58,9 @@ impl Node {
             .args(["--peer-listen", &format!("127.0.0.1:{}", place.peer), "--cluster", &peers.join(",")])
             .args(["--bucket", &bucket, "--data-dir"])
             .arg(home.join(format!("node-{number}")))
+            .env("TIDELOG__PEER__TLS__CERT", &certificate.cert)
+            .env("TIDELOG__PEER__TLS__KEY", &certificate.key)
+            .env("TIDELOG__PEER__TLS__CA", &certificate.ca)
             // Held open by this process and by nobody else.
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -82,7 +82,7 @@ metrics! {
     Counter FLUSH_CHECKPOINT_BYTES "tidelog_flush_checkpoint_bytes_total" "Bytes of checkpoints and index parts written";
 
     // Produce
-    Counter PRODUCE_PROPOSALS "tidelog_produce_proposals_total" [outcome: "applied" | "not_written" | "unknown" | "fatal"]
+    Counter PRODUCE_PROPOSALS "tidelog_produce_proposals_total" [outcome: "applied" | "not_written" | "refused" | "unknown" | "fatal"]
         "Entries of records proposed to Raft, by what became of them";
     Histogram PRODUCE_PROPOSAL_SECONDS "tidelog_produce_proposal_seconds"
         "Time from proposing an entry of records until it was applied or failed";

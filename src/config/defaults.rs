@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Config;
+use super::peer::Peer;
 use super::sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
     Shutdown, Store, Tail, TopicRules, Wal,
@@ -49,6 +50,7 @@ impl Default for Config {
             idempotency: Idempotency::default(),
             topic: TopicRules::default(),
             raft: Raft::default(),
+            peer: Peer::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             metrics: Metrics::default(),

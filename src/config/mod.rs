@@ -6,6 +6,7 @@
 
 mod defaults;
 mod load;
+mod peer;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, Sources};
+pub use peer::{Peer, PeerTls};
 pub use sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
     Shutdown, Store, Tail, TopicRules, Wal,
@@ -61,6 +63,8 @@ pub struct Config {
     pub topic: TopicRules,
     /// Elections.
     pub raft: Raft,
+    /// How nodes reach each other.
+    pub peer: Peer,
     /// What SIGTERM does.
     pub shutdown: Shutdown,
     /// Log lines and the access log.

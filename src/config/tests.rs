@@ -121,10 +121,14 @@ fn the_operations_page_lists_every_setting_with_its_default() {
     for (name, value) in &defaults {
         match value {
             toml::Value::Table(section) => {
-                keys.extend(section.iter().map(|(key, value)| (format!("{name}.{key}"), format!("`{value}`"))));
+                let values = section.iter().filter(|(_, value)| !value.is_table());
+                keys.extend(values.map(|(key, value)| (format!("{name}.{key}"), format!("`{value}`"))));
             }
             value => keys.push((name.clone(), format!("`{value}`"))),
         }
+    }
+    for key in ["peer.listen", "peer.advertise", "peer.tls.cert", "peer.tls.key", "peer.tls.ca"] {
+        keys.push((key.to_owned(), "not set".to_owned()));
     }
     for (key, value) in keys {
         let line = format!("| `{key}` | {} |", value.replace('"', ""));

@@ -23,6 +23,7 @@ impl Config {
         self.check_sizes(&mut problems);
         self.check_times(&mut problems);
         self.check_names(&mut problems);
+        self.check_peer(&mut problems);
         ConfigError::check(problems)
     }
 

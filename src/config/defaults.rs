@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::peer::Peer;
 use super::{Cluster, Config, Role};
 use super::sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
@@ -50,6 +51,7 @@ impl Default for Config {
             topic: TopicRules::default(),
             raft: Raft::default(),
             cluster: Cluster::default(),
+            peer: Peer::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             metrics: Metrics::default(),

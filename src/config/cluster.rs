@@ -7,6 +7,9 @@ use serde::de::{self, Deserializer, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
+use super::Config;
+use super::peer::is_host_and_port;
+
 /// `[cluster]`: this node and the first ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -64,6 +67,25 @@ impl Role {
     }
 }
 
+impl Config {
+    /// The rules of `[cluster]`.
+    pub(super) fn check_cluster(&self, problems: &mut Vec<String>) {
+        let cluster = &self.cluster;
+        cluster.check(problems);
+        if !cluster.nodes.is_empty() && self.peer.listen.is_none() {
+            problems.push("peer.listen: must be set beside cluster.nodes: the others have to reach this node".to_owned());
+        }
+        if cluster.node_id == Some(NodeChoice::Auto) && self.peer.tls.count() > 0 {
+            problems.push("cluster.node_id: \"auto\" and peer.tls exclude each other: a certificate names its node".to_owned());
+        }
+        // Whoever has a bucket of its own has a cluster of its own.
+        let shared = self.bucket.as_deref().is_some_and(|url| !url.starts_with("memory:"));
+        if cluster.nodes.len() > 1 && !shared {
+            problems.push("bucket: must be set beside cluster.nodes, to one that all nodes share".to_owned());
+        }
+    }
+}
+
 impl Cluster {
     /// Whether this process turns segments into Parquet, if `archive.enabled` lets it.
     #[must_use]
@@ -72,7 +94,7 @@ impl Cluster {
     }
 
     /// What is wrong with the section by itself.
-    pub(super) fn check(&self, problems: &mut Vec<String>) {
+    fn check(&self, problems: &mut Vec<String>) {
         if self.node_id == Some(NodeChoice::Id(0)) {
             problems.push("cluster.node_id: node numbers begin with 1".to_owned());
         }
@@ -135,19 +157,8 @@ impl FromStr for ClusterNode {
         let (id, address) = text.split_once('=').ok_or_else(wrong)?;
         let id = id.trim().parse().ok().filter(|id| *id > 0).ok_or_else(wrong)?;
         let address = address.trim();
-        is_address(address).then(|| Self { id, address: address.to_owned() }).ok_or_else(wrong)
+        is_host_and_port(address).then(|| Self { id, address: address.to_owned() }).ok_or_else(wrong)
     }
-}
-
-/// Whether `text` is `host:port`, as far as that can be told without asking anybody.
-#[must_use]
-pub fn is_address(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let host_is_one = !bare.is_empty() && !bare.contains(|c: char| c.is_whitespace() || "/[]=,".contains(c));
-    // Colons are of an IPv6 address, which stands in brackets.
-    let bracketed = bare.len() < host.len();
-    host_is_one && (bracketed || !bare.contains(':')) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 impl Serialize for NodeChoice {
@@ -190,6 +201,7 @@ impl<'de> Deserialize<'de> for NodeChoice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Sources;
 
     #[test]
     fn nodes_are_written_as_they_are_read() {
@@ -202,6 +214,24 @@ mod tests {
         {
             assert!(wrong.parse::<ClusterNode>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_cluster_needs_a_listener_and_a_bucket_that_its_nodes_share() {
+        let problems = |text: &str| {
+            let sources = Sources { file: Some(("t.toml".into(), text.to_owned())), ..Sources::default() };
+            Config::load(&sources).map_or_else(|error| error.problems, |_| Vec::new())
+        };
+        let cluster = "[cluster]\nnode_id = 1\nnodes = [\"1=a:1\", \"2=b:1\"]\n";
+        let found = problems(cluster);
+        assert!(found.len() == 2 && found[0].starts_with("peer.listen:") && found[1].starts_with("bucket:"), "{found:?}");
+        let listen = format!("[peer]\nlisten = \"127.0.0.1:7072\"\n{cluster}");
+        assert_eq!(problems(&format!("bucket = \"s3://b\"\n{listen}")), [""; 0]);
+        let found = problems(&format!("bucket = \"memory:///\"\n{listen}"));
+        assert!(found.len() == 1 && found[0].starts_with("bucket:"), "{found:?}");
+        let tls = format!("bucket = \"s3://b\"\n[peer.tls]\ncert = \"c\"\nkey = \"k\"\nca = \"a\"\n{listen}");
+        let found = problems(&tls.replace("node_id = 1", "node_id = \"auto\""));
+        assert!(found.len() == 1 && found[0].starts_with("cluster.node_id:"), "{found:?}");
     }
 
     #[test]

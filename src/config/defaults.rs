@@ -4,11 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::peer::Peer;
+use super::{Cluster, Config, Role};
 use super::sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
     Shutdown, Store, Tail, TopicRules, Wal,
 };
-use super::{Cluster, Config, Role};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -50,6 +51,7 @@ impl Default for Config {
             topic: TopicRules::default(),
             raft: Raft::default(),
             cluster: Cluster::default(),
+            peer: Peer::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             metrics: Metrics::default(),
@@ -93,14 +95,7 @@ impl Default for Flush {
 
 impl Default for Wal {
     fn default() -> Self {
-        Self {
-            budget: 10 * GIB,
-            keep: None,
-            file_size: 16 * MIB,
-            min_free: GIB,
-            min_free_percent: 5,
-            reserve: 64 * MIB,
-        }
+        Self { budget: 10 * GIB, keep: None, file_size: 16 * MIB, min_free: GIB, min_free_percent: 5, reserve: 64 * MIB }
     }
 }
 

@@ -7,6 +7,7 @@
 mod cluster;
 mod defaults;
 mod load;
+mod peer;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use cluster::{Cluster, ClusterNode, NodeChoice, Role, is_address};
+pub use cluster::{Cluster, ClusterNode, NodeChoice, Role};
 pub use load::{ConfigError, Sources};
+pub use peer::{Peer, PeerTls, is_host_and_port};
 pub use sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
     Shutdown, Store, Tail, TopicRules, Wal,
@@ -65,6 +67,8 @@ pub struct Config {
     pub raft: Raft,
     /// This node and the first ones.
     pub cluster: Cluster,
+    /// How nodes reach each other.
+    pub peer: Peer,
     /// What SIGTERM does.
     pub shutdown: Shutdown,
     /// Log lines and the access log.

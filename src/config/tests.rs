@@ -30,7 +30,7 @@ fn changed_settings_print_as_toml_that_parses_back() {
 #[test]
 fn a_cluster_is_described_by_file_environment_or_flags() {
     let nodes = |config: &Config| config.cluster.nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let text = "[cluster]\nnode_id = 2\nnodes = [\"1=a:7072\", \"2=b:7072\"]\nroles = [\"gateway\", \"wal\"]\n[wal]\nkeep = \"1MiB\"\n";
+    let text = "bucket = \"file:///b\"\n[peer]\nlisten = \"127.0.0.1:7072\"\n[cluster]\nnode_id = 2\nnodes = [\"1=a:7072\", \"2=b:7072\"]\nroles = [\"gateway\", \"wal\"]\n[wal]\nkeep = \"1MiB\"\n";
     let mut sources = file(text);
     let config = Config::load(&sources).unwrap();
     assert_eq!(config.cluster.node_id, Some(NodeChoice::Id(2)));
@@ -149,18 +149,21 @@ fn what_is_shown_to_others_has_no_credentials() {
 fn the_operations_page_lists_every_setting_with_its_default() {
     let page = include_str!("../../docs/operations.md");
     let defaults: toml::Table = Config::default().to_toml().parse().unwrap();
-    let mut keys = vec![
-        ("bucket".to_owned(), "`bucket/` in `data_dir`".to_owned()),
-        ("cluster.node_id".to_owned(), "not set".to_owned()),
-        ("wal.keep".to_owned(), "not set".to_owned()),
-    ];
+    let mut keys = vec![("bucket".to_owned(), "`bucket/` in `data_dir`".to_owned())];
     for (name, value) in &defaults {
         match value {
             toml::Value::Table(section) => {
-                keys.extend(section.iter().map(|(key, value)| (format!("{name}.{key}"), format!("`{value}`"))));
+                let values = section.iter().filter(|(_, value)| !value.is_table());
+                keys.extend(values.map(|(key, value)| (format!("{name}.{key}"), format!("`{value}`"))));
             }
             value => keys.push((name.clone(), format!("`{value}`"))),
         }
+    }
+    for key in ["wal.keep", "cluster.node_id"] {
+        keys.push((key.to_owned(), "not set".to_owned()));
+    }
+    for key in ["peer.listen", "peer.advertise", "peer.tls.cert", "peer.tls.key", "peer.tls.ca"] {
+        keys.push((key.to_owned(), "not set".to_owned()));
     }
     for (key, value) in keys {
         let line = format!("| `{key}` | {} |", value.replace('"', ""));

@@ -23,7 +23,8 @@ impl Config {
         self.check_sizes(&mut problems);
         self.check_times(&mut problems);
         self.check_names(&mut problems);
-        self.cluster.check(&mut problems);
+        self.check_cluster(&mut problems);
+        self.check_peer(&mut problems);
         ConfigError::check(problems)
     }
 

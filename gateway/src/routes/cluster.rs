@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use tidelog::config::is_address;
+use tidelog::config::is_host_and_port;
 use tidelog::error::Error;
 use tidelog::model::id::MAX_SAFE_INTEGER;
 use tidelog::model::{ClusterStatus, MemberStatus, NodeId};
@@ -87,7 +87,7 @@ fn node(id: u64) -> Result<NodeId> {
 
 /// Refuses what nobody could connect to; whether anybody listens there the engine finds out.
 fn address(text: String) -> Result<String> {
-    if is_address(&text) && text.len() <= MAX_ADDRESS_LEN {
+    if is_host_and_port(&text) && text.len() <= MAX_ADDRESS_LEN {
         return Ok(text);
     }
     Err(invalid(format!("address: {text:?} is not host:port")))

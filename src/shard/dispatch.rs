@@ -94,7 +94,13 @@ impl Inner {
             FLUSH => flush(&serving, caller, &body).map(|()| Vec::new()),
             ADMIN => {
                 check_member(&serving, caller)?;
-                let answer = serving.members.run_here(admin::Request::decode(&body)?).await?;
+                let request = admin::Request::decode(&body)?;
+                if let admin::Request::Moved { node, .. } = &request
+                    && *node != caller.node
+                {
+                    return Err(Error::invalid("peer_message", "a node says where another one is"));
+                }
+                let answer = serving.members.run_here(request).await?;
                 Ok(vec![admin::encode_status(&answer)?])
             }
             kind => {

@@ -38,6 +38,8 @@ const FIRST: Incarnation = Incarnation(1);
 const SOLE_NODE: NodeId = NodeId(1);
 /// How long a start with a log waits for the bucket to say which cluster it is of.
 const BUCKET_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two questions to a bucket that does not answer, retries of its own included.
+const BUCKET_PAUSE: Duration = Duration::from_secs(5);
 const SHARD: ShardId = ShardId(0);
 
 /// Who starts, and how.
@@ -173,6 +175,27 @@ async fn check_bucket(bucket: &Bucket, request: &Request<'_>, identity: &NodeIde
         }
         Ok(Err(_)) | Err(_) => Ok(()),
     }
+}
+
+/// Waits until the bucket says which cluster it is of; if that is another one, why the process has to end.
+pub(super) async fn watch_bucket(bucket: &Bucket, identity: &NodeIdentity) -> Option<String> {
+    loop {
+        match files::cluster(bucket).await {
+            Ok(Some(cluster)) if cluster.cluster_id != identity.cluster => {
+                let (ours, theirs) = (&identity.cluster, &cluster.cluster_id);
+                return Some(format!("this node belongs to cluster {ours}, and the bucket to cluster {theirs}"));
+            }
+            Ok(_) => return None,
+            Err(_) => tokio::time::sleep(BUCKET_PAUSE).await,
+        }
+    }
+}
+
+/// Why a node that was never taken in cannot be any more: the cluster was started anew from the bucket.
+pub(super) async fn is_over(bucket: &Bucket, identity: &NodeIdentity) -> Option<String> {
+    let incarnation = identity.incarnation;
+    let over = files::is_replaced(bucket, incarnation).await.unwrap_or(false);
+    over.then(|| format!("the cluster was started anew from the bucket after incarnation {incarnation}: start this node again"))
 }
 
 /// Creates the cluster and its first incarnation.

@@ -70,6 +70,17 @@ impl Members {
         &self.0.address
     }
 
+    /// The other members.
+    pub(super) fn others(&self) -> Vec<PeerAddress> {
+        let members = self.0.node.members().into_iter().filter(|member| member.node != self.0.identity.node);
+        let address = |member: raft::MemberStatus| PeerAddress {
+            node: member.node,
+            directory: member.directory,
+            address: member.address,
+        };
+        members.map(address).collect()
+    }
+
     /// Calls to peers, if there are any.
     pub(super) fn calls(&self) -> Option<&Calls> {
         self.0.calls.as_ref()

@@ -10,11 +10,13 @@
 //! | `network`, `dispatch` | the peers: calls to them, and answers |
 //! | `duty`, `upkeep`, `adopt` | what a leader does and what the others do |
 //! | `members`, `admin` | who is in the cluster, and changing it |
+//! | `archive_requests` | what is to be archived before its time, told to all |
 //! | `tend` | what every node sees to |
 //! | `gate`, `background`, `tasks` | admission, jobs that can be paused, panics |
 
 mod admin;
 mod adopt;
+mod archive_requests;
 pub mod background;
 mod dispatch;
 mod duty;
@@ -37,7 +39,7 @@ use self::members::Members;
 use crate::archive::Requests;
 use crate::error::{Error, Result};
 use crate::flush::FlushHandle;
-use crate::model::{BackgroundJob, ClusterStatus, Control, NodeId};
+use crate::model::{BackgroundJob, ClusterStatus, Control, NodeId, Offset, TopicId};
 use crate::produce::Batcher;
 use crate::raft::Leader;
 
@@ -104,6 +106,14 @@ impl Shard {
     #[must_use]
     pub fn archive_requests(&self) -> &Requests {
         &self.0.archive_requests
+    }
+
+    /// Asks that partitions of `topic` be archived up to the offsets given, before their time: here and at every other member,
+    /// since any of them may be the one that converts.
+    pub fn request_archive(&self, topic: TopicId, targets: Vec<(u32, Offset)>) {
+        self.0.archive_requests.request(topic, targets.iter().copied());
+        let members = self.0.members.clone();
+        tokio::spawn(async move { archive_requests::tell(&members, topic, targets).await });
     }
 
     /// The archive job's switch and record; whoever converts notes here how it went.

@@ -93,7 +93,8 @@ impl Shard {
         let office = if alone { Some(take_office(&duty, &node).await?) } else { None };
         let open = office.as_ref().map(|office| office.open.clone());
         let shard = Self::start(&duty, network, checkpoints, office);
-        dispatch.serve(Serving { node, flush: shard.flush().clone(), members });
+        let (flush, archive_requests) = (shard.flush().clone(), shard.archive_requests().clone());
+        dispatch.serve(Serving { node, flush, archive_requests, members });
         tend::start(&duty, joins);
         if let Some(mut open) = open {
             // Usually a few milliseconds; with the bucket away the reads are served meanwhile.

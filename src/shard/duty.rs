@@ -46,7 +46,8 @@ pub(super) struct Needs {
 /// The tasks of a leadership.
 pub(super) struct Office {
     term: u64,
-    scope: Scope,
+    /// Held for its end.
+    _scope: Scope,
     /// Resolves once a shard that had been closed is open again; at once if it was not.
     pub(super) open: watch::Receiver<bool>,
 }
@@ -85,7 +86,7 @@ impl Duty {
                 None
             });
         }
-        Ok(Office { term, scope, open })
+        Ok(Office { term, _scope: scope, open })
     }
 
     /// Does what the leadership asks for until dropped, beginning with `office` if there is one.

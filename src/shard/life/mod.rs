@@ -44,24 +44,24 @@ const SHARD: ShardId = ShardId(0);
 
 /// Who starts, and how.
 #[derive(Debug)]
-pub struct Life {
+pub(crate) struct Life {
     /// This directory's place in the cluster.
-    pub identity: NodeIdentity,
+    pub(crate) identity: NodeIdentity,
     /// With what the shard begins.
-    pub start: Start,
+    pub(crate) start: Start,
 }
 
 /// What a start is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// `wal/`.
-    pub wal_dir: &'a Path,
+    pub(crate) wal_dir: &'a Path,
     /// `--restore`: a start from the bucket may lose acknowledged records.
-    pub restore: bool,
+    pub(crate) restore: bool,
     /// Wall time.
-    pub now: Millis,
+    pub(crate) now: Millis,
     /// Which node this is, and who begins the cluster.
-    pub cluster: &'a config::Cluster,
+    pub(crate) cluster: &'a config::Cluster,
 }
 
 impl Request<'_> {
@@ -80,7 +80,7 @@ impl Request<'_> {
 }
 
 /// How a node that has no log yet meets the others.
-pub(super) trait Peering: Send {
+pub(crate) trait Peering: Send {
     /// Begins to answer the peers as `identity`; `fresh` if it has no log. Called once at most.
     fn open(&mut self, identity: &NodeIdentity, fresh: bool) -> Result<()>;
 
@@ -97,7 +97,7 @@ pub(super) trait Peering: Send {
 /// `corrupt` for a damaged directory; `unclean_bucket` if acknowledged records may be missing in the bucket and `restore`
 /// is not set; `cluster_mismatch`; `node_identity_mismatch` if the directory or the number belongs to another node; or the
 /// bucket's.
-pub(super) async fn begin(bucket: &Bucket, request: Request<'_>, peering: &mut impl Peering) -> Result<Life> {
+pub(crate) async fn begin(bucket: &Bucket, request: Request<'_>, peering: &mut impl Peering) -> Result<Life> {
     let identity = NodeIdentity::load(request.wal_dir)?;
     if let Some(identity) = &identity {
         check_given_id(&request, identity)?;

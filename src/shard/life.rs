@@ -100,7 +100,8 @@ async fn new_cluster(bucket: &Bucket, request: Request<'_>, identity: Option<Nod
 
 async fn first_life(bucket: &Bucket, request: Request<'_>, identity: NodeIdentity) -> Result<Life> {
     create_incarnation(bucket, request, &identity, false).await?;
-    Ok(Life { identity, start: Start::New })
+    let start = Start::alone(identity.node, identity.directory);
+    Ok(Life { identity, start })
 }
 
 async fn known_cluster(
@@ -142,7 +143,7 @@ async fn resume(bucket: &Bucket, request: Request<'_>, identity: NodeIdentity, a
     create_incarnation(bucket, request, &identity, request.restore).await?;
     let start = match newest_usable(bucket, all).await? {
         Some(loaded) => from_checkpoint(loaded),
-        None => Start::New,
+        None => Start::alone(identity.node, identity.directory),
     };
     Ok(Life { identity, start })
 }
@@ -164,7 +165,7 @@ async fn next_life(
     // The older life may have written until now: what counts is what is there after its end.
     let loaded = newest_usable(bucket, &checkpoints::list(bucket, SHARD).await?).await?;
     check_clean(newest, loaded.as_ref(), request.restore)?;
-    let start = loaded.map_or(Start::New, from_checkpoint);
+    let start = loaded.map_or_else(|| Start::alone(identity.node, identity.directory), from_checkpoint);
     Ok(Life { identity, start })
 }
 

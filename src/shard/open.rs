@@ -17,7 +17,7 @@ use crate::flush::{FlushHandle, FlushTask, Flusher, FlusherOptions, Triggers};
 use crate::log_clock::LogClock;
 use crate::model::{Answer, Control, Limits, LogIndex, LogTime, ShardId};
 use crate::produce::{Batcher, BatcherOptions, ProposeFailure, Proposer};
-use crate::raft::{Leader, NodeIdentity, ProposeError, RaftNode, RaftOptions, Start};
+use crate::raft::{Alone, Leader, NodeIdentity, ProposeError, RaftNode, RaftOptions, Start};
 use crate::store::Bucket;
 
 /// A sole voter elects itself at once; a larger group needs an election or two.
@@ -103,6 +103,9 @@ fn raft_options(config: &Config, identity: &NodeIdentity, start: Start) -> RaftO
         wal_file_size: config.wal.file_size,
         election_timeout: config.raft.election_min,
         heartbeat: config.raft.heartbeat,
+        advertise: String::new(),
+        transport: Arc::new(Alone),
+        checkpoints: Arc::new(Alone),
         start,
     }
 }
@@ -180,7 +183,9 @@ impl Proposer for LeaderProposer {
 
     async fn propose(&self, entry: Bytes) -> Result<(LogIndex, Answer), ProposeFailure> {
         self.0.node().propose(entry).await.map_err(|error| match error {
-            ProposeError::NotWritten { .. } | ProposeError::TooLarge { .. } => ProposeFailure::NotWritten,
+            ProposeError::NotWritten { .. } | ProposeError::TooLarge { .. } | ProposeError::Refused(_) => {
+                ProposeFailure::NotWritten
+            }
             ProposeError::Unknown => ProposeFailure::Unknown,
             ProposeError::Fatal(_) => ProposeFailure::Fatal,
         })

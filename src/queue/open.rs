@@ -56,7 +56,8 @@ impl Queue {
         let wal_dir = config.wal_dir();
         let mut network = Network::bind(&config, &wal_dir).await?;
         let request = life::Request { wal_dir: &wal_dir, restore, now: clock.wall(), cluster: &config.cluster };
-        let life = life::begin(&bucket, request, &mut network).await?;
+        // Boxed: both are large, and whoever opens holds what surrounds them too.
+        let life = Box::pin(life::begin(&bucket, request, &mut network)).await?;
         // Until it is taken in nothing is acknowledged here, and it says itself when it is.
         let joins = matches!(life.start, Start::Join);
         let mut identity = life.identity.clone();
@@ -68,7 +69,7 @@ impl Queue {
             bucket: bucket.clone(),
             network,
         };
-        let shard = Shard::open(shard).await?;
+        let shard = Box::pin(Shard::open(shard)).await?;
         if !identity.opened && !joins {
             // Durable before anything is acknowledged: from now on an empty log means a lost one.
             identity.opened = true;

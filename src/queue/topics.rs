@@ -142,7 +142,8 @@ impl Queue {
         };
         match look() {
             Err(_) if !self.is_sole_voter() => {
-                self.linearize().await?;
+                // Boxed: it is rare, and every produce would carry it around.
+                Box::pin(self.linearize()).await?;
                 look()
             }
             found => found,

@@ -95,7 +95,8 @@ async fn ask(inner: &Inner) -> Answer {
 
 /// The read index if this node leads and a majority of voters says so now.
 async fn ask_here(inner: &Inner) -> Answer {
-    match inner.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+    // Boxed: it is large, and every read would carry it around several times over.
+    match Box::pin(inner.raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
         Ok(linearizer) => Ok(linearizer.read_log_id().index()),
         Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
             Err(NoIndex::Elsewhere(forward.leader_id.map(NodeId)))

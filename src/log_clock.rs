@@ -149,7 +149,8 @@ impl LogClock {
         let straight = advance(anchor.log_time, elapsed, wall).max(anchor.given);
         let next = jumped(straight, wall, || inner.believed(wall, monotonic, self.max_jump));
         inner.anchor.given = next;
-        if elapsed >= ANCHOR_MS {
+        // After a jump as well: what passes from there on is reckoned from there.
+        if elapsed >= ANCHOR_MS || next != straight {
             (inner.anchor.log_time, inner.anchor.monotonic) = (next, monotonic);
         }
         let near = if inner.voters <= 1 { self.max_jump.max(JUMP_THRESHOLD_MS) } else { JUMP_THRESHOLD_MS };
@@ -288,5 +289,78 @@ mod tests {
             assert!(now >= before + 9);
             before = now;
         }
+    }
+
+    /// A clock of three voters at `found`, and the operating system's that it reads.
+    fn of_three(wall: Millis, found: Millis) -> (LogClock, Clock) {
+        let clock = Clock::manual(wall);
+        let log = LogClock::new(clock.clone(), found, WEEK);
+        log.set_voters(3);
+        log.rebase(found);
+        (log, clock)
+    }
+
+    fn seen(log: &LogClock, wall: Millis) -> Option<Sighting> {
+        Sighting::of(wall, log.monotonic(), log.monotonic())
+    }
+
+    #[test]
+    fn several_voters_jump_only_with_a_majority_of_wall_clocks() {
+        let (log, clock) = of_three(START + YEAR, START);
+        assert_eq!(log.now(), START, "nobody else has been asked");
+        log.saw(seen(&log, START).map(|seen| (2, seen)));
+        assert_eq!(log.now(), START, "one disagrees");
+        log.saw(seen(&log, START + YEAR + 4_000).map(|seen| (3, seen)));
+        assert_eq!(log.now(), START + YEAR, "two of three agree");
+        clock.advance(20_000);
+        assert_eq!(log.now(), START + YEAR + 20_000);
+    }
+
+    #[test]
+    fn one_that_agreed_is_no_witness_of_a_clock_that_was_set_since() {
+        let (log, clock) = of_three(START, START);
+        let both = [2, 3].into_iter().filter_map(|voter| Some((voter, seen(&log, START)?)));
+        log.saw(both.collect::<Vec<_>>());
+        clock.set_wall(START + YEAR);
+        clock.advance(1_000);
+        assert!(log.now() <= START + 1_100);
+        // And a clock that ran on with the others is believed for ten seconds.
+        let (log, clock) = of_three(START + 100_000, START);
+        log.saw(seen(&log, START + 100_000).map(|seen| (2, seen)));
+        clock.advance(9_000);
+        assert_eq!(log.now(), START + 109_000);
+        let (log, clock) = of_three(START + 100_000, START);
+        log.saw(seen(&log, START + 100_000).map(|seen| (2, seen)));
+        clock.advance(11_000);
+        assert_eq!(log.now(), START + 12_100);
+    }
+
+    #[test]
+    fn a_slow_answer_says_nothing() {
+        assert_eq!(Sighting::of(START, 0, 2_001), None);
+        assert_eq!(Sighting::of(0, 0, 1), None, "it has no clock");
+        assert_eq!(Sighting::of(START, 100, 300), Some(Sighting { wall: START, monotonic: 200 }));
+    }
+
+    #[test]
+    fn a_leadership_goes_on_from_what_it_finds() {
+        let (log, clock) = of_three(START, 0);
+        assert_eq!(log.now(), START, "there was no log time yet");
+        // A follower whose clock is a year ahead gives such a time to nobody; what the state says counts.
+        clock.set_wall(START + YEAR);
+        log.rebase(START + 5_000);
+        clock.advance(1_000);
+        assert_eq!(log.now(), START + 6_100);
+        log.rebase(START + 3_000);
+        assert_eq!(log.now(), START + 3_000);
+    }
+
+    #[test]
+    fn a_group_that_shrinks_to_one_believes_its_clock_again() {
+        let (log, clock) = of_three(START + WEEK, START);
+        assert_eq!(log.now(), START);
+        log.set_voters(1);
+        clock.advance(10);
+        assert_eq!(log.now(), START + WEEK + 10);
     }
 }

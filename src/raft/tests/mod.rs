@@ -2,8 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod begin;
+mod forwarding;
+mod group;
+mod membership;
 mod node;
+mod replication;
 mod restart;
+mod snapshots;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -15,6 +15,7 @@ pub(super) const fn name(kind: u8) -> &'static str {
         9 => "status",
         32 => "flush",
         33 => "admin",
+        34 => "archive",
         _ => "other",
     }
 }

@@ -1,84 +1,77 @@
 //! What an operator does to the cluster: look at its nodes, add, remove and replace them, and move the leadership.
 //!
-//! Every node answers; what changes something is done by the leader. All of it is safe to repeat.
+//! Every call works on every node (one that does not lead asks its leader) and may be repeated: one that was done already
+//! answers what is. The errors that a caller branches on:
+//!
+//! | code | kind | when |
+//! |---|---|---|
+//! | `node_not_found` | `NotFound` | no member has this number |
+//! | `node_exists` | `AlreadyExists` | the number is a member's, with another directory |
+//! | `node_identity_mismatch` | `Conflict` | what listens at the address is another node, or one with a log of its own |
+//! | `cluster_mismatch` | `Conflict` | it belongs to another cluster |
+//! | `invalid_membership` | `Conflict` | it would leave no voter, too few that answer, or too many; or a leader that does not vote |
+//! | `invalid_node` | `Invalid` | a number or address that no node can have |
+//! | `timeout` | `Unavailable` | not done in time: it may be asked for again |
+//! | `unavailable` | `Unavailable` | no leader, or a node that does not answer |
 
 use super::Queue;
-use crate::error::{Error, ErrorKind, Result};
-use crate::model::{ClusterStatus, MemberStatus, NodeId};
+use crate::error::Result;
+use crate::model::{ClusterStatus, NodeId};
 
 impl Queue {
-    /// The members of the cluster and their leader.
+    /// The members of the cluster and how far each is, as the leader knows; without one, what this node knows.
     ///
     /// # Errors
     /// The log's.
     pub async fn cluster(&self) -> Result<ClusterStatus> {
-        let raft = self.leader().node().status();
-        let identity = &self.0.identity;
-        let member = MemberStatus {
-            node: identity.node,
-            address: String::new(),
-            directory: identity.directory,
-            voter: true,
-            is_leader: raft.is_leader,
-            matched: Some(raft.last_log),
-            lag: Some(0),
-            reachable: Some(true),
-        };
-        Ok(ClusterStatus {
-            cluster_id: identity.cluster.clone(),
-            node: identity.node,
-            leader: raft.leader,
-            term: raft.term,
-            members: vec![member],
-        })
+        self.0.shard.cluster().await
     }
 
-    /// Adds the node that listens for its peers at `address` (`host:port`): as a learner, and as a voter once it has caught up.
-    ///
-    /// # Errors
-    /// `node_unreachable` if it does not answer there; `node_identity_mismatch` if another directory has that id;
-    /// `unavailable` if it has not caught up in time: then call again.
-    pub async fn add_node(&self, _node: NodeId, _address: String) -> Result<ClusterStatus> {
-        Err(alone())
+    /// Whether this node is the only voter: nobody else has its log, and nobody can take its leadership over.
+    #[must_use]
+    pub fn is_sole_voter(&self) -> bool {
+        self.0.shard.is_sole_voter()
     }
 
-    /// Takes a node out of the cluster; one that is not in it is none to take out.
+    /// Takes the node whose peer listener is at `address` (`host:port`) in as a learner and, once it has caught up, as a voter.
+    /// A member gets the address.
     ///
     /// # Errors
-    /// `last_voter`, or `quorum_at_risk` if too few of the voters that stay can be reached.
+    /// `invalid_node`, `node_exists`, `node_identity_mismatch`, `cluster_mismatch`, `invalid_membership`, `timeout`,
+    /// `unavailable`.
+    pub async fn add_node(&self, node: NodeId, address: String) -> Result<ClusterStatus> {
+        self.0.shard.add_node(node, address).await
+    }
+
+    /// Takes a node out of the cluster; one that is not in it is out already.
+    ///
+    /// # Errors
+    /// `invalid_membership` for the last voter, or if too few of the others answer; `timeout`, `unavailable`.
     pub async fn remove_node(&self, node: NodeId) -> Result<ClusterStatus> {
-        if node == self.0.identity.node { Err(alone()) } else { self.cluster().await }
+        self.0.shard.remove_node(node).await
     }
 
-    /// Puts node `new` at `address` in the place of `old`, which may be gone for ever.
+    /// Takes node `new` at `address` in, in the place of `old`, which may be gone for ever.
     ///
     /// # Errors
-    /// `node_not_found` if `old` is not in the cluster and `new` neither; those of [`Queue::add_node`].
-    pub async fn replace_node(&self, _old: NodeId, _new: NodeId, _address: String) -> Result<ClusterStatus> {
-        Err(alone())
+    /// `node_not_found` if neither is a member; those of [`Queue::add_node`] and [`Queue::remove_node`].
+    pub async fn replace_node(&self, old: NodeId, new: NodeId, address: String) -> Result<ClusterStatus> {
+        self.0.shard.replace_node(old, new, address).await
     }
 
-    /// Makes `to` the leader, or the voter that is furthest if it is none in particular.
+    /// Gives the leadership to a voter, or to the one that is furthest; a sole voter keeps it.
     ///
     /// # Errors
-    /// `node_not_found` if `to` does not vote; `unavailable` if it did not take over in time.
+    /// `invalid_membership` if `to` does not vote, `timeout`, `unavailable`.
     pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<ClusterStatus> {
-        match to {
-            Some(to) if to != self.0.identity.node => Err(alone()),
-            _ => self.cluster().await,
-        }
+        self.0.shard.transfer_leader(to).await
     }
 
-    /// Hands the leadership over if this node has it, so that stopping it stops nothing else.
+    /// Gives the leadership away if this node has it and somebody can take it over; the caller stops the process then.
     ///
     /// # Errors
-    /// `unavailable` if nobody took over in time.
+    /// `timeout` if nobody took it over.
     pub async fn drain(&self) -> Result<ClusterStatus> {
-        self.cluster().await
+        self.0.shard.drain().await
     }
-}
-
-fn alone() -> Error {
-    let message = "this node has no peer listener and is a cluster of its own; set peer.listen to have others join it";
-    Error::new(ErrorKind::Conflict, "no_peers", message)
 }

@@ -16,7 +16,6 @@ mod tests;
 mod topics;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::archive::Requests;
 use crate::clock::Clock;
@@ -83,7 +82,6 @@ struct Inner {
     fetcher: Fetcher,
     admission: Admission,
     sticky: Arc<Sticky>,
-    ready: AtomicBool,
     lock: DirLock,
 }
 
@@ -121,7 +119,7 @@ impl Queue {
     /// Whether this process has recovered and has reached a leader of every shard once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.ready.load(Ordering::Acquire)
+        self.0.shard.is_ready()
     }
 
     /// Whether this node is the only voter: nobody else has its log, and nobody can take its leadership over.
@@ -155,12 +153,17 @@ impl Queue {
         self.0.shard.is_paused(job)
     }
 
-    /// Refuses appends from now on, flushes, and writes a clean checkpoint: a start from the bucket alone then loses nothing.
+    /// Ends this node's part in order. A sole voter refuses appends from now on, flushes, and writes a clean checkpoint: a
+    /// start from the bucket alone then loses nothing. One of several hands its leadership over; the others go on.
     ///
     /// # Errors
-    /// The log's or the bucket's. If the bucket was away from the beginning, nothing was closed.
+    /// The log's or the bucket's. If the bucket was away from the beginning, nothing was closed. `timeout` if no other voter took
+    /// over; one is elected once this node is gone.
     pub async fn close(&self) -> Result<()> {
-        self.0.shard.close().await
+        if self.is_sole_voter() {
+            return self.0.shard.close().await;
+        }
+        self.0.shard.drain().await.map(drop)
     }
 
     /// Stops all tasks and the log without closing the shard: a restart goes on from the log.
@@ -203,7 +206,7 @@ impl Queue {
             incarnation: inner.identity.incarnation.0,
             node_id: inner.identity.node.0,
             closed: view.is_closed(),
-            roles: vec!["gateway", "wal", "compactor"],
+            roles: inner.config.cluster.roles.iter().map(|role| role.name()).collect(),
             shards: vec![self.shard_status(view)],
             bucket: BucketStatus {
                 url: inner.bucket.url().to_owned(),
@@ -237,6 +240,7 @@ impl Queue {
             shard: view.shard().0,
             leader: raft.leader.map(|NodeId(id)| id),
             term: raft.term,
+            members: self.0.shard.known_members().members,
             applied: view.applied(),
             flushed: view.flushed_index(),
             partitions: view.partition_count() as u64,

@@ -12,8 +12,10 @@ use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 use super::admin::{self, ADMIN};
+use super::archive_requests::{self, ARCHIVE};
 use super::hello::{HELLO, Hello, Known};
 use super::members::Members;
+use crate::archive::Requests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush::FlushHandle;
 use crate::model::{LogIndex, ShardId};
@@ -48,6 +50,7 @@ struct Now {
 pub(super) struct Serving {
     pub(super) node: RaftNode,
     pub(super) flush: FlushHandle,
+    pub(super) archive_requests: Requests,
     pub(super) members: Members,
 }
 
@@ -92,9 +95,19 @@ impl Inner {
         let serving = self.now().serving.clone().ok_or_else(starting)?;
         match kind {
             FLUSH => flush(&serving, caller, &body).map(|()| Vec::new()),
+            ARCHIVE => {
+                check_member(&serving, caller)?;
+                archive_requests::told(&serving.node, &serving.archive_requests, &body).map(|()| Vec::new())
+            }
             ADMIN => {
                 check_member(&serving, caller)?;
-                let answer = serving.members.run_here(admin::Request::decode(&body)?).await?;
+                let request = admin::Request::decode(&body)?;
+                if let admin::Request::Moved { node, .. } = &request
+                    && *node != caller.node
+                {
+                    return Err(Error::invalid("peer_message", "a node says where another one is"));
+                }
+                let answer = serving.members.run_here(request).await?;
                 Ok(vec![admin::encode_status(&answer)?])
             }
             kind => {

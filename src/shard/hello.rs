@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 64 << 10;
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Hello {
+pub(crate) struct Hello {
     /// Its number.
     pub(super) node: NodeId,
     /// The UUID of its WAL directory.
@@ -29,7 +29,7 @@ pub(super) struct Hello {
 
 /// A member as another node knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Known {
+pub(crate) struct Known {
     /// Its number.
     pub(super) node: NodeId,
     /// Its directory.
@@ -63,11 +63,6 @@ impl Hello {
     /// What this node knows as `node` has another directory than `directory`.
     pub(super) fn knows_other(&self, node: NodeId, directory: Uuid) -> bool {
         self.members.iter().any(|member| member.node == node && member.directory != directory)
-    }
-
-    /// This node's members have `node` with this very directory.
-    pub(super) fn knows(&self, node: NodeId, directory: Uuid) -> bool {
-        self.members.iter().any(|member| member.node == node && member.directory == directory)
     }
 }
 
@@ -112,8 +107,8 @@ mod tests {
     #[test]
     fn a_number_belongs_to_one_directory() {
         let hello = hello();
-        assert!(hello.knows(NodeId(3), Uuid::from_u128(3)) && !hello.knows_other(NodeId(3), Uuid::from_u128(3)));
-        assert!(!hello.knows(NodeId(3), Uuid::from_u128(7)) && hello.knows_other(NodeId(3), Uuid::from_u128(7)));
-        assert!(!hello.knows(NodeId(4), Uuid::from_u128(4)) && !hello.knows_other(NodeId(4), Uuid::from_u128(4)));
+        assert!(!hello.knows_other(NodeId(3), Uuid::from_u128(3)));
+        assert!(hello.knows_other(NodeId(3), Uuid::from_u128(7)));
+        assert!(!hello.knows_other(NodeId(4), Uuid::from_u128(4)));
     }
 }

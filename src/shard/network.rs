@@ -68,12 +68,6 @@ impl Network {
         Ok(Self { listening: Some(listening), dispatch })
     }
 
-    /// Whether other nodes can reach this one.
-    #[must_use]
-    pub(super) fn is_open(&self) -> bool {
-        self.listening.is_some()
-    }
-
     /// What answers the peers.
     pub(super) fn dispatch(&self) -> &Dispatch {
         &self.dispatch
@@ -121,6 +115,14 @@ impl Peering for Network {
     }
 
     fn address(&self, node: NodeId) -> String {
+        self.address_of(node)
+    }
+}
+
+impl Network {
+    /// `host:port` at which the others reach this node, which is `node`; empty if they cannot. What they were told at the
+    /// first start counts before where it listens.
+    pub(super) fn address_of(&self, node: NodeId) -> String {
         let Some(listening) = &self.listening else { return String::new() };
         let told = listening.config.cluster.nodes.iter().find(|told| told.id == node.0);
         match (&listening.config.peer.advertise, told) {

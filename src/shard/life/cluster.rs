@@ -23,12 +23,12 @@ use crate::raft::{Member, NodeIdentity, Start};
 use crate::store::Bucket;
 
 /// Between two looks at the bucket or rounds of greetings.
-const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 250 });
 /// Between two lines that say what is waited for.
 const REPORT: Duration = Duration::from_secs(5);
 /// How long a node asks the others whether they know its number before it opens and goes on asking beside its work, and a
 /// founder that lost its log before it believes that nobody is left.
-const ASK: Duration = Duration::from_secs(5);
+const ASK: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 5_000 });
 
 /// See [`super::begin`], for a directory without a log.
 pub(super) async fn begin(

@@ -38,28 +38,30 @@ const FIRST: Incarnation = Incarnation(1);
 const SOLE_NODE: NodeId = NodeId(1);
 /// How long a start with a log waits for the bucket to say which cluster it is of.
 const BUCKET_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two questions to a bucket that does not answer, retries of its own included.
+const BUCKET_PAUSE: Duration = Duration::from_secs(5);
 const SHARD: ShardId = ShardId(0);
 
 /// Who starts, and how.
 #[derive(Debug)]
-pub struct Life {
+pub(crate) struct Life {
     /// This directory's place in the cluster.
-    pub identity: NodeIdentity,
+    pub(crate) identity: NodeIdentity,
     /// With what the shard begins.
-    pub start: Start,
+    pub(crate) start: Start,
 }
 
 /// What a start is asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub(crate) struct Request<'a> {
     /// `wal/`.
-    pub wal_dir: &'a Path,
+    pub(crate) wal_dir: &'a Path,
     /// `--restore`: a start from the bucket may lose acknowledged records.
-    pub restore: bool,
+    pub(crate) restore: bool,
     /// Wall time.
-    pub now: Millis,
+    pub(crate) now: Millis,
     /// Which node this is, and who begins the cluster.
-    pub cluster: &'a config::Cluster,
+    pub(crate) cluster: &'a config::Cluster,
 }
 
 impl Request<'_> {
@@ -78,7 +80,7 @@ impl Request<'_> {
 }
 
 /// How a node that has no log yet meets the others.
-pub(super) trait Peering: Send {
+pub(crate) trait Peering: Send {
     /// Begins to answer the peers as `identity`; `fresh` if it has no log. Called once at most.
     fn open(&mut self, identity: &NodeIdentity, fresh: bool) -> Result<()>;
 
@@ -95,7 +97,7 @@ pub(super) trait Peering: Send {
 /// `corrupt` for a damaged directory; `unclean_bucket` if acknowledged records may be missing in the bucket and `restore`
 /// is not set; `cluster_mismatch`; `node_identity_mismatch` if the directory or the number belongs to another node; or the
 /// bucket's.
-pub(super) async fn begin(bucket: &Bucket, request: Request<'_>, peering: &mut impl Peering) -> Result<Life> {
+pub(crate) async fn begin(bucket: &Bucket, request: Request<'_>, peering: &mut impl Peering) -> Result<Life> {
     let identity = NodeIdentity::load(request.wal_dir)?;
     if let Some(identity) = &identity {
         check_given_id(&request, identity)?;
@@ -173,6 +175,27 @@ async fn check_bucket(bucket: &Bucket, request: &Request<'_>, identity: &NodeIde
         }
         Ok(Err(_)) | Err(_) => Ok(()),
     }
+}
+
+/// Waits until the bucket says which cluster it is of; if that is another one, why the process has to end.
+pub(super) async fn watch_bucket(bucket: &Bucket, identity: &NodeIdentity) -> Option<String> {
+    loop {
+        match files::cluster(bucket).await {
+            Ok(Some(cluster)) if cluster.cluster_id != identity.cluster => {
+                let (ours, theirs) = (&identity.cluster, &cluster.cluster_id);
+                return Some(format!("this node belongs to cluster {ours}, and the bucket to cluster {theirs}"));
+            }
+            Ok(_) => return None,
+            Err(_) => tokio::time::sleep(BUCKET_PAUSE).await,
+        }
+    }
+}
+
+/// Why a node that was never taken in cannot be any more: the cluster was started anew from the bucket.
+pub(super) async fn is_over(bucket: &Bucket, identity: &NodeIdentity) -> Option<String> {
+    let incarnation = identity.incarnation;
+    let over = files::is_replaced(bucket, incarnation).await.unwrap_or(false);
+    over.then(|| format!("the cluster was started anew from the bucket after incarnation {incarnation}: start this node again"))
 }
 
 /// Creates the cluster and its first incarnation.

@@ -73,10 +73,13 @@ impl Config {
         let cluster = &self.cluster;
         cluster.check(problems);
         if !cluster.nodes.is_empty() && self.peer.listen.is_none() {
-            problems.push("peer.listen: must be set beside cluster.nodes: the others have to reach this node".to_owned());
+            problems
+                .push("peer.listen: must be set beside cluster.nodes: the others have to reach this node".to_owned());
         }
         if cluster.node_id == Some(NodeChoice::Auto) && self.peer.tls.count() > 0 {
-            problems.push("cluster.node_id: \"auto\" and peer.tls exclude each other: a certificate names its node".to_owned());
+            problems.push(
+                "cluster.node_id: \"auto\" and peer.tls exclude each other: a certificate names its node".to_owned(),
+            );
         }
         // Whoever has a bucket of its own has a cluster of its own.
         let shared = self.bucket.as_deref().is_some_and(|url| !url.starts_with("memory:"));
@@ -224,7 +227,10 @@ mod tests {
         };
         let cluster = "[cluster]\nnode_id = 1\nnodes = [\"1=a:1\", \"2=b:1\"]\n";
         let found = problems(cluster);
-        assert!(found.len() == 2 && found[0].starts_with("peer.listen:") && found[1].starts_with("bucket:"), "{found:?}");
+        assert!(
+            found.len() == 2 && found[0].starts_with("peer.listen:") && found[1].starts_with("bucket:"),
+            "{found:?}"
+        );
         let listen = format!("[peer]\nlisten = \"127.0.0.1:7072\"\n{cluster}");
         assert_eq!(problems(&format!("bucket = \"s3://b\"\n{listen}")), [""; 0]);
         let found = problems(&format!("bucket = \"memory:///\"\n{listen}"));

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::async_runtime::WatchReceiver;
 use openraft::Raft;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::{Mutex, watch};
 use tokio::task::AbortHandle;
@@ -66,7 +66,8 @@ impl Inner {
     /// The WAL directory under which the membership knows `node`.
     pub(super) fn directory_of(&self, node: NodeId) -> Option<Uuid> {
         let metrics = self.raft.server_metrics();
-        let known = metrics.borrow_watched().membership_config.membership().get_node(&node.0).map(|node| node.directory);
+        let known =
+            metrics.borrow_watched().membership_config.membership().get_node(&node.0).map(|node| node.directory);
         known
     }
 

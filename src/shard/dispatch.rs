@@ -127,7 +127,11 @@ impl Inner {
         let (node, directory) = (identity.node, identity.directory);
         let Some(serving) = serving else {
             // What its log knows of the members it cannot say yet.
-            return if fresh { Ok(Hello { node, directory, empty: true, members: Vec::new() }) } else { Err(starting()) };
+            return if fresh {
+                Ok(Hello { node, directory, empty: true, members: Vec::new() })
+            } else {
+                Err(starting())
+            };
         };
         let members: Vec<Known> = serving
             .node

@@ -60,7 +60,9 @@ impl Net {
 
     /// Nothing that `from` sends reaches `to`.
     pub(crate) fn cut(&self, from: u64, to: u64) {
-        self.0.cuts.send_modify(|cuts| drop(cuts.insert((from, to))));
+        self.0.cuts.send_modify(|cuts| {
+            cuts.insert((from, to));
+        });
     }
 
     /// Nothing passes between `node` and `others`.

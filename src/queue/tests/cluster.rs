@@ -13,7 +13,8 @@ async fn what_is_written_anywhere_is_read_everywhere() {
     // A topic that a node has just heard of, or not yet.
     let leader = group.leader().await;
     let far = group.other_than(leader);
-    let created = group.queue(far).create_topic("far", TopicSettings::default(), NamedSettings::default()).await.unwrap();
+    let created =
+        group.queue(far).create_topic("far", TopicSettings::default(), NamedSettings::default()).await.unwrap();
     assert_eq!(created.0.leader, Some(NodeId(leader)));
     for (node, queue) in &group.queues {
         assert!(queue.is_ready(), "node {node}");
@@ -119,7 +120,7 @@ async fn leadership_is_handed_over_by_command_drain_and_stop() {
     assert_ne!(third, next);
     assert_eq!(group.queue(next).transfer_leader(Some(NodeId(9))).await.unwrap_err().code(), "invalid_membership");
     // As SIGTERM does: the others go on, and nothing is closed.
-    group.queue(third).close().await.unwrap();
+    group.queue(third).drain().await.unwrap();
     assert_ne!(group.leader().await, third);
     group.stop(third).await;
     let left = group.other_than(third);

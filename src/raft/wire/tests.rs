@@ -233,7 +233,10 @@ fn a_checkpoint_is_named_as_it_is_or_refused() {
 fn the_layouts_are_the_documented_ones() {
     let request = append(Some((1, 5)), &[(0, 2, 3), (2, 0, 0)]);
     let body = concat(&encode_append(&request).unwrap());
-    assert_eq!(hex(&body), "10000000".to_owned() + "040701" + "010105" + "010105" + "02" + "010103" + "030000" + "020202");
+    assert_eq!(
+        hex(&body),
+        "10000000".to_owned() + "040701" + "010105" + "010105" + "02" + "010103" + "030000" + "020202"
+    );
     assert_eq!(hex(&encode_append_answer(&AppendEntriesResponse::Success).unwrap()), "00");
     let vote = VoteRequest::<TypeConfig>::new(Vote::new(3, 4), Some(log_id(2, 9)));
     assert_eq!(hex(&encode_vote(&vote).unwrap()), "030400".to_owned() + "010209" + "00");

@@ -261,7 +261,8 @@ fn cluster() -> Vec<Case> {
         add("add a node at a long address", &format!("{{\"node\":2,\"address\":\"{}:1\"}}", "x".repeat(300)))
             .is(422, "invalid_node"),
         add("add a node with more to it", "{\"node\":2,\"address\":\"a:1\",\"voter\":true}").is(422, "invalid_request"),
-        add("add a node to one without peers", "{\"node\":2,\"address\":\"127.0.0.1:9\"}").is(409, "invalid_membership"),
+        add("add a node to one without peers", "{\"node\":2,\"address\":\"127.0.0.1:9\"}")
+            .is(409, "invalid_membership"),
         remove("remove no node", "{}").is(422, "invalid_request").says("node"),
         remove("remove the last voter", "{\"node\":1}").is(409, "invalid_membership"),
         remove("remove node zero", "{\"node\":0}").is(422, "invalid_node"),

@@ -143,7 +143,8 @@ async fn a_number_that_the_members_know_with_another_directory_is_refused() {
         assert_eq!(error.code(), "node_identity_mismatch");
         let command = format!("tidelog admin replace-node {node} NEW host-{node}:7072");
         assert!(error.message().contains(&command), "{error}");
-        std::fs::remove_dir_all(bench.dir.path()).unwrap();
+        assert!(NodeIdentity::load(bench.dir.path()).unwrap().is_none_or(|identity| !identity.opened));
+        let _ = std::fs::remove_dir_all(bench.dir.path());
     }
 }
 

@@ -102,11 +102,8 @@ impl LogClock {
     pub fn rebase(&self, found: Millis) {
         let mut inner = self.lock();
         let (monotonic, wall) = (self.clock.monotonic(), self.clock.wall());
-        let log_time = if found == 0 {
-            wall
-        } else {
-            jumped(found, wall, || inner.believed(wall, monotonic, self.max_jump))
-        };
+        let log_time =
+            if found == 0 { wall } else { jumped(found, wall, || inner.believed(wall, monotonic, self.max_jump)) };
         let disbelieved = inner.anchor.disbelieved;
         inner.anchor = Anchor { log_time, monotonic, given: log_time, disbelieved };
     }

@@ -106,7 +106,8 @@ impl RaftNode {
             let clock = self.inner.shared.clock.get();
             let before = clock.map(|clock| clock.monotonic());
             let status = self.peer_status(member.node).await.ok()?;
-            let seen = clock.zip(before).and_then(|(clock, before)| Sighting::of(status.wall_ms, before, clock.monotonic()));
+            let seen =
+                clock.zip(before).and_then(|(clock, before)| Sighting::of(status.wall_ms, before, clock.monotonic()));
             Some((status, seen.filter(|_| member.voter)))
         });
         let answers: Vec<_> = join_all(asked).await.into_iter().flatten().collect();

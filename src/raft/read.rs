@@ -87,9 +87,7 @@ async fn ask(inner: &Inner) -> Answer {
             Ok(Err(leader)) => Err(NoIndex::Elsewhere(leader)),
             Err(error) => Err(NoIndex::Later(error.to_string())),
         },
-        Err(error) => {
-            Err(NoIndex::Later(format!("the leader, node {other}, cannot be asked: {}", error.into_error())))
-        }
+        Err(error) => Err(NoIndex::Later(format!("the leader, node {other}, cannot be asked: {}", error.into_error()))),
     }
 }
 

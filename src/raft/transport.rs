@@ -85,7 +85,8 @@ impl Transport for Alone {
 
 impl CheckpointSource for Alone {
     fn fetch(&self, _reference: CheckpointRef, leader: NodeId) -> BoxFuture<'static, Result<CheckpointFiles>> {
-        let message = format!("a checkpoint that node {leader} named cannot be fetched: this node has no source for it");
+        let message =
+            format!("a checkpoint that node {leader} named cannot be fetched: this node has no source for it");
         async move { Err(Error::unavailable(message)) }.boxed()
     }
 }

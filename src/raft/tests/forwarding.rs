@@ -130,7 +130,8 @@ async fn malformed_calls_change_nothing() {
     for kind in 0..=12 {
         for body in [&b""[..], b"\xff\xff\xff\xff\xff", &[7; 300]] {
             // Kinds without a body answer.
-            let _ = target.handle(NodeId(other), super::group::directory(other), kind, Bytes::copy_from_slice(body)).await;
+            let _ =
+                target.handle(NodeId(other), super::group::directory(other), kind, Bytes::copy_from_slice(body)).await;
         }
     }
     let speaking_for_another = super::group::directory(other);

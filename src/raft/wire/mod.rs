@@ -60,11 +60,7 @@ impl From<&Vote> for WireVote {
 
 impl From<WireVote> for Vote {
     fn from(vote: WireVote) -> Self {
-        if vote.committed {
-            Self::new_committed(vote.term, vote.node)
-        } else {
-            Self::new(vote.term, vote.node)
-        }
+        if vote.committed { Self::new_committed(vote.term, vote.node) } else { Self::new(vote.term, vote.node) }
     }
 }
 

@@ -38,13 +38,12 @@ fn payload(kind: u8, len: usize) -> EntryPayload<EncodedCommand, u64, Member> {
 
 /// Entries that follow each other, of terms that do not fall.
 fn append(previous: Option<(u64, u64)>, entries: &[(u64, u8, usize)]) -> Append {
-    let mut index = previous.map_or(0, |(_, index)| index + 1);
+    let first = previous.map_or(0, |(_, index)| index + 1);
     let mut term = previous.map_or(0, |(term, _)| term);
     let mut list: Vec<LogEntry> = Vec::new();
-    for (rise, kind, len) in entries {
+    for ((rise, kind, len), index) in entries.iter().zip(first..) {
         term += rise;
         list.push(Entry { log_id: log_id(term, index), payload: payload(*kind, *len) });
-        index += 1;
     }
     Append {
         vote: Vote::new_committed(term + 1, 7),
@@ -112,11 +111,10 @@ proptest! {
         bytes[bit / 8] ^= 1 << (bit % 8);
         if let Ok(decoded) = decode_append(&Bytes::from(bytes)) {
             // What openraft asserts holds all the same.
-            let mut next = decoded.prev_log_id.map_or(0, |id| id.index + 1);
-            for entry in &decoded.entries {
-                prop_assert_eq!(entry.log_id.index, next);
+            let first = decoded.prev_log_id.map_or(0, |id| id.index + 1);
+            for (entry, index) in decoded.entries.iter().zip(first..) {
+                prop_assert_eq!(entry.log_id.index, index);
                 prop_assert!(term_of(&entry.log_id) <= decoded.vote.leader_id.term);
-                next += 1;
             }
         }
     }
@@ -233,7 +231,10 @@ fn a_checkpoint_is_named_as_it_is_or_refused() {
 fn the_layouts_are_the_documented_ones() {
     let request = append(Some((1, 5)), &[(0, 2, 3), (2, 0, 0)]);
     let body = concat(&encode_append(&request).unwrap());
-    assert_eq!(hex(&body), "10000000".to_owned() + "040701" + "010105" + "010105" + "02" + "010103" + "030000" + "020202");
+    assert_eq!(
+        hex(&body),
+        "10000000".to_owned() + "040701" + "010105" + "010105" + "02" + "010103" + "030000" + "020202"
+    );
     assert_eq!(hex(&encode_append_answer(&AppendEntriesResponse::Success).unwrap()), "00");
     let vote = VoteRequest::<TypeConfig>::new(Vote::new(3, 4), Some(log_id(2, 9)));
     assert_eq!(hex(&encode_vote(&vote).unwrap()), "030400".to_owned() + "010209" + "00");

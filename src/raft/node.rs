@@ -23,7 +23,7 @@ use super::propose::AppendGate;
 use super::read::Rounds;
 use super::start;
 use super::transport::{CheckpointSource, PeerAddress, Transport, TransportError};
-use super::types::{EncodedCommand, Reply, TypeConfig, term_of};
+use super::types::{EncodedCommand, Member, Reply, TypeConfig, term_of};
 use super::wal::WalPayload;
 use crate::error::{Error, Result};
 use crate::format::command::MAX_COMMAND_BYTES;
@@ -65,18 +65,20 @@ pub(super) struct Inner {
 impl Inner {
     /// The WAL directory under which the membership knows `node`.
     pub(super) fn directory_of(&self, node: NodeId) -> Option<Uuid> {
-        let metrics = self.raft.server_metrics();
-        let known =
-            metrics.borrow_watched().membership_config.membership().get_node(&node.0).map(|node| node.directory);
-        known
+        self.member(node).map(|member| member.directory)
     }
 
     /// Where the membership says that `node` is; `None` if it does not know it, or not where.
-    pub(super) fn address_of(&self, node: NodeId) -> Option<PeerAddress> {
+    fn address_of(&self, node: NodeId) -> Option<PeerAddress> {
+        let Member { address, directory } = self.member(node)?;
+        (!address.is_empty()).then_some(PeerAddress { node, directory, address })
+    }
+
+    /// What the membership that counts now, committed or not, says of `node`.
+    fn member(&self, node: NodeId) -> Option<Member> {
         let metrics = self.raft.server_metrics();
-        let member = metrics.borrow_watched().membership_config.membership().get_node(&node.0).cloned()?;
-        let address = PeerAddress { node, directory: member.directory, address: member.address };
-        (!address.address.is_empty()).then_some(address)
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        membership.membership().get_node(&node.0).cloned()
     }
 
     /// Calls the peer `node`.

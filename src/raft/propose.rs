@@ -66,7 +66,7 @@ impl RaftNode {
     }
 
     /// Proposes `entry` here under the log time of now.
-    async fn propose_stamped(&self, entry: Bytes) -> Result<(LogIndex, Answer), ProposeError> {
+    pub(super) async fn propose_stamped(&self, entry: Bytes) -> Result<(LogIndex, Answer), ProposeError> {
         let Some(clock) = self.inner.shared.clock.get() else {
             return Err(ProposeError::NotWritten { leader: None });
         };

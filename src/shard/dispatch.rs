@@ -187,8 +187,9 @@ fn check_member(serving: &Serving, caller: Caller) -> Result<()> {
     if members.iter().any(|member| member.node == caller.node && member.directory == caller.directory) {
         return Ok(());
     }
+    // Whoever asked it for this may ask another node: one that was taken out is told last, or not at all.
     let message = format!("node {} is not a member of this cluster", caller.node);
-    Err(Error::new(ErrorKind::Conflict, "node_identity_mismatch", message).with_number("node", caller.node.0))
+    Err(Error::new(ErrorKind::Unavailable, "not_a_member", message).with_number("node", caller.node.0))
 }
 
 fn starting() -> Error {

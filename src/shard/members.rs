@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::admin::{self, ADMIN, Request};
+use super::hello::Hello;
 use super::network::Calls;
 use crate::config::is_host_and_port;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -23,6 +24,8 @@ use crate::raft::{self, MAX_VOTERS, Member, NodeIdentity, PeerAddress, RaftNode}
 const LEADER_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two attempts to find one.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a node that is to be taken in is asked who it is.
+const HELLO_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a request for the members waits for the leader before this node says what it knows itself.
 const STATUS_DEADLINE: Duration = Duration::from_secs(2);
 /// How long one request waits for a node to catch up; whoever asked may ask again.
@@ -293,7 +296,7 @@ impl Inner {
         let directory = if node == self.identity.node {
             self.identity.directory
         } else {
-            let hello = calls.hello(node, &address).await.map_err(|error| unmet(node, &address, &error))?;
+            let hello = greet(calls, node, &address).await?;
             if let Some(known) = &known
                 && known.directory != hello.directory
             {
@@ -341,9 +344,7 @@ impl Inner {
             return Ok(());
         }
         let silent = silent.join(", ");
-        Err(invalid(&format!(
-            "too few of the voters that would stay answer (not: {silent}): they could decide nothing"
-        )))
+        Err(invalid(&format!("too few of the voters that would stay answer (not: {silent}): they could decide nothing")))
     }
 
     /// Refuses one voter too many before anything is begun.
@@ -374,6 +375,21 @@ fn check_named(node: NodeId, address: &str) -> Result<()> {
         return Err(invalid_node(&format!("{address:?} is not a host and a port such as \"node-4.example:7072\"")));
     }
     Ok(())
+}
+
+/// Asks whoever listens at `address` who it is. One that was just started may not be reached at once: a peer that was away is
+/// called again only now and then.
+async fn greet(calls: &Calls, node: NodeId, address: &str) -> Result<Hello> {
+    let deadline = Instant::now() + HELLO_PATIENCE;
+    loop {
+        match calls.hello(node, address).await {
+            Ok(hello) => return Ok(hello),
+            Err(error) if error.kind() == ErrorKind::Conflict || Instant::now() + PAUSE >= deadline => {
+                return Err(unmet(node, address, &error));
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
 }
 
 /// That whoever is at `address` cannot be taken in.

@@ -191,12 +191,15 @@ pub(super) struct Group {
     pub(super) checkpoints: Arc<Checkpoints>,
     dirs: BTreeMap<u64, TempDir>,
     leaders: BTreeMap<u64, Leader>,
+    /// Those of the nodes that ran.
+    clocks: BTreeMap<u64, Clock>,
 }
 
 impl Group {
     /// Nobody yet.
     pub(super) fn empty() -> Self {
-        Self { net: Arc::default(), checkpoints: Arc::default(), dirs: BTreeMap::new(), leaders: BTreeMap::new() }
+        let (net, checkpoints) = (Arc::default(), Arc::default());
+        Self { net, checkpoints, dirs: BTreeMap::new(), leaders: BTreeMap::new(), clocks: BTreeMap::new() }
     }
 
     /// Nodes 1 to `count`, begun by node 1; waits until one of them leads.
@@ -230,7 +233,8 @@ impl Group {
         };
         let started = RaftNode::start(options).await.unwrap();
         let _ = source.node.set(started.clone());
-        let clock = LogClock::new(Clock::system(), started.with_state(|state| state.log_time()), WEEK_MS);
+        let clock = self.clocks.entry(node).or_insert_with(Clock::system).clone();
+        let clock = LogClock::new(clock, started.with_state(|state| state.log_time()), WEEK_MS);
         self.net.nodes.lock().unwrap().insert(node, started.clone());
         self.leaders.insert(node, Leader::new(started, Arc::new(clock)));
     }
@@ -239,6 +243,21 @@ impl Group {
     pub(super) async fn stop(&mut self, node: u64) {
         self.net.nodes.lock().unwrap().remove(&node);
         self.leaders.remove(&node).unwrap().node().shutdown().await;
+    }
+
+    /// Shows `node` a wall time that is so much later.
+    pub(super) fn shift_wall(&self, node: u64, millis: i64) {
+        self.clocks[&node].shift_wall(millis);
+    }
+
+    /// The directory of `node`.
+    pub(super) fn dir(&self, node: u64) -> &Path {
+        self.dirs[&node].path()
+    }
+
+    /// Gives a stopped node another directory.
+    pub(super) fn put(&mut self, node: u64, dir: TempDir) {
+        self.dirs.insert(node, dir);
     }
 
     /// Deletes what a stopped node had.

@@ -221,3 +221,68 @@ async fn an_address_can_change() {
     group.stop(moved).await;
     group.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_stopped_halfway_is_ended_by_the_next() {
+    let group = Group::of(3).await;
+    let leader = group.leader().await;
+    let kept: Vec<u64> = [leader, group.other(leader)].into();
+    let nodes = (1..=3).map(|node| (node, member(node))).collect::<std::collections::BTreeMap<_, _>>();
+    let sets = vec![[1, 2, 3].into(), kept.iter().copied().collect()];
+    let joint = crate::raft::types::Membership::new(sets, nodes).unwrap();
+    let raft = &group.node(leader).inner.raft;
+    raft.append_membership(joint, openraft::EntryPayload::Blank, []).await.unwrap();
+    // What the next one asks for is another thing.
+    group.node(leader).add_learner(NodeId(9), member(9)).await.unwrap();
+    let members: Vec<(u64, bool)> =
+        group.node(leader).members().iter().map(|member| (member.node.0, member.voter)).collect();
+    let mut expected: Vec<(u64, bool)> = kept.iter().map(|node| (*node, true)).collect();
+    expected.sort_unstable();
+    expected.push((9, false));
+    assert_eq!(members, expected);
+    group.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_for_one_that_cannot_be_reached_ends_in_an_election() {
+    let group = Group::of(3).await;
+    let leader = group.leader().await;
+    write(group.at(leader), create_topic()).await;
+    group.converge(&[1, 2, 3]).await;
+    let to = group.other(leader);
+    group.node(leader).wait_caught_up(NodeId(to), 0, soon()).await.unwrap();
+    group.net.isolate(to);
+    let refused = group.node(leader).transfer_leader(NodeId(to)).await.unwrap_err();
+    assert_eq!(refused.code(), "unavailable");
+    let others: Vec<u64> = (1..=3).filter(|node| *node != to).collect();
+    let next = group.leader_among(&others).await;
+    write(group.at(next), append(10)).await;
+    group.net.heal();
+    group.leader().await;
+    group.converge(&[1, 2, 3]).await;
+    group.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_time_jumps_with_the_voters_clocks_and_not_with_the_leaders_alone() {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let group = Group::of(3).await;
+    let leader = group.leader().await;
+    let log_time = || group.node(leader).with_state(|state| i64::try_from(state.log_time()).unwrap());
+    group.at(leader).control(Control::Tick).await.unwrap();
+    let begun = log_time();
+    group.shift_wall(leader, 400 * DAY_MS);
+    let asked = group.net.calls(kind::STATUS);
+    eventually("the voters were asked again", || group.net.calls(kind::STATUS) >= asked + 4).await;
+    group.at(leader).control(Control::Tick).await.unwrap();
+    assert!(log_time() < begun + DAY_MS, "the leader's clock alone moved log time");
+    for node in 1..=3 {
+        group.shift_wall(node, 2 * DAY_MS);
+    }
+    let asked = group.net.calls(kind::STATUS);
+    eventually("the voters were asked again", || group.net.calls(kind::STATUS) >= asked + 4).await;
+    group.at(leader).control(Control::Tick).await.unwrap();
+    assert!(log_time() > begun + DAY_MS, "all agree, and log time stays behind");
+    assert!(log_time() < begun + 3 * DAY_MS);
+    group.end().await;
+}

@@ -143,3 +143,24 @@ async fn a_follower_adopts_what_the_leader_flushed_and_starts_from_it() {
     group.converge(&[1, 2, 3]).await;
     group.end().await;
 }
+
+/// The pointer to an installed checkpoint is durable before the log is: a kill in between leaves a log that ends below it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_between_pointer_and_purge_leaves_a_node_that_starts() {
+    let (mut group, leader, behind, flushed) = one_is_behind().await;
+    let killed = copy(group.dir(behind));
+    catches_up(&group, leader, behind, flushed).await;
+    group.stop(behind).await;
+    let (from, to) = (group.dir(behind).join("shard-00000/meta"), killed.path().join("shard-00000/meta"));
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+    group.put(behind, killed);
+    group.start(behind, Start::Wal).await;
+    assert!(*group.node(behind).applied().borrow() >= flushed);
+    let leader = group.leader().await;
+    write(group.at(leader), append(500)).await;
+    group.converge(&[1, 2, 3]).await;
+    group.end().await;
+}

@@ -118,20 +118,19 @@ pub(in crate::raft) fn decode_append(body: &Bytes) -> Result<AppendEntriesReques
     let previous = from_wire(header.previous)?;
     let mut at = 4 + len;
     let mut term = previous.as_ref().map_or(0, term_of);
-    let mut index = next_index(previous.as_ref());
+    let indices = next_index(previous.as_ref())..u64::MAX;
     let mut entries = Vec::with_capacity(header.entries.len());
-    for head in &header.entries {
+    for (head, index) in header.entries.iter().zip(indices) {
         let end = at.checked_add(head.len as usize).filter(|end| *end <= body.len());
         let payload = body.slice(at..end.ok_or_else(|| malformed("an entry is cut short"))?);
         at += payload.len();
-        if head.term < term || head.term > header.vote.term || index == u64::MAX {
+        if head.term < term || head.term > header.vote.term {
             return Err(malformed("its entries are out of order"));
         }
         term = head.term;
         entries.push(entry(WireLogId { term, index }, head.kind, payload)?);
-        index += 1;
     }
-    if at != body.len() {
+    if at != body.len() || entries.len() != header.entries.len() {
         return Err(malformed("it is too long"));
     }
     if previous.as_ref().is_some_and(|previous| term_of(previous) > header.vote.term) {

@@ -38,13 +38,12 @@ fn payload(kind: u8, len: usize) -> EntryPayload<EncodedCommand, u64, Member> {
 
 /// Entries that follow each other, of terms that do not fall.
 fn append(previous: Option<(u64, u64)>, entries: &[(u64, u8, usize)]) -> Append {
-    let mut index = previous.map_or(0, |(_, index)| index + 1);
+    let first = previous.map_or(0, |(_, index)| index + 1);
     let mut term = previous.map_or(0, |(term, _)| term);
     let mut list: Vec<LogEntry> = Vec::new();
-    for (rise, kind, len) in entries {
+    for ((rise, kind, len), index) in entries.iter().zip(first..) {
         term += rise;
         list.push(Entry { log_id: log_id(term, index), payload: payload(*kind, *len) });
-        index += 1;
     }
     Append {
         vote: Vote::new_committed(term + 1, 7),
@@ -112,11 +111,10 @@ proptest! {
         bytes[bit / 8] ^= 1 << (bit % 8);
         if let Ok(decoded) = decode_append(&Bytes::from(bytes)) {
             // What openraft asserts holds all the same.
-            let mut next = decoded.prev_log_id.map_or(0, |id| id.index + 1);
-            for entry in &decoded.entries {
-                prop_assert_eq!(entry.log_id.index, next);
+            let first = decoded.prev_log_id.map_or(0, |id| id.index + 1);
+            for (entry, index) in decoded.entries.iter().zip(first..) {
+                prop_assert_eq!(entry.log_id.index, index);
                 prop_assert!(term_of(&entry.log_id) <= decoded.vote.leader_id.term);
-                next += 1;
             }
         }
     }

@@ -122,10 +122,7 @@ async fn the_others_wait_for_the_founder_and_are_taken_in() {
     let mut others = Others::answering([fresh(1), fresh(3)]);
     let life = bench.begin(2, &mut others).await.unwrap();
     assert!(matches!(life.start, Start::Join), "{:?}", life.start);
-    assert_eq!(
-        (life.identity.node, life.identity.incarnation, life.identity.opened),
-        (NodeId(2), Incarnation(1), false)
-    );
+    assert_eq!((life.identity.node, life.identity.incarnation, life.identity.opened), (NodeId(2), Incarnation(1), false));
     let again = bench.begin(2, &mut Others::answering([fresh(1), fresh(3)])).await.unwrap();
     assert_eq!(again.identity, life.identity, "a directory that was not taken in yet stays the same");
     // The others may be slower; it opens all the same.
@@ -146,7 +143,8 @@ async fn a_number_that_the_members_know_with_another_directory_is_refused() {
         assert_eq!(error.code(), "node_identity_mismatch");
         let command = format!("tidelog admin replace-node {node} NEW host-{node}:7072");
         assert!(error.message().contains(&command), "{error}");
-        std::fs::remove_dir_all(bench.dir.path()).unwrap();
+        assert!(NodeIdentity::load(bench.dir.path()).unwrap().is_none_or(|identity| !identity.opened));
+        let _ = std::fs::remove_dir_all(bench.dir.path());
     }
 }
 

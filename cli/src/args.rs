@@ -103,12 +103,13 @@ pub(crate) struct ServeArgs {
 /// Arguments of `dev-cluster`.
 #[derive(Debug, Args)]
 pub(crate) struct DevClusterArgs {
-    /// How many nodes
-    #[arg(long, default_value = "3", value_parser = clap::value_parser!(u16).range(1..=5), value_name = "N")]
-    pub nodes: u16,
-    /// Port of the first node's clients; node n has this + 10 (n - 1), and that + 5 for the other nodes
-    #[arg(long, default_value = "7070", value_parser = clap::value_parser!(u16).range(1..=65_000), value_name = "PORT")]
-    pub base_port: u16,
+    /// How many nodes [default: 3, or as many as the directory has]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=5), value_name = "N")]
+    pub nodes: Option<u16>,
+    /// Port of the first node's clients; node n has this + 10 (n - 1), and that + 5 for the other nodes [default: 7070, or as
+    /// in the directory]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=65_000), value_name = "PORT")]
+    pub base_port: Option<u16>,
     /// Directory of everything, to be started again with [default: a new one, removed at the end]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,

@@ -21,12 +21,10 @@ struct Dev {
 }
 
 impl Dev {
-    fn start(more: &[&str]) -> Self {
-        // Ports that the nodes' ports follow; several tests at once are unlikely to meet.
-        let base = rand::random_range(1_500..2_900) * 10;
-        let port = base.to_string();
-        let mut child = command(&["dev-cluster", "--nodes", "3", "--base-port", &port])
-            .args(more)
+    /// Starts one with these flags.
+    fn start(flags: &[&str]) -> Self {
+        let mut child = command(&["dev-cluster"])
+            .args(flags)
             .env("TIDELOG__RAFT__ELECTION_MIN", "1s")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -73,6 +71,11 @@ impl Dev {
     }
 }
 
+/// A port that the nodes' ports follow; several tests at once are unlikely to meet.
+fn base_port() -> String {
+    (rand::random_range(1_500..2_900) * 10).to_string()
+}
+
 impl Drop for Dev {
     fn drop(&mut self) {
         // The nodes end with it.
@@ -83,7 +86,7 @@ impl Drop for Dev {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_by_one_command_goes_on_without_a_node_and_leaves_nothing() {
-    let mut dev = tokio::task::block_in_place(|| Dev::start(&[]));
+    let mut dev = tokio::task::block_in_place(|| Dev::start(&["--nodes", "3", "--base-port", &base_port()]));
     let servers = dev.servers();
     run_with(&servers, &["produce", "greetings", "--create"], b"hello\n").ok();
     for url in &dev.urls {
@@ -105,14 +108,18 @@ async fn a_cluster_by_one_command_goes_on_without_a_node_and_leaves_nothing() {
 async fn a_directory_that_is_kept_is_started_again_whatever_ended_the_command() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().join("home");
-    let kept = ["--data-dir", text(&home)];
-    let mut dev = tokio::task::block_in_place(|| Dev::start(&kept));
+    let port = base_port();
+    let first = ["--data-dir", text(&home), "--nodes", "3", "--base-port", &port];
+    let mut dev = tokio::task::block_in_place(|| Dev::start(&first));
     run_with(&dev.servers(), &["produce", "greetings", "--create"], b"hello\n").ok();
     // Nobody is there to tell the nodes: they notice.
     dev.signal(Signal::KILL);
     assert_eq!(dev.ended().await, None);
     dev.nodes_ended().await;
-    let mut dev = tokio::task::block_in_place(|| Dev::start(&kept));
+    // The directory knows its nodes and their ports, and has no others.
+    let other = run("", &["dev-cluster", "--data-dir", text(&home), "--nodes", "5"]).failed(2);
+    assert!(other.contains("3 nodes"), "{other}");
+    let mut dev = tokio::task::block_in_place(|| Dev::start(&["--data-dir", text(&home)]));
     assert_eq!(run(&dev.servers(), &["consume", "greetings", "--output", "value"]).ok(), "hello\n");
     dev.signal(Signal::TERM);
     assert_eq!(dev.ended().await, Some(0), "{}", dev.complaints.lock().unwrap());

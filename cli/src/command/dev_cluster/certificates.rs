@@ -19,7 +19,7 @@ pub(super) struct Certificate {
 }
 
 /// Makes certificates of nodes 1 to `count` in `directory`; what was there is replaced.
-pub(super) fn make(directory: &Path, count: u16) -> Result<Vec<Certificate>> {
+pub(super) fn make(directory: &Path, count: usize) -> Result<Vec<Certificate>> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let mut authority = CertificateParams::default();
     authority.distinguished_name.push(DnType::CommonName, "tidelog dev-cluster");

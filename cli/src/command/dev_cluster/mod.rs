@@ -4,15 +4,15 @@
 //! again, so that it can be seen what the others do without it. All of them end with this process, however that ends.
 
 mod certificates;
+mod home;
 mod node;
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use tempfile::TempDir;
+use anyhow::{Result, bail};
 use tidelog::config::Config;
 
+use self::home::{Home, Shape};
 use self::node::{Node, Place};
 use super::serve::signals::Signals;
 use crate::args::DevClusterArgs;
@@ -32,11 +32,11 @@ const PEER: u16 = 5;
 
 /// Starts the nodes, says where they are, and ends them at a signal.
 pub(super) async fn run(args: &DevClusterArgs) -> Result<()> {
-    let places = places(args)?;
     let mut signals = Signals::new()?;
     let home = Home::open(args.data_dir.as_deref())?;
+    let places = places(&home.shape(args.nodes, args.base_port)?)?;
     let mut nodes = Nodes::default();
-    let certificates = certificates::make(&home.path().join("tls"), args.nodes)?;
+    let certificates = certificates::make(&home.path().join("tls"), places.len())?;
     for (place, certificate) in places.iter().zip(&certificates) {
         nodes.0.push(Node::start(place, &places, certificate, home.path())?);
     }
@@ -63,43 +63,15 @@ pub(super) async fn run(args: &DevClusterArgs) -> Result<()> {
 }
 
 /// Where each node listens.
-fn places(args: &DevClusterArgs) -> Result<Vec<Place>> {
-    (0..args.nodes)
+fn places(shape: &Shape) -> Result<Vec<Place>> {
+    (0..shape.nodes)
         .map(|number| {
-            let client = args.base_port.checked_add(number * STRIDE);
+            let client = shape.base_port.checked_add(number * STRIDE);
             let ports = client.and_then(|client| Some((client, client.checked_add(PEER)?)));
             let (client, peer) = ports.ok_or_else(|| usage("--base-port leaves no ports for that many nodes"))?;
             Ok(Place { node: number + 1, client, peer })
         })
         .collect()
-}
-
-/// The directory of everything.
-enum Home {
-    Kept(PathBuf),
-    ThrownAway(TempDir),
-}
-
-impl Home {
-    fn open(kept: Option<&Path>) -> Result<Self> {
-        match kept {
-            Some(path) => {
-                std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))?;
-                Ok(Self::Kept(std::path::absolute(path)?))
-            }
-            None => {
-                let made = tempfile::Builder::new().prefix("tidelog-dev-cluster-").tempdir();
-                Ok(Self::ThrownAway(made.context("cannot create a directory")?))
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::Kept(path) => path,
-            Self::ThrownAway(dir) => dir.path(),
-        }
-    }
 }
 
 /// The nodes, those that have ended included.
@@ -159,10 +131,7 @@ impl Nodes {
 fn say(nodes: &Nodes, home: &Home) -> Result<()> {
     let urls: Vec<String> = nodes.0.iter().map(|node| node.place().url()).collect();
     let servers = urls.join(",");
-    let (path, kept) = match home {
-        Home::Kept(path) => (path.as_path(), "kept"),
-        Home::ThrownAway(dir) => (dir.path(), "removed at the end"),
-    };
+    let (path, kept) = (home.path(), if home.is_kept() { "kept" } else { "removed at the end" });
     let config = Config { data_dir: path.to_owned(), ..Config::default() };
     let mut out = Out::new();
     for node in &nodes.0 {
@@ -185,11 +154,11 @@ mod tests {
 
     #[test]
     fn every_node_has_ports_of_its_own() {
-        let args = |nodes, base_port| DevClusterArgs { nodes, base_port, data_dir: None };
-        let places = places(&args(3, 7070)).unwrap();
-        let ports: Vec<(u16, u16)> = places.iter().map(|place| (place.client, place.peer)).collect();
+        let places = |nodes, base_port| super::places(&Shape { nodes, base_port });
+        let three = places(3, 7070).unwrap();
+        let ports: Vec<(u16, u16)> = three.iter().map(|place| (place.client, place.peer)).collect();
         assert_eq!(ports, [(7070, 7075), (7080, 7085), (7090, 7095)]);
-        assert_eq!(places[2].url(), "http://127.0.0.1:7090");
-        assert!(super::places(&args(5, 65_500)).is_err());
+        assert_eq!(three[2].url(), "http://127.0.0.1:7090");
+        assert!(places(5, 65_500).is_err());
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use tidelog::model::{
     Append, BatchInfo, Command, Control, Incarnation, LoggedCommand, NamedSettings, NodeId, ShardId, TopicId,
     TopicPartition, TopicSettings,
 };
-use tidelog::raft::{RaftNode, RaftOptions, Start};
+use tidelog::raft::{Alone, RaftNode, RaftOptions, Start};
 use uuid::Uuid;
 
 const ENTRY_BYTES: usize = 1024;
@@ -51,7 +52,10 @@ async fn node(dir: &std::path::Path) -> RaftNode {
         wal_file_size: 16 << 20,
         election_timeout: Duration::from_millis(750),
         heartbeat: Duration::from_millis(150),
-        start: Start::New,
+        advertise: String::new(),
+        transport: Arc::new(Alone),
+        checkpoints: Arc::new(Alone),
+        start: Start::alone(NodeId(1), Uuid::from_u128(2)),
     })
     .await
     .expect("a node can be started");

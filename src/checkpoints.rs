@@ -76,12 +76,7 @@ pub async fn incarnations(bucket: &Bucket) -> Result<Vec<Incarnation>> {
 /// # Errors
 /// `not_found` if something it names is missing, `corrupt` if something fails its checksum, or the bucket's.
 pub async fn load(bucket: &Bucket, shard: ShardId, reference: CheckpointRef) -> Result<LoadedCheckpoint> {
-    let key = Key::Checkpoint(shard, reference);
-    let bytes = get(bucket, &key, MAX_CHECKPOINT_BYTES).await?;
-    let checkpoint = codec::decode_checkpoint(&bytes).map_err(|error| named(&key, error))?;
-    if checkpoint.self_ref != reference || checkpoint.shard != shard {
-        return Err(Error::corrupt(format!("object {key} is another checkpoint than its name says")));
-    }
+    let (checkpoint, bytes) = load_alone(bucket, shard, reference).await?;
     let parts = futures::stream::iter(checkpoint.parts.clone()).map(async |part| {
         let key = Key::IndexPart(shard, part.id);
         let bytes = get(bucket, &key, MAX_PART_BYTES).await?;
@@ -89,12 +84,52 @@ pub async fn load(bucket: &Bucket, shard: ShardId, reference: CheckpointRef) -> 
         Ok::<_, Error>((part.id, bytes, content))
     });
     let parts = parts.buffered(PARALLEL_CALLS).try_collect().await?;
-    let footers = futures::stream::iter(checkpoint.footer_segments()).map(async |segment| {
+    let ranges = load_ranges(bucket, shard, checkpoint.footer_segments()).await?;
+    Ok(LoadedCheckpoint { reference, checkpoint, bytes, parts, ranges })
+}
+
+/// Loads a checkpoint without what it names.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_alone(bucket: &Bucket, shard: ShardId, reference: CheckpointRef) -> Result<(Checkpoint, Bytes)> {
+    let key = Key::Checkpoint(shard, reference);
+    let bytes = get(bucket, &key, MAX_CHECKPOINT_BYTES).await?;
+    let checkpoint = codec::decode_checkpoint(&bytes).map_err(|error| named(&key, error))?;
+    if checkpoint.self_ref != reference || checkpoint.shard != shard {
+        return Err(Error::corrupt(format!("object {key} is another checkpoint than its name says")));
+    }
+    Ok((checkpoint, bytes))
+}
+
+/// The index part objects `parts`.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_parts(bucket: &Bucket, shard: ShardId, parts: Vec<ObjectId>) -> Result<Vec<(ObjectId, Bytes)>> {
+    let parts = futures::stream::iter(parts).map(async |id| {
+        let key = Key::IndexPart(shard, id);
+        let bytes = get(bucket, &key, MAX_PART_BYTES).await?;
+        codec::decode_part(&bytes).map_err(|error| named(&key, error))?;
+        Ok::<_, Error>((id, bytes))
+    });
+    parts.buffered(PARALLEL_CALLS).try_collect().await
+}
+
+/// The ranges of `segments`, out of their footers.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_ranges(
+    bucket: &Bucket,
+    shard: ShardId,
+    segments: Vec<SegmentInfo>,
+) -> Result<Vec<(ObjectId, Vec<SegmentRange>)>> {
+    let footers = futures::stream::iter(segments).map(async |segment| {
         let footer = footer(bucket, shard, &segment).await?;
         Ok::<_, Error>((segment.id, footer.ranges().copied().collect::<Vec<_>>()))
     });
-    let ranges = footers.buffered(PARALLEL_CALLS).try_collect().await?;
-    Ok(LoadedCheckpoint { reference, checkpoint, bytes, parts, ranges })
+    footers.buffered(PARALLEL_CALLS).try_collect().await
 }
 
 /// The footer of a segment.

@@ -112,6 +112,14 @@ impl Error {
         Self::new(ErrorKind::Internal, "internal", message)
     }
 
+    /// The same error for another one of those who waited for the same thing; without its causes, which have one owner.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let (kind, code, message) = (self.0.kind, self.0.code, self.0.message.clone());
+        let (outcome, details) = (self.0.outcome, self.0.details.clone());
+        Self(Box::new(Inner { kind, code, message, outcome, details, source: None }))
+    }
+
     /// Keeps the error that caused this one.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

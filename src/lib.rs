@@ -8,7 +8,7 @@
 //! | 1 | `model`, `log_clock` | the nouns: records, batches, commands, checkpoints; what a leader stamps on commands |
 //! | 2 | `format` | bytes to nouns and back; every decoder is bounded |
 //! | 3 | `state` | the replicated state machine; pure and deterministic |
-//! | 4 | `store`, `cache` | the bucket and the block cache |
+//! | 4 | `store`, `cache`, `peer` | the bucket, the block cache, calls between nodes |
 //! | 5 | `raft`, `checkpoints` | the only place that names openraft; checkpoints read from the bucket |
 //! | 6 | `produce`, `flush`, `fetch`, `archive`, `gc`, `verify` | a pure plan beside its executor |
 //! | 7 | `shard`, `queue` | one Raft group wired; the facade that everything above uses |
@@ -27,6 +27,7 @@ pub mod gc;
 pub mod log_clock;
 pub mod metrics;
 pub mod model;
+pub mod peer;
 pub mod produce;
 pub mod queue;
 pub mod raft;

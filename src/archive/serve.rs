@@ -55,7 +55,7 @@ impl JobServer {
         }
         let view = self.leader.node().view();
         let requested = self.requests.open(&view);
-        let (settings, log_time) = (self.settings.clone(), self.leader.log_time());
+        let (settings, log_time) = (self.settings.clone(), self.log_time());
         // The survey reads all ranges that are not archived yet: up to milliseconds.
         let run = tokio::task::spawn_blocking(move || survey::next_run(&view, &settings, log_time, &requested)).await;
         let segments = run.map_err(|error| Error::internal("the archive plan broke off").with_source(error))?;
@@ -91,7 +91,7 @@ impl JobServer {
         };
         Ok(Some(ClaimedJob {
             job,
-            log_time: self.leader.log_time(),
+            log_time: self.log_time(),
             claim_ms: millis(self.settings.claim),
             deadline_ms: millis(self.settings.deadline),
             file_bytes: self.settings.file_size,
@@ -151,6 +151,12 @@ impl JobServer {
         let _ = tokio::time::timeout(at_most, self.requests.changed()).await;
     }
 
+    /// Log time, or that of the newest command where another node leads, whose clock may be ahead of this one's: the objects
+    /// of a job are named by it, and must not be older than what is collected.
+    fn log_time(&self) -> LogTime {
+        self.leader.log_time().max(self.leader.node().with_state(|state| state.log_time()))
+    }
+
     fn note(&self, result: Result<()>) {
         if let Some(watch) = &self.watch {
             watch.ran(result);
@@ -158,7 +164,7 @@ impl JobServer {
     }
 
     fn deadline(&self) -> LogTime {
-        self.leader.log_time().saturating_add(millis(self.settings.claim))
+        self.log_time().saturating_add(millis(self.settings.claim))
     }
 }
 

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Config;
+use super::peer::Peer;
+use super::{Cluster, Config, Role};
 use super::sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
     Shutdown, Store, Tail, TopicRules, Wal,
@@ -49,6 +50,8 @@ impl Default for Config {
             idempotency: Idempotency::default(),
             topic: TopicRules::default(),
             raft: Raft::default(),
+            cluster: Cluster::default(),
+            peer: Peer::default(),
             shutdown: Shutdown::default(),
             log: Log::default(),
             metrics: Metrics::default(),
@@ -92,7 +95,7 @@ impl Default for Flush {
 
 impl Default for Wal {
     fn default() -> Self {
-        Self { budget: 10 * GIB, keep: 0, file_size: 16 * MIB, min_free: GIB, min_free_percent: 5, reserve: 64 * MIB }
+        Self { budget: 10 * GIB, keep: None, file_size: 16 * MIB, min_free: GIB, min_free_percent: 5, reserve: 64 * MIB }
     }
 }
 
@@ -168,6 +171,12 @@ impl Default for TopicRules {
 impl Default for Raft {
     fn default() -> Self {
         Self { election_min: millis(750), heartbeat: millis(150), clock_jump: hours(7 * 24) }
+    }
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self { node_id: None, nodes: Vec::new(), roles: vec![Role::Gateway, Role::Wal, Role::Compactor] }
     }
 }
 

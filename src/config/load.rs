@@ -12,7 +12,16 @@ use super::Config;
 /// Prefix of environment variables that are settings.
 const ENV_PREFIX: &str = "TIDELOG__";
 /// Settings that have no default value and so are not in the printed defaults.
-const WITHOUT_DEFAULT: [&str; 1] = ["bucket"];
+const WITHOUT_DEFAULT: [&str; 8] = [
+    "bucket",
+    "wal.keep",
+    "cluster.node_id",
+    "peer.listen",
+    "peer.advertise",
+    "peer.tls.cert",
+    "peer.tls.key",
+    "peer.tls.ca",
+];
 
 /// Where settings come from; tests build one by hand.
 #[derive(Debug, Clone, Default)]

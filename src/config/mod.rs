@@ -4,8 +4,10 @@
 //! problem is reported at once, each with its origin. What [`Config::to_toml`] prints parses back to the same value.
 //! This module knows nothing of the rest of the engine.
 
+mod cluster;
 mod defaults;
 mod load;
+mod peer;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -16,7 +18,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use cluster::{Cluster, ClusterNode, NodeChoice, Role};
 pub use load::{ConfigError, Sources};
+pub use peer::{Peer, PeerTls, is_host_and_port};
 pub use sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
     Shutdown, Store, Tail, TopicRules, Wal,
@@ -61,6 +65,10 @@ pub struct Config {
     pub topic: TopicRules,
     /// Elections.
     pub raft: Raft,
+    /// This node and the first ones.
+    pub cluster: Cluster,
+    /// How nodes reach each other.
+    pub peer: Peer,
     /// What SIGTERM does.
     pub shutdown: Shutdown,
     /// Log lines and the access log.

@@ -80,9 +80,10 @@ pub struct Wal {
     /// Bytes of log above which appends are refused until a flush drained it.
     #[serde(with = "units::size")]
     pub budget: u64,
-    /// Flushed bytes of log that are kept for followers that lag; 0 by default, since a sole voter has none.
-    #[serde(with = "units::size")]
-    pub keep: u64,
+    /// Flushed bytes of log that are kept for followers that lag. Not set, it is 1 GiB (a quarter of `wal.budget` if that is
+    /// less) while there are followers, and nothing for a sole voter.
+    #[serde(with = "units::optional_size", skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u64>,
     /// Bytes at which a file of the log is ended. Purged log is removed a file at a time, and removing a large one holds up
     /// the syncs behind it: 3 ms for 16 MiB, 14 ms for 64.
     #[serde(with = "units::size")]

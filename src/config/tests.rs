@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, Sources};
+use super::{Config, NodeChoice, Sources};
 
 fn file(text: &str) -> Sources {
     Sources { file: Some((PathBuf::from("tidelog.toml"), text.to_owned())), ..Sources::default() }
@@ -25,6 +25,31 @@ fn changed_settings_print_as_toml_that_parses_back() {
     assert_eq!(config.flush.bytes, 1_500_000);
     assert_eq!(config.flush.interval, Duration::from_millis(1_500));
     assert_eq!(Config::load(&file(&config.to_toml())), Ok(config));
+}
+
+#[test]
+fn a_cluster_is_described_by_file_environment_or_flags() {
+    let nodes = |config: &Config| config.cluster.nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let text = "bucket = \"file:///b\"\n[peer]\nlisten = \"127.0.0.1:7072\"\n[cluster]\nnode_id = 2\nnodes = [\"1=a:7072\", \"2=b:7072\"]\nroles = [\"gateway\", \"wal\"]\n[wal]\nkeep = \"1MiB\"\n";
+    let mut sources = file(text);
+    let config = Config::load(&sources).unwrap();
+    assert_eq!(config.cluster.node_id, Some(NodeChoice::Id(2)));
+    assert_eq!(nodes(&config), ["1=a:7072", "2=b:7072"]);
+    assert!(!config.cluster.is_compactor());
+    assert_eq!(config.wal.keep, Some(1 << 20));
+    assert_eq!(Config::load(&file(&config.to_toml())), Ok(config));
+    sources.environment = vec![("TIDELOG__CLUSTER__NODE_ID".to_owned(), "auto".to_owned())];
+    assert_eq!(Config::load(&sources).unwrap().cluster.node_id, Some(NodeChoice::Auto));
+    sources.flags = vec![
+        ("cluster.node_id", "--node-id", "3".to_owned()),
+        ("cluster.nodes", "--cluster", "1=a:1, 3=c:1".to_owned()),
+    ];
+    let config = Config::load(&sources).unwrap();
+    assert_eq!((config.cluster.node_id, nodes(&config)), (Some(NodeChoice::Id(3)), vec!["1=a:1".to_owned(), "3=c:1".to_owned()]));
+    sources.flags = vec![("cluster.nodes", "--cluster", "a:1".to_owned()), ("cluster.node_id", "--node-id", "x".to_owned())];
+    let problems = Config::load(&sources).unwrap_err().problems;
+    assert!(problems.iter().any(|problem| problem.starts_with("cluster.nodes (--cluster): \"a:1\" is not a node")), "{problems:?}");
+    assert!(problems.iter().any(|problem| problem.starts_with("cluster.node_id (--node-id)")), "{problems:?}");
 }
 
 #[test]
@@ -121,10 +146,17 @@ fn the_operations_page_lists_every_setting_with_its_default() {
     for (name, value) in &defaults {
         match value {
             toml::Value::Table(section) => {
-                keys.extend(section.iter().map(|(key, value)| (format!("{name}.{key}"), format!("`{value}`"))));
+                let values = section.iter().filter(|(_, value)| !value.is_table());
+                keys.extend(values.map(|(key, value)| (format!("{name}.{key}"), format!("`{value}`"))));
             }
             value => keys.push((name.clone(), format!("`{value}`"))),
         }
+    }
+    for key in ["wal.keep", "cluster.node_id"] {
+        keys.push((key.to_owned(), "not set".to_owned()));
+    }
+    for key in ["peer.listen", "peer.advertise", "peer.tls.cert", "peer.tls.key", "peer.tls.ca"] {
+        keys.push((key.to_owned(), "not set".to_owned()));
     }
     for (key, value) in keys {
         let line = format!("| `{key}` | {} |", value.replace('"', ""));

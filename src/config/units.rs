@@ -57,6 +57,23 @@ pub(super) mod size {
     }
 }
 
+/// Sizes that may be left out (`Option<u64>`); without one nothing is written.
+pub(super) mod optional_size {
+    use serde::de::Deserializer;
+    use serde::ser::Serializer;
+
+    pub(crate) fn serialize<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => super::size::serialize(bytes, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+        super::size::deserialize(deserializer).map(Some)
+    }
+}
+
 /// Durations.
 pub(super) mod duration {
     use serde::de::{Deserialize, Deserializer, Error};

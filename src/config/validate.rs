@@ -23,6 +23,8 @@ impl Config {
         self.check_sizes(&mut problems);
         self.check_times(&mut problems);
         self.check_names(&mut problems);
+        self.check_cluster(&mut problems);
+        self.check_peer(&mut problems);
         ConfigError::check(problems)
     }
 
@@ -92,6 +94,12 @@ impl Config {
         if self.wal.file_size > MAX_WAL_FILE {
             let (found, most) = (size(self.wal.file_size), size(MAX_WAL_FILE));
             problems.push(format!("wal.file_size: {found} is more than {most}"));
+        }
+        // What is kept counts against the budget: with all of it kept nothing could be appended.
+        let appends = self.wal.budget.saturating_sub(self.wal.reserve);
+        if let Some(keep) = self.wal.keep.filter(|keep| *keep > appends / 2) {
+            let (keep, half) = (size(keep), size(appends / 2));
+            problems.push(format!("wal.keep: {keep} is more than half of wal.budget less wal.reserve ({half})"));
         }
         if self.wal.min_free_percent > 99 {
             problems.push(format!("wal.min_free_percent: {} is more than 99", self.wal.min_free_percent));

@@ -2,7 +2,8 @@
 //!
 //! A flush is due when the tail has `flush.bytes`, when its oldest record is `flush.interval` old, when somebody waits
 //! for one, or when metadata alone changed `metadata_interval` ago; never sooner than `checkpoint_gap` after the last. A
-//! flush that fails is made anew with a pause that grows; nothing is lost meanwhile, the log keeps it all.
+//! flush that fails is made anew with a pause that grows; nothing is lost meanwhile, the log keeps it all. Only the leader
+//! flushes: the task is dropped when the leadership ends, and [`super::follow`] takes its place.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -95,6 +96,25 @@ impl FlushHandle {
         }
     }
 
+    /// Notes that a `Flushed` which covers `flushed` was applied here, whoever proposed it.
+    pub fn observe(&self, flushed: LogIndex) {
+        self.0.progress.send_if_modified(|progress| {
+            let newer = flushed > progress.flushed;
+            progress.flushed = progress.flushed.max(flushed);
+            newer
+        });
+    }
+
+    /// The largest index of which somebody asked that it be flushed.
+    pub(super) fn wanted(&self) -> LogIndex {
+        self.0.wanted.load(Ordering::Acquire)
+    }
+
+    /// Returns once somebody asked, or after `at_most`.
+    pub(super) async fn woken(&self, at_most: Duration) {
+        let _ = tokio::time::timeout(at_most, self.0.wake.notified()).await;
+    }
+
     /// Stops or resumes flushing; a flush under way ends first.
     pub fn set_paused(&self, paused: bool) {
         self.0.paused.store(paused, Ordering::Release);
@@ -168,9 +188,8 @@ impl FlushTask {
             if !self.handle.is_paused() && self.is_due() {
                 return;
             }
-            let shared = Arc::clone(&self.handle.0);
             // The tick bounds how late a size or an age is noticed; a request wakes the task at once.
-            let _ = tokio::time::timeout(TICK, shared.wake.notified()).await;
+            self.handle.woken(TICK).await;
         }
     }
 
@@ -180,19 +199,15 @@ impl FlushTask {
             .leader()
             .node()
             .with_state(|state| (state.tail_bytes(), state.changed_at(), state.flushed_index(), state.applied()));
-        // A follower's flush, or one whose answer was lost, counts as well.
-        self.handle.0.progress.send_if_modified(|progress| {
-            let newer = flushed > progress.flushed;
-            progress.flushed = progress.flushed.max(flushed);
-            newer
-        });
+        // An earlier leader's flush, or one whose answer was lost, counts as well.
+        self.handle.observe(flushed);
         let now = Instant::now();
         since(&mut self.tail_since, tail > 0, now);
         since(&mut self.changed_since, changed > flushed, now);
         if self.last_checkpoint.is_some_and(|last| now < last + self.triggers.checkpoint_gap) {
             return false;
         }
-        let wanted = self.handle.0.wanted.load(Ordering::Acquire);
+        let wanted = self.handle.wanted();
         let old = |since: Option<Instant>, age: Duration| since.is_some_and(|since| now >= since + age);
         (wanted > flushed && applied > flushed)
             || tail >= self.triggers.bytes

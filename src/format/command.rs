@@ -32,6 +32,8 @@ const KIND_APPEND: u8 = 1;
 const KIND_CONTROL: u8 = 2;
 /// Variants of [`Control`] that this build knows; postcard numbers them from 0.
 const CONTROL_VARIANTS: u32 = 18;
+/// After version and kind.
+const LOG_TIME_AT: usize = 2;
 /// Version, kind and log time.
 const PREFIX_LEN: usize = 10;
 
@@ -88,6 +90,13 @@ pub fn decode(bytes: &Bytes) -> Result<LoggedCommand> {
         _ => return Err(unknown(format!("version {version} and kind {kind}"))),
     };
     Ok(LoggedCommand { log_time, command: command.ok_or_else(damaged)? })
+}
+
+/// Replaces the log time of an encoded command; what is too short to be one stays as it is.
+pub fn restamp(bytes: &mut [u8], log_time: LogTime) {
+    if let Some(place) = bytes.get_mut(LOG_TIME_AT..PREFIX_LEN) {
+        place.copy_from_slice(&log_time.to_le_bytes());
+    }
 }
 
 fn prefix(kind: u8, log_time: LogTime, more: usize) -> Vec<u8> {

@@ -13,8 +13,7 @@ use crate::failpoint;
 use crate::format::checkpoint::decode_checkpoint;
 use crate::metrics::{GC_DELETED_BYTES, GC_DELETED_OBJECTS};
 use crate::model::checkpoint::NamedObject;
-use crate::model::{CheckpointRef, Control, LogTime, ObjectId, ShardId};
-use crate::raft::Leader;
+use crate::model::{CheckpointRef, LogTime, ObjectId, ShardId};
 use crate::state::State;
 use crate::store::keys::{self, Key};
 use crate::store::{Bucket, Listed, StoreError};
@@ -32,22 +31,13 @@ pub trait Log: Send + Sync {
     fn log_time(&self) -> LogTime;
     /// The state with all that was applied.
     fn view(&self) -> State;
+    /// The checkpoints that nodes of the shard would go back to, and so must not lose.
+    ///
+    /// # Errors
+    /// If a node has not said which one that is: nothing is deleted then.
+    fn pinned(&self) -> impl Future<Output = Result<BTreeSet<CheckpointRef>>> + Send;
     /// Proposes `Condemn{floor}`; it is applied in every later [`Log::view`] when this returns.
     fn condemn(&self, floor: ObjectId) -> impl Future<Output = Result<()>> + Send;
-}
-
-impl Log for Leader {
-    fn log_time(&self) -> LogTime {
-        Self::log_time(self)
-    }
-
-    fn view(&self) -> State {
-        self.node().view()
-    }
-
-    async fn condemn(&self, floor: ObjectId) -> Result<()> {
-        self.control(Control::Condemn { floor }).await.map(|_| ())
-    }
 }
 
 /// What a run deleted.
@@ -81,12 +71,13 @@ impl Collector {
     /// One run. Cancelled, it may have deleted some of the garbage.
     ///
     /// # Errors
-    /// The bucket's or the log's; `corrupt` if a kept checkpoint cannot be read: what it names is not known then, so
+    /// The bucket's or the log's; that a node has not said what it would go back to; `corrupt` if a kept checkpoint cannot be read: what it names is not known then, so
     /// nothing is deleted.
     pub async fn run(&mut self, log: &impl Log) -> Result<Deleted> {
         let horizon = Horizon { now: log.log_time(), grace: self.grace };
         let floor = horizon.floor();
-        let Some(named) = self.named(&log.view(), horizon).await? else { return Ok(Deleted::default()) };
+        let pinned = log.pinned().await?;
+        let Some(named) = self.named(&log.view(), horizon, &pinned).await? else { return Ok(Deleted::default()) };
         if !self.has_garbage(floor, &named).await? {
             return self.end(Deleted::default()).await;
         }
@@ -97,7 +88,7 @@ impl Collector {
         if view.condemned() < floor {
             return Err(Error::internal("the state does not know the floor that it was told"));
         }
-        let Some(named) = self.named(&view, horizon).await? else { return Ok(Deleted::default()) };
+        let Some(named) = self.named(&view, horizon, &pinned).await? else { return Ok(Deleted::default()) };
         let mut deleted = self.delete(&keys::checkpoints_of(self.shard), floor, &named).await?;
         failpoint::hit_async("gc.checkpoints").await?;
         for prefix in [keys::objects_of(self.shard), keys::ARCHIVE.to_owned()] {
@@ -116,8 +107,14 @@ impl Collector {
         Ok(deleted)
     }
 
-    /// What the state and the kept checkpoints name; `None` before the first checkpoint.
-    pub(super) async fn named(&mut self, view: &State, horizon: Horizon) -> Result<Option<BTreeSet<NamedObject>>> {
+    /// What the state and the kept checkpoints name, among them those of `pinned` that are there; `None` before the first
+    /// checkpoint.
+    pub(super) async fn named(
+        &mut self,
+        view: &State,
+        horizon: Horizon,
+        pinned: &BTreeSet<CheckpointRef>,
+    ) -> Result<Option<BTreeSet<NamedObject>>> {
         let Some(current) = view.checkpoint_ref() else { return Ok(None) };
         let mut listed = Vec::new();
         let mut listing = self.bucket.list(&keys::checkpoints_of(self.shard));
@@ -126,7 +123,8 @@ impl Collector {
                 listed.push(checkpoint);
             }
         }
-        let kept = plan::kept(&listed, current, horizon);
+        let mut kept = plan::kept(&listed, current, horizon);
+        kept.extend(listed.iter().filter(|checkpoint| pinned.contains(checkpoint)));
         let mut names = Names::new();
         let mut named: BTreeSet<NamedObject> = view.objects().collect();
         for checkpoint in kept {

@@ -5,7 +5,7 @@
 //! and deletes those below the floor that neither the state nor a kept checkpoint names: first checkpoints, then what
 //! they named, so that a checkpoint that is there can be started from. Kept are the current checkpoint and those of
 //! [`plan::kept`]; among them is one from before the grace period, so whatever was live within it is still there for
-//! whoever reads by an older plan or listing.
+//! whoever reads by an older plan or listing; and each one that a node of the shard would start from.
 //!
 //! A crash at any point leaves garbage for the next run and nothing else. Reading the bucket is all that a run without
 //! garbage does. [`retention`] only plans; its caller proposes the trims.

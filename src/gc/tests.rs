@@ -30,6 +30,10 @@ impl Log for Shard {
         self.state()
     }
 
+    async fn pinned(&self) -> Result<BTreeSet<CheckpointRef>> {
+        Ok(BTreeSet::new())
+    }
+
     async fn condemn(&self, floor: ObjectId) -> Result<()> {
         assert_eq!(self.control(Control::Condemn { floor }), Answer::Done);
         Ok(())
@@ -165,7 +169,7 @@ async fn a_run_that_broke_off_leaves_checkpoints_that_can_be_started_from() {
     let mut broken = collector(&shard);
     let horizon = Horizon { now: shard.time(), grace: GRACE };
     shard.condemn(horizon.floor()).await.unwrap();
-    let named = broken.named(&shard.state(), horizon).await.unwrap().unwrap();
+    let named = broken.named(&shard.state(), horizon, &BTreeSet::new()).await.unwrap().unwrap();
     let deleted = broken.delete(&keys::checkpoints_of(SHARD), horizon.floor(), &named).await.unwrap();
     assert!(deleted.objects > 0);
     for checkpoint in crate::checkpoints::list(&shard.bucket, SHARD).await.unwrap() {
@@ -173,6 +177,64 @@ async fn a_run_that_broke_off_leaves_checkpoints_that_can_be_started_from() {
         assert_eq!(crate::checkpoints::first_missing(&shard.bucket, &loaded.checkpoint).await.unwrap(), None);
     }
     assert!(collector(&shard).run(&shard).await.unwrap().objects > 0);
+}
+
+/// A shard one of whose nodes would go back to `pinned`; `None` if it has not said to which.
+struct Pinned<'a> {
+    shard: &'a Shard,
+    pinned: Option<CheckpointRef>,
+}
+
+impl Log for Pinned<'_> {
+    fn log_time(&self) -> LogTime {
+        self.shard.log_time()
+    }
+
+    fn view(&self) -> State {
+        self.shard.view()
+    }
+
+    async fn pinned(&self) -> Result<BTreeSet<CheckpointRef>> {
+        let unknown = || crate::error::Error::unavailable("node 3 has not said");
+        Ok([self.pinned.ok_or_else(unknown)?].into())
+    }
+
+    async fn condemn(&self, floor: ObjectId) -> Result<()> {
+        self.shard.condemn(floor).await
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_would_go_back_to_stays_and_nothing_goes_until_it_is_known() {
+    let shard = Shard::new(Bucket::memory()).await;
+    let topic = shard.create("a", TopicSettings::default());
+    let mut checkpoints = Vec::new();
+    for _ in 0..6 {
+        shard.append(TopicPartition::new(topic, 0), 10);
+        shard.advance(60_000);
+        checkpoints.push(shard.flush(true).await);
+    }
+    shard.archive(topic).await;
+    shard.advance(2 * HOUR);
+    for _ in 0..4 {
+        shard.append(TopicPartition::new(topic, 0), 1);
+        shard.flush(true).await;
+    }
+    let before = listed(&shard.bucket).await;
+    let unknown = Pinned { shard: &shard, pinned: None };
+    assert_eq!(collector(&shard).run(&unknown).await.unwrap_err().code(), "unavailable");
+    assert_eq!(listed(&shard.bucket).await, before);
+
+    let pinned = Pinned { shard: &shard, pinned: Some(checkpoints[1]) };
+    assert!(collector(&shard).run(&pinned).await.unwrap().objects > 0);
+    let left = crate::checkpoints::list(&shard.bucket, SHARD).await.unwrap();
+    assert!(left.contains(&checkpoints[1]) && !left.contains(&checkpoints[0]) && !left.contains(&checkpoints[2]));
+    let loaded = crate::checkpoints::load(&shard.bucket, SHARD, checkpoints[1]).await.unwrap();
+    assert_eq!(crate::checkpoints::first_missing(&shard.bucket, &loaded.checkpoint).await.unwrap(), None);
+
+    let moved_on = Pinned { shard: &shard, pinned: shard.state().checkpoint_ref() };
+    assert!(collector(&shard).run(&moved_on).await.unwrap().objects > 0);
+    assert!(!crate::checkpoints::list(&shard.bucket, SHARD).await.unwrap().contains(&checkpoints[1]));
 }
 
 #[tokio::test]

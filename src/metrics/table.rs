@@ -82,7 +82,7 @@ metrics! {
     Counter FLUSH_CHECKPOINT_BYTES "tidelog_flush_checkpoint_bytes_total" "Bytes of checkpoints and index parts written";
 
     // Produce
-    Counter PRODUCE_PROPOSALS "tidelog_produce_proposals_total" [outcome: "applied" | "not_written" | "unknown" | "fatal"]
+    Counter PRODUCE_PROPOSALS "tidelog_produce_proposals_total" [outcome: "applied" | "not_written" | "refused" | "unknown" | "fatal"]
         "Entries of records proposed to Raft, by what became of them";
     Histogram PRODUCE_PROPOSAL_SECONDS "tidelog_produce_proposal_seconds"
         "Time from proposing an entry of records until it was applied or failed";
@@ -103,6 +103,23 @@ metrics! {
     Counter FETCH_REPLANS "tidelog_fetch_replans_total"
         "Pages planned again because what was planned had been replaced meanwhile";
     Gauge FETCH_WAITING "tidelog_fetch_waiting" "Long polls and followers that wait for records";
+
+    // Peers
+    Counter PEER_CALLS "tidelog_peer_calls_total"
+        [kind: "hello" | "append" | "vote" | "pre_vote" | "snapshot" | "transfer" | "propose" | "read_index" | "checkpoint_files" | "status" | "flush" | "admin" | "archive" | "other",
+        outcome: "ok" | "answered" | "not_sent" | "unknown"]
+        "Calls to other nodes by what became of them; answered is an error of the peer's own";
+    Histogram PEER_CALL_SECONDS "tidelog_peer_call_seconds"
+        [kind: "hello" | "append" | "vote" | "pre_vote" | "snapshot" | "transfer" | "propose" | "read_index" | "checkpoint_files" | "status" | "flush" | "admin" | "archive" | "other"]
+        "Time of a call to another node, until its answer or its failure";
+    Counter PEER_REFUSED "tidelog_peer_refused_total"
+        [reason: "version" | "cluster" | "identity" | "memory" | "invalid"]
+        "Requests of other nodes that were refused before they were handled";
+    Counter PEER_SENT_BYTES "tidelog_peer_sent_bytes_total" "Bytes sent to other nodes, whoever made the connection";
+    Counter PEER_RECEIVED_BYTES "tidelog_peer_received_bytes_total"
+        "Bytes received from other nodes, whoever made the connection";
+    Gauge PEER_CONNECTIONS "tidelog_peer_connections" [direction: "in" | "out"]
+        "Open connections with other nodes; those made by this one are out";
 
     // Background jobs
     Gauge JOB_LAST_SUCCESS_AGE_SECONDS "tidelog_job_last_success_age_seconds"

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Queue, partition_not_found};
+use super::Queue;
 use crate::error::Result;
-use crate::model::{FetchPage, FetchRequest, Offset, TopicId, TopicPartition};
+use crate::model::{FetchFrom, FetchPage, FetchRequest, Offset, Topic, TopicId, TopicPartition};
 
 impl Queue {
     /// Reads a page of one partition, waiting up to `request.wait` for its first record.
@@ -15,12 +15,19 @@ impl Queue {
     /// `topic_not_found`, `topic_replaced`, `partition_not_found`; `offset_expired` and `offset_out_of_range` with the bounds
     /// in their details; `corrupt`, `unavailable`, `overloaded`.
     pub async fn fetch(&self, request: FetchRequest) -> Result<FetchPage> {
-        let topic = self.topic(&request.topic, request.topic_id)?;
-        let count = topic.settings.partitions;
-        if request.partition >= count {
-            return Err(partition_not_found(&topic.name, request.partition, count));
+        let topic = self.topic_with(&request.topic, request.topic_id, Some(request.partition)).await?;
+        if !self.is_sole_voter() && self.asks_for_the_end(&topic, &request) {
+            self.linearize().await?;
         }
         self.0.fetcher.fetch(&topic, &request).await
+    }
+
+    /// Whether the answer depends on what was committed last, which another node may know better. Below the high watermark that
+    /// this node knows nothing ever changes.
+    fn asks_for_the_end(&self, topic: &Topic, request: &FetchRequest) -> bool {
+        let FetchFrom::Offset(offset) = request.from else { return true };
+        let partition = TopicPartition::new(topic.id, request.partition);
+        self.read(|state| state.partition(partition).is_none_or(|found| found.bounds().high_watermark <= offset))
     }
 
     /// Whether pages wait for memory that others hold until they are sent.

@@ -33,7 +33,7 @@ impl Queue {
         let id = topic.id;
         let targets: Vec<Offset> = view.partitions_of(id).map(|partition| partition.bounds().high_watermark).collect();
         if archive {
-            self.archive_requests().request(id, (0..).zip(targets.iter().copied()));
+            self.0.shard.request_archive(id, (0..).zip(targets.iter().copied()).collect());
         }
         let flushed = tokio::time::timeout_at(deadline, self.flusher().flushed(view.applied())).await;
         if matches!(flushed, Ok(Ok(()))) && archive {

@@ -3,6 +3,7 @@
 //! A [`Queue`] is a cheap handle; clones share one engine. Every method may be cancelled by dropping its future: a
 //! produce that was dropped may still be written. It knows no HTTP.
 
+mod cluster;
 mod fetch;
 mod flush;
 mod jobs;
@@ -15,7 +16,6 @@ mod tests;
 mod topics;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::archive::Requests;
 use crate::clock::Clock;
@@ -82,7 +82,6 @@ struct Inner {
     fetcher: Fetcher,
     admission: Admission,
     sticky: Arc<Sticky>,
-    ready: AtomicBool,
     lock: DirLock,
 }
 
@@ -120,7 +119,7 @@ impl Queue {
     /// Whether this process has recovered and has reached a leader of every shard once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.ready.load(Ordering::Acquire)
+        self.0.shard.is_ready()
     }
 
     /// Writes into the data directory's lock where this process listens, for whoever is refused by it.
@@ -148,7 +147,8 @@ impl Queue {
         self.0.shard.is_paused(job)
     }
 
-    /// Refuses appends from now on, flushes, and writes a clean checkpoint: a start from the bucket alone then loses nothing.
+    /// Refuses appends from now on, flushes, and writes a clean checkpoint: a start from the bucket alone then loses nothing. Of
+    /// several voters all are closed; one that only ends itself is drained ([`Queue::drain`]).
     ///
     /// # Errors
     /// The log's or the bucket's. If the bucket was away from the beginning, nothing was closed.
@@ -196,7 +196,7 @@ impl Queue {
             incarnation: inner.identity.incarnation.0,
             node_id: inner.identity.node.0,
             closed: view.is_closed(),
-            roles: vec!["gateway", "wal", "compactor"],
+            roles: inner.config.cluster.roles.iter().map(|role| role.name()).collect(),
             shards: vec![self.shard_status(view)],
             bucket: BucketStatus {
                 url: inner.bucket.url().to_owned(),
@@ -230,6 +230,7 @@ impl Queue {
             shard: view.shard().0,
             leader: raft.leader.map(|NodeId(id)| id),
             term: raft.term,
+            members: self.0.shard.known_members().members,
             applied: view.applied(),
             flushed: view.flushed_index(),
             partitions: view.partition_count() as u64,

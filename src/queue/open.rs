@@ -1,7 +1,6 @@
 //! Opening the engine: lock, bucket, life, shard, caches.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tracing::info;
 
@@ -12,8 +11,8 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fetch::Fetcher;
 use crate::produce::{Admission, Sticky};
-use crate::raft::DirLock;
-use crate::shard::{Shard, ShardOptions, life};
+use crate::raft::{DirLock, Start};
+use crate::shard::{Network, Shard, ShardOptions, life};
 use crate::store::Bucket;
 
 /// With what the engine is opened.
@@ -31,7 +30,7 @@ impl Queue {
     /// Opens the engine on the data directory of `config`; serves when this returns.
     ///
     /// # Errors
-    /// `data_dir_in_use` naming the holder; `unclean_bucket`, `cluster_mismatch`, `corrupt`; or the bucket's, if there is no
+    /// `data_dir_in_use` naming the holder; `peer_listen`; `unclean_bucket`, `cluster_mismatch`, `node_identity_mismatch`, `corrupt`; or the bucket's, if there is no
     /// write-ahead log to start from.
     pub async fn open(options: Options) -> Result<Self> {
         let Options { config, clock, restore } = options;
@@ -55,8 +54,12 @@ impl Queue {
     async fn open_on(options: Options, bucket: Bucket, lock: DirLock) -> Result<Self> {
         let Options { config, clock, restore } = options;
         let wal_dir = config.wal_dir();
-        let request = life::Request { wal_dir: &wal_dir, restore, now: clock.wall() };
-        let life = life::begin(&bucket, request).await?;
+        let mut network = Network::bind(&config, &wal_dir).await?;
+        let request = life::Request { wal_dir: &wal_dir, restore, now: clock.wall(), cluster: &config.cluster };
+        // Boxed: both are large, and whoever opens holds what surrounds them too.
+        let life = Box::pin(life::begin(&bucket, request, &mut network)).await?;
+        // Until it is taken in nothing is acknowledged here, and it says itself when it is.
+        let joins = matches!(life.start, Start::Join);
         let mut identity = life.identity.clone();
         let shard = ShardOptions {
             config: config.clone(),
@@ -64,9 +67,10 @@ impl Queue {
             identity: life.identity,
             start: life.start,
             bucket: bucket.clone(),
+            network,
         };
-        let shard = Shard::open(shard).await?;
-        if !identity.opened {
+        let shard = Box::pin(Shard::open(shard)).await?;
+        if !identity.opened && !joins {
             // Durable before anything is acknowledged: from now on an empty log means a lost one.
             identity.opened = true;
             identity.save(&wal_dir)?;
@@ -74,9 +78,8 @@ impl Queue {
         let cache = BlockCache::open(config.cache.memory, config.cache.disk, &config.cache_dir()).await;
         let fetcher = Fetcher::new(shard.leader().node().clone(), bucket.clone(), cache, config.fetch.clone());
         let admission = Admission::new(config.produce.memory);
-        let ready = AtomicBool::new(true);
         info!(incarnation = identity.incarnation.0, bucket = bucket.url(), "the engine is open");
         let sticky = Arc::new(Sticky::new(rand::random()));
-        Ok(Self(Arc::new(Inner { config, identity, clock, bucket, shard, fetcher, admission, sticky, ready, lock })))
+        Ok(Self(Arc::new(Inner { config, identity, clock, bucket, shard, fetcher, admission, sticky, lock })))
     }
 }

@@ -48,7 +48,7 @@ impl Queue {
 
     /// Assigns the records to partitions and queues them.
     async fn submit(&self, request: ProduceRequest, deadline: Instant) -> Result<(Layout, Vec<Result<Pending>>)> {
-        let topic = self.topic(&request.topic, request.topic_id)?;
+        let topic = self.topic_with(&request.topic, request.topic_id, request.partition).await?;
         let context = self.context(topic, &request);
         let prepared = prepare(request, context).await?;
         failpoint::hit_async("produce.assigned").await?;

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::model::MemberStatus;
+
 /// This node.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
@@ -36,6 +38,8 @@ pub struct ShardStatus {
     pub leader: Option<u64>,
     /// Its term.
     pub term: u64,
+    /// Its voters and learners. How far each is and whether it answers only the leader says.
+    pub members: Vec<MemberStatus>,
     /// Last applied log index.
     pub applied: u64,
     /// Log index below which all is in the bucket.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Queue, SettingsPatch};
+use super::{Queue, SettingsPatch, partition_not_found};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::topic::{MAX_PARTITIONS, check_name};
 use crate::model::{Answer, Control, NamedSettings, Topic, TopicDescription, TopicId, TopicSettings};
@@ -122,6 +122,32 @@ impl Queue {
     /// The live topic of that name.
     pub(super) fn topic(&self, name: &str, topic_id: Option<TopicId>) -> Result<Arc<Topic>> {
         self.read(|state| find(state, name, topic_id).cloned())
+    }
+
+    /// The live topic of that name, with `partition` if one is named. One of several nodes may not have heard of it yet: it
+    /// looks again once it has all that was committed.
+    pub(super) async fn topic_with(
+        &self,
+        name: &str,
+        topic_id: Option<TopicId>,
+        partition: Option<u32>,
+    ) -> Result<Arc<Topic>> {
+        let look = || {
+            let topic = self.topic(name, topic_id)?;
+            let count = topic.settings.partitions;
+            match partition.filter(|partition| *partition >= count) {
+                Some(partition) => Err(partition_not_found(&topic.name, partition, count)),
+                None => Ok(topic),
+            }
+        };
+        match look() {
+            Err(_) if !self.is_sole_voter() => {
+                // Boxed: it is rare, and every produce would carry it around.
+                Box::pin(self.linearize()).await?;
+                look()
+            }
+            found => found,
+        }
     }
 
     pub(super) fn description(&self, state: &State, topic: &Arc<Topic>) -> TopicDescription {

@@ -1,6 +1,7 @@
 //! Making a flushed checkpoint this node's own: local files, pointer, snapshot, purge; in this order.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -85,7 +86,7 @@ impl RaftNode {
 
     async fn purge(&self) -> Result<()> {
         let Some(pointer) = self.inner.shared.pointer() else { return Ok(()) };
-        let limit = self.inner.shared.log.purge_limit(self.inner.wal_keep);
+        let limit = self.inner.shared.log.purge_limit(self.inner.wal_keep.load(Ordering::Relaxed));
         let limit = limit.map_err(|error| Error::internal("the write-ahead log cannot be used").with_source(error))?;
         // Entries at and below the checkpoint are in the bucket; none above may go.
         if let Some(upto) = limit.map(|limit| limit.min(pointer.reference.index)) {

@@ -4,11 +4,11 @@ use crate::error::{Error, ErrorKind, Outcome};
 use crate::model::NodeId;
 
 /// Why a proposal has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ProposeError {
     /// It was refused before it was appended: nothing was written, and a retry is safe. A fresh leader answers this
     /// without naming a leader until its first quorum acknowledgement.
-    #[error("this node does not lead the shard")]
+    #[error("no leader of the shard took the command")]
     NotWritten {
         /// Who leads, if that is known.
         leader: Option<NodeId>,
@@ -21,7 +21,11 @@ pub enum ProposeError {
         /// The limit.
         limit: usize,
     },
-    /// The entry was discarded when another leader took over: it may have been committed there.
+    /// The leader's gate declined it: nothing was written, and the caller is answered this as it is.
+    #[error("{0}")]
+    Refused(Error),
+    /// The entry was discarded when another leader took over, or the call that carried it to the leader broke: it may have
+    /// been committed, or may still be.
     #[error("the leader changed before the entry was known to be committed")]
     Unknown,
     /// The node has stopped: the entry may have been committed.
@@ -32,8 +36,9 @@ pub enum ProposeError {
 impl ProposeError {
     /// What was written.
     #[must_use]
-    pub const fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> Outcome {
         match self {
+            Self::Refused(error) => error.outcome(),
             Self::NotWritten { .. } | Self::TooLarge { .. } => Outcome::NotWritten,
             Self::Unknown | Self::Fatal(_) => Outcome::Unknown,
         }
@@ -45,10 +50,13 @@ impl From<ProposeError> for Error {
         let (kind, code) = match &error {
             ProposeError::NotWritten { .. } => (ErrorKind::NotLeader, "not_leader"),
             ProposeError::TooLarge { .. } => (ErrorKind::Invalid, "command_too_large"),
-            ProposeError::Unknown | ProposeError::Fatal(_) => (ErrorKind::Unavailable, "unavailable"),
+            ProposeError::Refused(_) | ProposeError::Unknown | ProposeError::Fatal(_) => {
+                (ErrorKind::Unavailable, "unavailable")
+            }
         };
         let converted = Self::new(kind, code, error.to_string()).with_outcome(error.outcome());
         match error {
+            ProposeError::Refused(refused) => refused,
             ProposeError::NotWritten { leader: Some(leader) } => converted.with_number("leader", leader.0),
             _ => converted,
         }

@@ -47,6 +47,11 @@ impl Waiters {
         }
     }
 
+    /// Wakes everybody: the state was replaced as a whole.
+    pub(crate) fn wake_all(&self) {
+        self.lock().values().flatten().for_each(|waiter| waiter.notify_one());
+    }
+
     fn unsubscribe(&self, notify: &Arc<Notify>, partitions: &[TopicPartition]) {
         let mut by_partition = self.lock();
         for partition in partitions {

@@ -1,8 +1,9 @@
-//! A node together with the log time it stamps on what it proposes.
+//! A node together with the log time that is stamped on what it proposes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::error::ProposeError;
@@ -16,8 +17,10 @@ use crate::model::{Answer, Command, Control, LogIndex, LogTime, LoggedCommand};
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between two such attempts.
 const PROPOSE_PAUSE: Duration = Duration::from_millis(20);
+/// How long an answered control command waits for this node to apply it too.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
-/// Proposes control commands; clones share the node and the clock.
+/// Proposes commands, here or at the leader; clones share the node and the clock.
 #[derive(Clone)]
 pub struct Leader {
     node: RaftNode,
@@ -31,9 +34,11 @@ impl std::fmt::Debug for Leader {
 }
 
 impl Leader {
-    /// `node` with the clock of its shard.
+    /// `node` with the clock of its shard, which from now on follows the node's leaderships: it goes on from the state's log
+    /// time when one begins, and believes the wall clock as the number of voters allows.
     #[must_use]
     pub fn new(node: RaftNode, clock: Arc<LogClock>) -> Self {
+        node.follow_with(Arc::clone(&clock));
         Self { node, clock }
     }
 
@@ -55,7 +60,19 @@ impl Leader {
         self.clock.lag_ms()
     }
 
-    /// Proposes `control` and returns what `apply` answered, and at which log index.
+    /// Proposes an encoded command, once: here if this node leads, otherwise at the leader, which stamps its own log time on
+    /// it. Returns what `apply` answered and at which log index; the entry may not be applied here yet.
+    ///
+    /// Dropping the future gives up the answer; the command may still be written.
+    ///
+    /// # Errors
+    /// See [`ProposeError`]: what was written differs.
+    pub async fn propose(&self, entry: Bytes) -> Result<(LogIndex, Answer), ProposeError> {
+        self.node.propose_anywhere(entry).await
+    }
+
+    /// Proposes `control`, here or at the leader, and returns what `apply` answered, and at which log index. This node has
+    /// applied it too, unless it is seconds behind. What was certainly not written is proposed again for a while.
     ///
     /// # Errors
     /// What `apply` declined; `not_leader` or `unavailable` with the outcome if it was not answered.
@@ -63,9 +80,14 @@ impl Leader {
         let deadline = Instant::now() + PROPOSE_DEADLINE;
         loop {
             let logged = LoggedCommand { log_time: self.clock.now(), command: Command::Control(control.clone()) };
-            match self.node.propose(command::encode(&logged)?).await {
-                Ok((_, Answer::Rejected(rejection))) => return Err(Error::from(rejection)),
-                Ok(answered) => return Ok(answered),
+            match self.propose(command::encode(&logged)?).await {
+                Ok((index, answer)) => {
+                    self.node.catch_up(index, CATCH_UP).await;
+                    return match answer {
+                        Answer::Rejected(rejection) => Err(Error::from(rejection)),
+                        answer => Ok((index, answer)),
+                    };
+                }
                 // Certainly not written: a fresh leader that waits for its first quorum says this too.
                 Err(ProposeError::NotWritten { .. }) if Instant::now() < deadline => {
                     tokio::time::sleep(PROPOSE_PAUSE).await;

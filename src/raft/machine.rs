@@ -6,7 +6,8 @@
 
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot, SnapshotMeta};
@@ -14,23 +15,33 @@ use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 
 use super::growth::Waiters;
+use super::leadership::Leadership;
 use super::meta::{MetaDir, Pointer};
 use super::options::CheckpointFiles;
-use super::types::{EncodedCommand, LogEntry, LogId, Reply, StoredMembership, TypeConfig};
+use super::types::{EncodedCommand, LogEntry, LogId, Member, Reply, StoredMembership, TypeConfig};
 use super::wal::LogReader;
 use crate::failpoint;
 use crate::format::command;
+use crate::log_clock::LogClock;
 use crate::model::{Answer, CheckpointRef, Command, Control, LogIndex};
 use crate::state::State;
 
 type Meta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 type CheckpointSnapshotOf = openraft::alias::SnapshotOf<TypeConfig, CheckpointSnapshot>;
 
-/// A snapshot on its way: the checkpoint's key, and on the receiver the files that the handler fetched by it.
-#[derive(Debug, Clone)]
+/// A snapshot on its way: the checkpoint's key, and on the receiver what its handler made of it.
+#[derive(Clone)]
 pub(crate) struct CheckpointSnapshot {
     pub(crate) reference: CheckpointRef,
-    pub(crate) files: Option<Arc<CheckpointFiles>>,
+    pub(crate) prepared: Option<Prepared>,
+}
+
+/// A checkpoint whose files are on the local disk, and the state that was restored from them: what is left of installing it
+/// fails only with the disk.
+#[derive(Clone)]
+pub(crate) struct Prepared {
+    pub(crate) files: Arc<CheckpointFiles>,
+    pub(crate) state: State,
 }
 
 /// How far the log was applied.
@@ -48,6 +59,11 @@ pub(crate) struct Shared {
     pointer: Mutex<Option<Pointer>>,
     applied: watch::Sender<LogIndex>,
     fatal: watch::Sender<Option<String>>,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    /// This node is the only voter.
+    pub(crate) alone: AtomicBool,
+    /// Log time, once whoever opened the shard has made its clock.
+    pub(crate) clock: OnceLock<Arc<LogClock>>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) meta: MetaDir,
     pub(crate) log: LogReader,
@@ -66,6 +82,9 @@ impl Shared {
             position: Mutex::new(position),
             pointer: Mutex::new(pointer),
             fatal: watch::Sender::new(None),
+            leadership: watch::Sender::new(Leadership::default()),
+            alone: AtomicBool::new(false),
+            clock: OnceLock::new(),
             waiters: Arc::default(),
             meta,
             log,
@@ -103,12 +122,19 @@ impl Shared {
         position.memberships.iter().rev().find(at).cloned().unwrap_or_default()
     }
 
+    /// What the newest membership that was applied says of a node.
+    pub(crate) fn member(&self, node: u64) -> Option<Member> {
+        let position = self.position();
+        position.memberships.last().and_then(|membership| membership.membership().get_node(&node).cloned())
+    }
+
     /// The checkpoint that a restart would begin with.
     pub(crate) fn pointer(&self) -> Option<Pointer> {
         self.pointer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Writes `files` and `pointer` to the local disk, durably, and makes them the current snapshot.
+    /// Writes `files` and `pointer` to the local disk, durably, and makes them the current snapshot. One at a time: see
+    /// `Inner::adopting`.
     pub(crate) async fn adopt(&self, files: Arc<CheckpointFiles>, pointer: Pointer) -> crate::error::Result<()> {
         let (meta, named) = (self.meta.clone(), pointer.clone());
         let writing = tokio::task::spawn_blocking(move || meta.adopt(&files, &named));
@@ -186,7 +212,7 @@ impl Shared {
     fn snapshot(&self) -> Option<CheckpointSnapshotOf> {
         self.pointer().map(|pointer| Snapshot {
             meta: SnapshotMeta { last_log_id: Some(pointer.last), last_membership: pointer.membership },
-            snapshot: CheckpointSnapshot { reference: pointer.reference, files: None },
+            snapshot: CheckpointSnapshot { reference: pointer.reference, prepared: None },
         })
     }
 }
@@ -255,19 +281,19 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn install_snapshot(&mut self, meta: &Meta, snapshot: CheckpointSnapshot) -> Result<(), io::Error> {
         let fail = |why: String| self.shared.fail(format!("cannot install a checkpoint: {why}"));
-        let (Some(files), Some(last)) = (snapshot.files, meta.last_log_id) else {
+        let (Some(prepared), Some(last)) = (snapshot.prepared, meta.last_log_id) else {
             return Err(fail("its files did not come with it".to_owned()));
         };
-        let pointer = Pointer { reference: snapshot.reference, last, membership: meta.last_membership.clone() };
-        self.shared.adopt(files, pointer.clone()).await.map_err(|error| fail(error.to_string()))?;
-        let local = self.shared.meta.clone();
-        let restored = tokio::task::spawn_blocking(move || local.restore(&pointer).map(|state| (state, pointer)));
-        let restored = restored.await.map_err(|error| fail(error.to_string()))?;
-        let (state, pointer) = restored.map_err(|error| fail(error.to_string()))?;
+        let Prepared { files, state } = prepared;
+        let membership = meta.last_membership.clone();
+        let pointer = Pointer { reference: snapshot.reference, last, membership: membership.clone() };
+        self.shared.adopt(files, pointer).await.map_err(|error| fail(error.to_string()))?;
         let applied = state.applied();
         *self.shared.state.write().map_err(|_| fail("an earlier apply panicked".to_owned()))? = state;
-        *self.shared.position() = Position { applied: Some(last), memberships: vec![pointer.membership] };
+        *self.shared.position() = Position { applied: Some(last), memberships: vec![membership] };
+        self.shared.log.tail().evict(applied);
         self.shared.applied.send_replace(applied);
+        self.shared.waiters.wake_all();
         Ok(())
     }
 

@@ -5,9 +5,12 @@
 //! that the pointer's checkpoint does not name is left over and goes with the next adoption.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +18,11 @@ use super::files;
 use super::options::CheckpointFiles;
 use super::types::{LogId, StoredMembership, log_id, term_of};
 use super::wal::{decode_membership, encode_membership};
-use crate::error::{Error, Result};
+use super::wire::{CheckpointFile, PIECE_BYTES};
+use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint;
 use crate::format::checkpoint;
-use crate::model::{Checkpoint, CheckpointRef, ObjectId};
+use crate::model::{Checkpoint, CheckpointRef, ObjectId, SegmentRange};
 use crate::state::State;
 
 const POINTER: &str = "pointer";
@@ -78,12 +82,12 @@ impl MetaDir {
         }))
     }
 
-    /// The state at the pointer's checkpoint, from local files alone.
-    pub(crate) fn restore(&self, pointer: &Pointer) -> Result<State> {
-        let name = checkpoint_name(pointer.reference.id);
+    /// The state at the checkpoint `reference`, from local files alone.
+    pub(crate) fn restore(&self, reference: CheckpointRef) -> Result<State> {
+        let name = checkpoint_name(reference.id);
         let found =
             checkpoint::decode_checkpoint(&self.read(&name)?).map_err(|error| damaged(&self.dir.join(&name), error))?;
-        if found.self_ref != pointer.reference {
+        if found.self_ref != reference {
             return Err(damaged(&self.dir.join(&name), "it is another checkpoint than its name says"));
         }
         let mut parts = Vec::new();
@@ -185,7 +189,7 @@ impl MetaDir {
         }
         let missing = missing.join(" ");
         Err(Error::new(
-            crate::error::ErrorKind::Conflict,
+            ErrorKind::Conflict,
             "missing_files",
             format!("the checkpoint names files that are not here: {missing}"),
         )
@@ -204,6 +208,34 @@ impl MetaDir {
             if unnamed && let Err(error) = std::fs::remove_file(entry.path()) {
                 tracing::warn!(file = %entry.path().display(), %error, "cannot remove a file that is no longer needed");
             }
+        }
+    }
+
+    /// Whether `file` is here.
+    pub(crate) fn has(&self, file: CheckpointFile) -> bool {
+        self.dir.join(file_name(file)).is_file()
+    }
+
+    /// The length of `file`, and its bytes from `offset` on, at most [`PIECE_BYTES`].
+    ///
+    /// # Errors
+    /// `checkpoint_gone` if it is not here, or no more: a newer checkpoint took its place.
+    pub(crate) fn piece(&self, file: CheckpointFile, offset: u64) -> Result<(u64, Bytes)> {
+        let name = file_name(file);
+        let read = || -> io::Result<(u64, Vec<u8>)> {
+            let file = File::open(self.dir.join(&name))?;
+            let total = file.metadata()?.len();
+            let len = total.saturating_sub(offset).min(PIECE_BYTES);
+            let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+            file.read_exact_at(&mut bytes, offset)?;
+            Ok((total, bytes))
+        };
+        match read() {
+            Ok((total, bytes)) => Ok((total, bytes.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::new(ErrorKind::NotFound, "checkpoint_gone", format!("{name} is not here")))
+            }
+            Err(error) => Err(self.failed(&error)),
         }
     }
 
@@ -234,6 +266,19 @@ impl MetaDir {
     fn failed(&self, error: &io::Error) -> Error {
         Error::internal(format!("cannot use {}", self.dir.display()))
             .with_source(io::Error::new(error.kind(), error.to_string()))
+    }
+}
+
+/// The ranges in a file of ranges that a peer sent.
+pub(crate) fn decode_ranges(bytes: &[u8]) -> Result<Vec<SegmentRange>> {
+    unframe(bytes, RANGES_MAGIC).map_err(|why| Error::corrupt(format!("the ranges of a segment are damaged: {why}")))
+}
+
+fn file_name(file: CheckpointFile) -> String {
+    match file {
+        CheckpointFile::Checkpoint(id) => checkpoint_name(id),
+        CheckpointFile::Part(id) => part_name(id),
+        CheckpointFile::Ranges(segment) => ranges_name(segment),
     }
 }
 

@@ -7,6 +7,11 @@
 //! |---|---|
 //! | `node` | the handle |
 //! | `start`, `adopt` | from a directory to a running node; from a flush to a purge |
+//! | `leadership`, `leader` | who leads; proposing under log time |
+//! | `propose`, `read` | proposals and linearizable reads of nodes that do not lead |
+//! | `members`, `peers` | who belongs to the group, and what the leader knows of them |
+//! | `transport`, `network`, `wire` | the way to the peers; openraft's calls over it; their bytes |
+//! | `receive`, `checkpoint_files` | what a node does for its peers; a checkpoint from a peer's disk |
 //! | `machine` | openraft's state machine over [`crate::state::State`] |
 //! | `wal` | the log on disk |
 //! | `meta` | the local copy of the newest checkpoint |
@@ -15,28 +20,44 @@
 //! | `identity`, `lock` | whose directory it is, and who holds it |
 
 mod adopt;
+mod checkpoint_files;
 mod error;
 mod files;
 mod growth;
 mod identity;
 mod leader;
+mod leadership;
 mod lock;
 mod machine;
+mod members;
 mod meta;
 mod network;
 mod node;
 mod options;
+mod peers;
+mod propose;
+mod read;
+mod receive;
 mod start;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod types;
 mod wal;
+mod wire;
 
 pub use error::ProposeError;
 pub use growth::Growth;
 pub use identity::NodeIdentity;
 pub use leader::Leader;
+pub use leadership::Leadership;
 pub use lock::DirLock;
+pub use members::{MAX_VOTERS, MemberStatus};
 pub use node::{RaftNode, RaftStatus};
 pub use options::{CheckpointFiles, RaftOptions, Start, StartCheckpoint, WalPresence};
+pub use peers::PeerReport;
+pub use propose::Gate;
+pub use transport::{Alone, CheckpointSource, PeerAddress, Transport, TransportError};
+pub use types::Member;
+pub use wire::{PeerStatus, kind};

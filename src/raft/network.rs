@@ -1,75 +1,165 @@
-//! How a node would reach its peers.
+//! openraft's calls over the node's transport.
 //!
-//! A group has one voter as yet: nothing is ever sent, and what is asked for all the same fails as unreachable, which
-//! openraft neither counts as a vote nor as an acknowledgement.
+//! What certainly did not arrive, and what the peer declined, counts as unreachable, so that openraft waits before it calls
+//! again; what may have arrived is called again at once. Neither is ever a vote or an acknowledgement.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use openraft::OptionalSend;
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
+};
 
-use super::machine::CheckpointSnapshot;
+use super::machine::{CheckpointSnapshot, Shared};
+use super::options::RaftOptions;
+use super::transport::{PeerAddress, Transport, TransportError};
 use super::types::{Member, TypeConfig, Vote};
+use super::wire::{self, NamedSnapshot, kind};
+use crate::error::Error;
+use crate::model::NodeId;
 
-/// Makes connections that reach nobody.
-pub(crate) struct NoPeers;
+/// The least that a follower gets for writing and syncing entries: far more than a heartbeat, since a disk may stall, and
+/// little enough that one which hangs does not keep the leader from purging its log.
+const APPEND_DEADLINE: Duration = Duration::from_secs(2);
+/// Heartbeats that an append may take.
+const APPEND_HEARTBEATS: u32 = 10;
 
-/// A connection that reaches nobody.
-pub(crate) struct Nobody {
+/// Makes connections to the peers.
+pub(crate) struct Network {
+    transport: Arc<dyn Transport>,
+    shared: Arc<Shared>,
+    append_deadline: Duration,
+}
+
+impl Network {
+    /// The network of a node that was opened with `options`.
+    pub(crate) fn new(options: &RaftOptions, shared: Arc<Shared>) -> Self {
+        let append_deadline = APPEND_DEADLINE.max(options.heartbeat * APPEND_HEARTBEATS);
+        Self { transport: Arc::clone(&options.transport), shared, append_deadline }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Peer {
+        Peer {
+            target,
+            member: node.clone(),
+            transport: Arc::clone(&self.transport),
+            shared: Arc::clone(&self.shared),
+            append_deadline: self.append_deadline,
+        }
+    }
+}
+
+/// One peer.
+pub(crate) struct Peer {
     target: u64,
+    member: Member,
+    transport: Arc<dyn Transport>,
+    shared: Arc<Shared>,
+    append_deadline: Duration,
 }
 
-impl Nobody {
-    fn unreachable(&self) -> Unreachable<TypeConfig> {
-        Unreachable::from_string(format!("node {} cannot be reached: this build runs groups of one voter", self.target))
+impl Peer {
+    /// openraft keeps a connection as long as the node is a member, also when its address changes.
+    fn address(&self) -> PeerAddress {
+        let newest = self.shared.member(self.target).filter(|member| member.directory == self.member.directory);
+        let Member { address, directory } = newest.unwrap_or_else(|| self.member.clone());
+        PeerAddress { node: NodeId(self.target), directory, address }
+    }
+
+    async fn call(&self, kind: u8, body: Vec<Bytes>, deadline: Duration) -> Result<Bytes, RPCError<TypeConfig>> {
+        let address = self.address();
+        if address.address.is_empty() {
+            return Err(unreachable(&format!("node {} has no peer listener", self.target)));
+        }
+        self.transport.call(&address, kind, body, deadline).await.map_err(|error| match error {
+            TransportError::NotSent(error) => unreachable(&error),
+            TransportError::Answered(error) => {
+                tracing::debug!(node = self.target, kind, ?error, "a peer declined a call of raft");
+                unreachable(&error)
+            }
+            TransportError::Unknown(error) => RPCError::Network(NetworkError::from_string(error)),
+        })
     }
 }
 
-impl RaftNetworkFactory<TypeConfig> for NoPeers {
-    type Network = Nobody;
-
-    async fn new_client(&mut self, target: u64, _node: &Member) -> Nobody {
-        Nobody { target }
-    }
+fn unreachable(why: &impl ToString) -> RPCError<TypeConfig> {
+    RPCError::Unreachable(Unreachable::from_string(why.to_string()))
 }
 
-impl RaftNetworkV2<TypeConfig> for Nobody {
+/// A message that cannot be encoded, or an answer that cannot be decoded.
+fn unusable(error: &Error) -> RPCError<TypeConfig> {
+    unreachable(&format!("{error:?}"))
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
     type SnapshotData = CheckpointSnapshot;
 
+    /// The deadline of a heartbeat is openraft's own: it drops the future.
     async fn append_entries(
         &mut self,
-        _rpc: AppendEntriesRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(self.unreachable().into())
+        let has_previous = rpc.prev_log_id.is_some();
+        let body = wire::encode_append(&rpc).map_err(|error| unusable(&error))?;
+        drop(rpc);
+        let answer = self.call(kind::APPEND, body, self.append_deadline.max(option.hard_ttl())).await?;
+        wire::decode_append_answer(&answer, has_previous).map_err(|error| unusable(&error))
     }
 
     async fn vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(self.unreachable().into())
+        let body = wire::encode_vote(&rpc).map_err(|error| unusable(&error))?;
+        let answer = self.call(kind::VOTE, vec![body], option.hard_ttl()).await?;
+        wire::decode_vote_answer(&answer).map_err(|error| unusable(&error))
     }
 
     /// The default would grant.
     async fn pre_vote(
         &mut self,
-        _rpc: VoteRequest<TypeConfig>,
-        _option: RPCOption,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(self.unreachable().into())
+        let body = wire::encode_vote(&rpc).map_err(|error| unusable(&error))?;
+        let answer = self.call(kind::PRE_VOTE, vec![body], option.hard_ttl()).await?;
+        wire::decode_vote_answer(&answer).map_err(|error| unusable(&error))
     }
 
     async fn full_snapshot(
         &mut self,
-        _vote: Vote,
-        _snapshot: openraft::alias::SnapshotOf<TypeConfig, CheckpointSnapshot>,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _option: RPCOption,
+        vote: Vote,
+        snapshot: openraft::alias::SnapshotOf<TypeConfig, CheckpointSnapshot>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(self.unreachable().into())
+        let named = NamedSnapshot { vote, meta: snapshot.meta, reference: snapshot.snapshot.reference };
+        let body = wire::encode_snapshot(&named).map_err(|error| unusable(&error))?;
+        let answer = tokio::select! {
+            answer = self.call(kind::SNAPSHOT, vec![body], option.hard_ttl()) => answer?,
+            closed = cancel => return Err(closed.into()),
+        };
+        wire::decode_snapshot_answer(&answer).map_err(|error| unusable(&error).into())
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let body = wire::encode_transfer(&request).map_err(|error| unusable(&error))?;
+        self.call(kind::TRANSFER, vec![body], option.hard_ttl()).await.map(|_| Ok(()))
     }
 }

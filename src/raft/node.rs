@@ -1,23 +1,31 @@
 //! The handle of one shard's Raft node.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::Raft;
 use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
-use openraft::{Raft, ReadPolicy};
+use openraft::errors::{ClientWriteError, RaftError};
 use tokio::sync::{Mutex, watch};
+use tokio::task::AbortHandle;
+use uuid::Uuid;
 
 use super::error::ProposeError;
 use super::growth::Growth;
+use super::leadership::{self, Leadership};
 use super::machine::{Machine, Shared};
 use super::options::{RaftOptions, WalPresence};
+use super::peers::{self, Peers};
+use super::propose::AppendGate;
+use super::read::Rounds;
 use super::start;
-use super::types::{EncodedCommand, Reply, TypeConfig, term_of};
+use super::transport::{CheckpointSource, PeerAddress, Transport, TransportError};
+use super::types::{EncodedCommand, Member, Reply, TypeConfig, term_of};
 use super::wal::WalPayload;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::command::MAX_COMMAND_BYTES;
 use crate::model::{Answer, LogIndex, NodeId, ShardId, TopicPartition};
 use crate::state::State;
@@ -33,10 +41,72 @@ pub struct RaftNode {
 pub(super) struct Inner {
     pub(super) raft: Raft<TypeConfig, Machine>,
     pub(super) shared: Arc<Shared>,
-    pub(super) wal_keep: u64,
-    /// One adoption at a time.
-    pub(super) adopting: Mutex<()>,
+    pub(super) node: NodeId,
+    pub(super) directory: Uuid,
+    pub(super) advertise: String,
+    pub(super) election_timeout: Duration,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) checkpoints: Arc<dyn CheckpointSource>,
+    pub(super) wal_keep: AtomicU64,
+    /// One adoption at a time, also of what a leader sends: they write the same files.
+    pub(super) adopting: Arc<Mutex<()>>,
+    /// Questions of this node's reads, whoever is asked.
+    pub(super) rounds: Rounds,
+    /// Questions that this node answers as the leader.
+    pub(super) own_rounds: Rounds,
+    pub(super) peers: Peers,
+    pub(super) gate: AppendGate,
+    /// One change of the membership at a time.
+    pub(super) changing: Mutex<()>,
+    tasks: OnceLock<[AbortHandle; 2]>,
     stopping: AtomicBool,
+}
+
+impl Inner {
+    /// The WAL directory under which the membership knows `node`.
+    pub(super) fn directory_of(&self, node: NodeId) -> Option<Uuid> {
+        self.member(node).map(|member| member.directory)
+    }
+
+    /// Where the membership says that `node` is; `None` if it does not know it, or not where.
+    fn address_of(&self, node: NodeId) -> Option<PeerAddress> {
+        let Member { address, directory } = self.member(node)?;
+        (!address.is_empty()).then_some(PeerAddress { node, directory, address })
+    }
+
+    /// What the membership that counts now, committed or not, says of `node`.
+    fn member(&self, node: NodeId) -> Option<Member> {
+        let metrics = self.raft.server_metrics();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        membership.membership().get_node(&node.0).cloned()
+    }
+
+    /// Calls the peer `node`.
+    pub(super) async fn call(
+        &self,
+        node: NodeId,
+        kind: u8,
+        body: Vec<Bytes>,
+        deadline: Duration,
+    ) -> Result<Bytes, TransportError> {
+        let Some(address) = self.address_of(node) else {
+            let message = format!("node {node} is not a member of the group, or has no address");
+            return Err(TransportError::NotSent(Error::unavailable(message)));
+        };
+        self.transport.call(&address, kind, body, deadline).await
+    }
+}
+
+impl Inner {
+    fn abort_tasks(&self) {
+        self.tasks.get().into_iter().flatten().for_each(AbortHandle::abort);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.abort_tasks();
+    }
 }
 
 /// What a node says of itself.
@@ -67,7 +137,7 @@ impl RaftNode {
     ///
     /// # Errors
     /// `corrupt` if what was acknowledged is damaged.
-    pub fn presence(wal_dir: &Path, directory: uuid::Uuid, shard: ShardId) -> Result<WalPresence> {
+    pub fn presence(wal_dir: &Path, directory: Uuid, shard: ShardId) -> Result<WalPresence> {
         start::presence(wal_dir, directory, shard)
     }
 
@@ -78,15 +148,48 @@ impl RaftNode {
     /// `corrupt` if what was acknowledged is damaged; `internal` if the directory cannot be used or holds something
     /// else than `options.start` says.
     pub async fn start(options: RaftOptions) -> Result<Self> {
-        let started = start::start(&options).await?;
-        let inner = Inner {
-            raft: started.raft,
-            shared: started.shared,
-            wal_keep: options.wal_keep,
-            adopting: Mutex::new(()),
+        let start::Started { raft, shared } = start::start(&options).await?;
+        let inner = Arc::new(Inner {
+            node: options.node,
+            directory: options.directory,
+            advertise: options.advertise,
+            election_timeout: options.election_timeout,
+            transport: options.transport,
+            checkpoints: options.checkpoints,
+            wal_keep: AtomicU64::new(options.wal_keep),
+            adopting: Arc::default(),
+            rounds: Rounds::default(),
+            own_rounds: Rounds::default(),
+            peers: Peers::default(),
+            gate: AppendGate::default(),
+            changing: Mutex::default(),
+            tasks: OnceLock::new(),
             stopping: AtomicBool::new(false),
-        };
-        Ok(Self { inner: Arc::new(inner) })
+            raft,
+            shared,
+        });
+        let shared = Arc::clone(&inner.shared);
+        let asking = peers::watch(Arc::downgrade(&inner), shared.leadership.subscribe());
+        let following = leadership::follow(inner.raft.clone(), shared, inner.node.0);
+        inner.tasks.get_or_init(|| [tokio::spawn(following).abort_handle(), tokio::spawn(asking).abort_handle()]);
+        Ok(Self { inner })
+    }
+
+    /// This node.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.inner.node
+    }
+
+    /// Who leads, and whether this node does.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.shared.leadership.subscribe()
+    }
+
+    /// Sets how many bytes of the log the next purges leave (`wal.keep`).
+    pub fn set_wal_keep(&self, bytes: u64) {
+        self.inner.wal_keep.store(bytes, Ordering::Relaxed);
     }
 
     /// Returns once this node has applied an entry of the current term: then there is a leader, and all that any log
@@ -138,28 +241,6 @@ impl RaftNode {
     /// Calls `f` with the state. `apply` waits for it: for a few look-ups, anything longer takes a [`RaftNode::view`].
     pub fn with_state<R>(&self, f: impl FnOnce(&State) -> R) -> R {
         self.inner.shared.with_state(f)
-    }
-
-    /// Returns once this node has applied all that was committed when it was called.
-    ///
-    /// # Errors
-    /// `not_leader`, or `unavailable` if there is no quorum or the node has stopped.
-    pub async fn linearize(&self) -> Result<()> {
-        let read = self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
-        match read {
-            Ok(_) => Ok(()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                let error = Error::new(ErrorKind::NotLeader, "not_leader", "this node does not lead the shard");
-                Err(match forward.leader_id {
-                    Some(leader) => error.with_number("leader", leader),
-                    None => error,
-                })
-            }
-            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(error))) => {
-                Err(Error::unavailable(format!("no majority of the shard's voters answers: {error}")))
-            }
-            Err(RaftError::Fatal(error)) => Err(Error::unavailable(format!("the node has stopped: {error}"))),
-        }
     }
 
     /// The last applied log index; each value is visible in the state when it is seen here.
@@ -244,6 +325,8 @@ impl RaftNode {
     /// Stops the node, writes what is pending and closes its log; the directory can then be opened again.
     pub async fn shutdown(&self) {
         self.inner.stopping.store(true, Ordering::Release);
+        self.inner.abort_tasks();
+        leadership::end(&self.inner.shared);
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop in order");
         }

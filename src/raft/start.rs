@@ -3,18 +3,21 @@
 //! Every step can be the last before a crash: nothing but a pointer or an entry makes a directory one that was begun, and
 //! each start does again what an earlier one may have left undone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use openraft::storage::{RaftLogReader, RaftLogStorage};
 use openraft::{Config, LogIdOptionExt, Raft, SnapshotPolicy};
 use uuid::Uuid;
 
 use super::files;
+use super::leadership::Seen;
 use super::machine::{Machine, Shared};
+use super::members::MAX_VOTERS;
 use super::meta::{MetaDir, Pointer};
-use super::network::NoPeers;
+use super::network::Network;
 use super::options::{RaftOptions, Start, StartCheckpoint, WalPresence};
 use super::types::{LogId, Member, Membership, StoredMembership, TypeConfig, Vote, log_id, term_of};
 use super::wal::{LogOptions, LogStore};
@@ -24,6 +27,11 @@ use crate::state::State;
 
 /// How long a node may take to install a snapshot: it writes local files, which were fetched before.
 const INSTALL_TIMEOUT_MS: u64 = 60_000;
+
+/// Entries that a leader sends at a time, if they are small.
+const MAX_PAYLOAD_ENTRIES: u64 = 1_024;
+/// How long a leader waits before it calls a follower again that cannot be reached.
+const BACKOFF: &str = "50ms,100ms,200ms...500ms";
 
 /// A node that runs.
 pub(super) struct Started {
@@ -56,8 +64,11 @@ pub(super) fn presence(wal_dir: &Path, directory: Uuid, shard: ShardId) -> Resul
     }
     // As large as it may be: nothing is appended.
     let (log, _) = LogStore::open(&dirs.log, LogOptions { directory, tail_memory: 0, file_size: u64::MAX })?;
-    let empty = log.is_empty().map_err(unreadable)?;
-    Ok(if empty { WalPresence::Empty } else { WalPresence::Present })
+    Ok(match (log.is_empty().map_err(unreadable)?, log.has_voted().map_err(unreadable)?) {
+        (false, _) => WalPresence::Present,
+        (true, true) => WalPresence::Voted,
+        (true, false) => WalPresence::Empty,
+    })
 }
 
 /// See [`super::RaftNode::start`].
@@ -71,14 +82,15 @@ pub(super) async fn start(options: &RaftOptions) -> Result<Started> {
     let mut pointer = meta.pointer()?;
     let empty = pointer.is_none() && log.is_empty().map_err(unreadable)?;
     match (&options.start, empty) {
-        (Start::Wal, false) | (Start::New, true) => {}
+        (Start::Wal, false) | (Start::Join, true) => {}
+        (Start::New(members), true) => check_members(members, options)?,
         (Start::Checkpoint(checkpoint), true) => {
             pointer = Some(begin(&mut log, &meta, checkpoint, options).await?);
         }
         (Start::Wal, true) => {
             return Err(Error::internal("the write-ahead log is empty, there is nothing to start from"));
         }
-        (Start::New | Start::Checkpoint(_), false) => {
+        (Start::New(_) | Start::Join | Start::Checkpoint(_), false) => {
             return Err(Error::internal("the write-ahead log is not empty, a start from anything else would lose it"));
         }
     }
@@ -87,8 +99,8 @@ pub(super) async fn start(options: &RaftOptions) -> Result<Started> {
     let state = match &pointer {
         Some(pointer) => {
             keep_votes_above(&mut log, pointer, options.node).await?;
-            let (meta, pointer) = (meta.clone(), pointer.clone());
-            blocking(move || meta.restore(&pointer)).await?
+            let (meta, reference) = (meta.clone(), pointer.reference);
+            blocking(move || meta.restore(reference)).await?
         }
         None => State::new(options.shard, options.incarnation),
     };
@@ -147,7 +159,7 @@ async fn keep_votes_above(log: &mut LogStore, pointer: &Pointer, node: NodeId) -
 }
 
 fn sole_member(options: &RaftOptions) -> Result<Membership> {
-    let member = Member { address: String::new(), directory: options.directory };
+    let member = Member { address: options.advertise.clone(), directory: options.directory };
     Membership::new(vec![[options.node.0].into()], BTreeMap::from([(options.node.0, member)]))
         .map_err(|error| Error::internal("a group of one cannot be described").with_source(error))
 }
@@ -175,24 +187,41 @@ async fn replay(shared: &Shared, log: &mut LogStore) -> Result<()> {
 }
 
 async fn run(options: &RaftOptions, log: LogStore, shared: &Arc<Shared>) -> Result<Raft<TypeConfig, Machine>> {
-    let empty = log.is_empty().map_err(unreadable)? && shared.pointer().is_none();
     let machine = Machine { shared: Arc::clone(shared) };
     let failed = |error: &dyn std::error::Error| Error::internal(format!("cannot start raft: {error}"));
     let config = Arc::new(config(options)?);
-    let raft = Raft::new(options.node.0, config, NoPeers, log, machine).await.map_err(|error| failed(&error))?;
-    if empty {
-        let members: BTreeMap<u64, Member> =
-            sole_member(options)?.nodes().map(|(id, node)| (*id, node.clone())).collect();
+    let network = Network::new(options, Arc::clone(shared));
+    let raft = Raft::new(options.node.0, config, network, log, machine).await.map_err(|error| failed(&error))?;
+    if let Start::New(members) = &options.start {
+        let members: BTreeMap<u64, Member> = members.iter().map(|(id, member)| (id.0, member.clone())).collect();
         raft.initialize(members).await.map_err(|error| failed(&error))?;
-        return Ok(raft);
     }
-    let node = options.node.0;
-    let sole = raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([node])).await;
-    if sole.map_err(|error| failed(&error))? {
+    let alone = Seen::of(&raft, options.node.0).await.map_err(|error| failed(&error))?.alone;
+    shared.alone.store(alone, Ordering::Release);
+    if alone && !matches!(options.start, Start::New(_)) {
         // Nobody else can lead: there is no timeout to wait for.
         raft.trigger().elect(false).await.map_err(|error| failed(&error))?;
     }
     Ok(raft)
+}
+
+/// A group that is begun has this node among its voters, no directory twice, and no more voters than a group may have.
+fn check_members(members: &BTreeMap<NodeId, Member>, options: &RaftOptions) -> Result<()> {
+    let refused = |why: String| Err(Error::invalid("invalid_members", why));
+    if members.len() > MAX_VOTERS {
+        return refused(format!("a group has at most {MAX_VOTERS} voters, {} were given", members.len()));
+    }
+    if members.get(&options.node).is_none_or(|own| own.directory != options.directory) {
+        return refused(format!("node {} is not among the members of the group that it begins", options.node));
+    }
+    let directories: BTreeSet<Uuid> = members.values().map(|member| member.directory).collect();
+    if directories.len() != members.len() {
+        return refused("two members of the group have the same directory".to_owned());
+    }
+    if members.len() > 1 && members.values().any(|member| member.address.is_empty()) {
+        return refused("every member of a group of several needs the address of its peer listener".to_owned());
+    }
+    Ok(())
 }
 
 fn config(options: &RaftOptions) -> Result<Config> {
@@ -208,6 +237,9 @@ fn config(options: &RaftOptions) -> Result<Config> {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         purge_batch_size: 1,
+        // Bounded in bytes by what the log's reader returns.
+        max_payload_entries: MAX_PAYLOAD_ENTRIES,
+        backoff: BACKOFF.to_owned(),
         enable_pre_vote: Some(true),
         broadcast_submitted_on_append: Some(true),
         // A restarted leader elects itself anew: its log may have lost an unsynced tail.

@@ -88,9 +88,9 @@ pub(crate) struct Reply(pub(crate) Option<Answer>);
 
 /// What the membership says of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct Member {
-    /// Where its peer listener is; empty while a group has one node.
-    pub(crate) address: String,
+pub struct Member {
+    /// `host:port` of its peer listener; empty while a group has one node.
+    pub address: String,
     /// The UUID of its WAL directory: a known id with another directory forgot its vote and is refused.
-    pub(crate) directory: Uuid,
+    pub directory: Uuid,
 }

@@ -1,26 +1,33 @@
-//! Opening a shard: node, reopening, limits, then its tasks. Nothing is acknowledged before this is done.
+//! Opening a shard: node, leadership, tasks. Nothing is acknowledged by a sole voter before this is done; a node of several
+//! opens without waiting for the others.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::info;
 
+use super::adopt::BucketOrLeader;
+use super::dispatch::Serving;
+use super::duty::{Duty, Needs, Office};
 use super::gate::AppendGate;
+use super::members::Members;
+use super::network::{Calls, Network};
 use super::tasks::Tasks;
-use super::{Inner, Job, Jobs, Shard, upkeep};
+use super::{Inner, Job, Jobs, Shard, tend};
 use crate::archive::Requests;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::flush::{FlushHandle, FlushTask, Flusher, FlusherOptions, Triggers};
+use crate::flush::FlushHandle;
 use crate::log_clock::LogClock;
-use crate::model::{Answer, Control, Limits, LogIndex, LogTime, ShardId};
+use crate::model::{Answer, LogIndex, LogTime, ShardId};
 use crate::produce::{Batcher, BatcherOptions, ProposeFailure, Proposer};
-use crate::raft::{Leader, NodeIdentity, ProposeError, RaftNode, RaftOptions, Start};
+use crate::raft::{Alone, Leader, NodeIdentity, ProposeError, RaftNode, RaftOptions, Start, Transport};
 use crate::store::Bucket;
 
-/// A sole voter elects itself at once; a larger group needs an election or two.
+/// A sole voter elects itself at once.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long an opening waits for the checkpoint that a reopening needs; later it goes on without, and appends are declined.
 const REOPEN_DEADLINE: Duration = Duration::from_secs(5);
@@ -38,131 +45,148 @@ pub struct ShardOptions {
     pub start: Start,
     /// The bucket.
     pub bucket: Bucket,
+    /// The peers; those that greet are answered already.
+    pub network: Network,
 }
 
 const SHARD: ShardId = ShardId(0);
 
 impl Shard {
-    /// Opens the shard and starts its tasks.
+    /// Opens the shard and starts its tasks. A sole voter leads when this returns; a node of several may not know a leader
+    /// yet, see [`Shard::is_ready`].
     ///
     /// # Errors
-    /// `corrupt` for a damaged log, `unavailable` without a leader, or the log's.
+    /// `corrupt` for a damaged log, `unavailable` if a sole voter does not lead, or the log's.
     pub async fn open(options: ShardOptions) -> Result<Self> {
-        let ShardOptions { config, clock, identity, start, bucket } = options;
-        let wal_dir = config.wal_dir();
-        let node = RaftNode::start(raft_options(&config, &identity, start)).await?;
-        let ready = tokio::time::timeout(READY_DEADLINE, node.ready()).await;
-        ready.map_err(|late| Error::unavailable("the shard has no leader").with_source(late))?;
-        let found = node.with_state(|state| state.log_time());
+        let ShardOptions { config, clock, identity, start, bucket, network } = options;
+        let joins = matches!(start, Start::Join);
+        let calls = network.calls(&identity)?;
+        let checkpoints = BucketOrLeader::new(bucket.clone());
+        let node = start_node(&config, &identity, start, (&network, calls.clone(), Arc::clone(&checkpoints))).await?;
+        checkpoints.set(Some(node.clone()));
+        let alone = node.is_alone();
+        if alone {
+            let ready = tokio::time::timeout(READY_DEADLINE, node.ready()).await;
+            ready.map_err(|late| Error::unavailable("the shard has no leader").with_source(late))?;
+        }
+        let (found, flushed) = node.with_state(|state| (state.log_time(), state.flushed_index()));
         let log_clock = LogClock::new(clock.clone(), found, duration_ms(config.raft.clock_jump));
         let leader = Leader::new(node.clone(), Arc::new(log_clock));
-        let unsealed = begin(&leader, &identity).await?;
-        set_limits(&leader, &config).await?;
+        let address = network.address_of(identity.node);
+        let members = Members::new(node.clone(), identity.clone(), address, calls);
+        let dispatch = network.dispatch().clone();
+        let duty = Duty(Arc::new(Needs {
+            tasks: Tasks::new(),
+            leader,
+            members: members.clone(),
+            identity,
+            bucket,
+            flush: FlushHandle::new(flushed),
+            jobs: Jobs {
+                archive: Job::new("archive", clock.clone()),
+                gc: Job::new("gc", clock.clone()),
+                retention: Job::new("retention", clock.clone()),
+            },
+            config,
+            clock,
+        }));
+        let office = if alone { Some(take_office(&duty, &node).await?) } else { None };
+        let open = office.as_ref().map(|office| office.open.clone());
+        let shard = Self::start(&duty, network, checkpoints, office);
+        let (flush, archive_requests) = (shard.flush().clone(), shard.archive_requests().clone());
+        dispatch.serve(Serving { node, flush, archive_requests, members });
+        tend::start(&duty, joins);
+        if let Some(mut open) = open {
+            // Usually a few milliseconds; with the bucket away the reads are served meanwhile.
+            let _ = tokio::time::timeout(REOPEN_DEADLINE, open.wait_for(|open| *open)).await;
+        }
+        Ok(shard)
+    }
 
-        let tasks = Tasks::new();
-        let flush = start_flush(&tasks, &leader, &bucket, &config, &clock);
-        let gate = AppendGate::new(node, wal_dir, config.wal.clone());
-        let sampler = gate.clone();
+    fn start(duty: &Duty, network: Network, checkpoints: Arc<BucketOrLeader>, office: Option<Office>) -> Self {
+        let Needs { tasks, leader, flush, jobs, config, .. } = &*duty.0;
+        let ready = Arc::new(AtomicBool::new(office.is_some()));
+        let gate = AppendGate::new(leader.node().clone(), config.wal_dir(), config.wal.clone());
+        let (sampler, for_peers) = (gate.clone(), gate.clone());
         tasks.spawn("disk", async move {
             sampler.sample().await;
             None
         });
-        let batcher = start_batcher(&tasks, &leader, &gate, &config);
-        let jobs = Jobs {
-            archive: Job::new("archive", clock.clone()),
-            gc: Job::new("gc", clock.clone()),
-            retention: Job::new("retention", clock),
-        };
-        let archive_requests = Requests::default();
-        upkeep::start(&tasks, &jobs, &leader, &bucket, &config);
-        let shard = Self(Arc::new(Inner { leader, batcher, gate, flush, archive_requests, jobs, tasks }));
-        if let Some(unsealed) = unsealed {
-            let reopening = reopen_when_flushed(shard.leader().clone(), shard.flush().clone(), unsealed);
-            let (opened, open) = tokio::sync::oneshot::channel();
-            shard.0.tasks.spawn("reopen", async move {
-                let failed = reopening.await.err().map(|error| format!("the shard cannot be opened again: {error}"));
-                let _ = opened.send(());
-                failed
+        leader.node().set_append_gate(Box::new(move || for_peers.check()));
+        let batcher = start_batcher(tasks, leader, &gate, config);
+        let (node, reached) = (leader.node().clone(), Arc::clone(&ready));
+        if office.is_none() {
+            tasks.spawn("ready", async move {
+                node.ready().await;
+                info!("a leader was reached");
+                reached.store(true, Ordering::Release);
+                None
             });
-            // Usually a few milliseconds; with the bucket away the reads are served meanwhile.
-            let _ = tokio::time::timeout(REOPEN_DEADLINE, open).await;
         }
-        Ok(shard)
+        tasks.spawn("duty", duty.clone().run(office));
+        Self(Arc::new(Inner {
+            leader: leader.clone(),
+            batcher,
+            gate,
+            flush: flush.clone(),
+            archive_requests: Requests::default(),
+            jobs: jobs.clone(),
+            tasks: tasks.clone(),
+            members: duty.0.members.clone(),
+            ready,
+            network: Mutex::new(Some(network)),
+            checkpoints,
+        }))
     }
 }
 
-fn raft_options(config: &Config, identity: &NodeIdentity, start: Start) -> RaftOptions {
-    RaftOptions {
+/// Begins the leadership of a sole voter, before anything is served.
+async fn take_office(duty: &Duty, node: &RaftNode) -> Result<Office> {
+    let mut leadership = node.leadership();
+    let leading = tokio::time::timeout(READY_DEADLINE, leadership.wait_for(|now| now.is_leader)).await;
+    let term = match leading {
+        Ok(Ok(now)) => now.term,
+        Ok(Err(_)) => return Err(Error::unavailable("the node has stopped")),
+        Err(late) => return Err(Error::unavailable("the shard has no leader").with_source(late)),
+    };
+    duty.begin(term).await
+}
+
+async fn start_node(
+    config: &Config,
+    identity: &NodeIdentity,
+    start: Start,
+    (network, calls, checkpoints): (&Network, Option<Calls>, Arc<BucketOrLeader>),
+) -> Result<RaftNode> {
+    let transport: Arc<dyn Transport> = match calls {
+        Some(calls) => Arc::new(calls),
+        None => Arc::new(Alone),
+    };
+    RaftNode::start(RaftOptions {
         wal_dir: config.wal_dir(),
         directory: identity.directory,
         shard: SHARD,
         incarnation: identity.incarnation,
         node: identity.node,
         tail_memory: config.tail.memory,
-        wal_keep: config.wal.keep,
+        wal_keep: config.wal.keep.unwrap_or(0),
         wal_file_size: config.wal.file_size,
         election_timeout: config.raft.election_min,
         heartbeat: config.raft.heartbeat,
+        advertise: network.address_of(identity.node),
+        transport,
+        checkpoints,
         start,
-    }
-}
-
-/// Begins the incarnation of this directory, or unseals a shard that was closed in it; the log index of the latter.
-async fn begin(leader: &Leader, identity: &NodeIdentity) -> Result<Option<LogIndex>> {
-    let (incarnation, closed) = leader.node().with_state(|state| (state.incarnation(), state.is_closed()));
-    if incarnation == identity.incarnation && !closed {
-        return Ok(None);
-    }
-    if incarnation != identity.incarnation {
-        leader.control(Control::Reopen { incarnation: identity.incarnation }).await?;
-        info!(incarnation = identity.incarnation.0, "the shard begins another life");
-        return Ok(None);
-    }
-    let (index, _) = leader.control(Control::Unseal).await?;
-    Ok(Some(index))
-}
-
-/// Opens a shard that was closed cleanly, once a checkpoint that is not clean is the newest in the bucket; until then appends
-/// are declined as `closed` (docs/decisions/0004-reopening-after-a-clean-close.md).
-async fn reopen_when_flushed(leader: Leader, flush: FlushHandle, unsealed: LogIndex) -> Result<()> {
-    flush.flushed(unsealed).await?;
-    let incarnation = leader.node().with_state(|state| state.incarnation());
-    leader.control(Control::Reopen { incarnation }).await?;
-    info!("the shard is open again");
-    Ok(())
-}
-
-async fn set_limits(leader: &Leader, config: &Config) -> Result<()> {
-    let limits = Limits::from(config);
-    if leader.node().with_state(|state| *state.limits() == limits) {
-        return Ok(());
-    }
-    leader.control(Control::SetLimits(limits)).await.map(|_| ())
-}
-
-fn start_flush(tasks: &Tasks, leader: &Leader, bucket: &Bucket, config: &Config, clock: &Clock) -> FlushHandle {
-    let options = FlusherOptions {
-        shard: SHARD,
-        segment_bytes: config.flush.bytes,
-        uploads: config.flush.uploads as usize,
-        deadline: config.flush.deadline,
-    };
-    let triggers = Triggers {
-        bytes: config.flush.bytes,
-        interval: config.flush.interval,
-        metadata_interval: config.flush.metadata_interval,
-        checkpoint_gap: config.flush.checkpoint_gap,
-    };
-    let handle = FlushHandle::new(leader.node().with_state(|state| state.flushed_index()));
-    let flusher = Flusher::new(leader.clone(), bucket.clone(), options);
-    let task = FlushTask::new(flusher, handle.clone(), triggers, clock.clone());
-    tasks.spawn("flush", async move { task.run().await.err().map(|replaced| replaced.to_string()) });
-    handle
+    })
+    .await
 }
 
 fn start_batcher(tasks: &Tasks, leader: &Leader, gate: &AppendGate, config: &Config) -> Batcher {
-    let gate = gate.clone();
-    let mut options = BatcherOptions::new(Arc::new(move || gate.check()));
+    let (gate, leadership) = (gate.clone(), leader.node().leadership());
+    // What is forwarded is the leader's to refuse.
+    let node = leader.node().clone();
+    let check = move || if node.is_alone() || leadership.borrow().is_leader { gate.check() } else { Ok(()) };
+    let mut options = BatcherOptions::new(Arc::new(check));
     options.slots = config.produce.in_flight as usize;
     options.entry_bytes = config.produce.entry;
     let (batcher, task) = Batcher::start(Arc::new(LeaderProposer(leader.clone())), options);
@@ -170,7 +194,7 @@ fn start_batcher(tasks: &Tasks, leader: &Leader, gate: &AppendGate, config: &Con
     batcher
 }
 
-/// Proposes the batcher's entries.
+/// Proposes the batcher's entries, here or at the leader.
 struct LeaderProposer(Leader);
 
 impl Proposer for LeaderProposer {
@@ -179,8 +203,9 @@ impl Proposer for LeaderProposer {
     }
 
     async fn propose(&self, entry: Bytes) -> Result<(LogIndex, Answer), ProposeFailure> {
-        self.0.node().propose(entry).await.map_err(|error| match error {
+        self.0.propose(entry).await.map_err(|error| match error {
             ProposeError::NotWritten { .. } | ProposeError::TooLarge { .. } => ProposeFailure::NotWritten,
+            ProposeError::Refused(error) => ProposeFailure::Refused(error),
             ProposeError::Unknown => ProposeFailure::Unknown,
             ProposeError::Fatal(_) => ProposeFailure::Fatal,
         })

@@ -1,4 +1,5 @@
-//! The tasks of a shard: a panic in one of them, or a task that ends with a reason, is fatal to the process.
+//! The tasks of a shard: a panic in one of them, or a task that ends with a reason, is fatal to the process. Those of a scope
+//! end with it: a leadership has such.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ pub(super) struct Tasks(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    fatal: watch::Sender<Option<String>>,
+    fatal: Arc<watch::Sender<Option<String>>>,
     running: Mutex<Vec<AbortHandle>>,
 }
 
@@ -20,14 +21,23 @@ impl Tasks {
     /// No tasks yet.
     #[must_use]
     pub(super) fn new() -> Self {
-        Self(Arc::new(Inner { fatal: watch::Sender::new(None), running: Mutex::default() }))
+        Self::reporting_to(Arc::new(watch::Sender::new(None)))
+    }
+
+    fn reporting_to(fatal: Arc<watch::Sender<Option<String>>>) -> Self {
+        Self(Arc::new(Inner { fatal, running: Mutex::default() }))
+    }
+
+    /// Tasks that end when the scope is dropped, and are fatal to the process as these are.
+    pub(super) fn scope(&self) -> Scope {
+        Scope(Self::reporting_to(Arc::clone(&self.0.fatal)))
     }
 
     /// Runs `task` until it ends or [`Tasks::abort`]; what it returns is why the process has to end, `None` if it need not.
     pub(super) fn spawn(&self, name: &'static str, task: impl Future<Output = Option<String>> + Send + 'static) {
         let task = tokio::spawn(task);
         self.running().push(task.abort_handle());
-        let fatal = self.0.fatal.clone();
+        let fatal = Arc::clone(&self.0.fatal);
         tokio::spawn(async move {
             let reason = match task.await {
                 Ok(reason) => reason,
@@ -56,6 +66,24 @@ impl Tasks {
 
     fn running(&self) -> std::sync::MutexGuard<'_, Vec<AbortHandle>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Tasks::scope`].
+#[derive(Debug)]
+pub(super) struct Scope(Tasks);
+
+impl std::ops::Deref for Scope {
+    type Target = Tasks;
+
+    fn deref(&self) -> &Tasks {
+        &self.0
+    }
+}
+
+impl Drop for Scope {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

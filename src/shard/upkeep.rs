@@ -1,5 +1,6 @@
 //! What a leader does now and then: trim what retention ends, forget deleted topics, delete what nothing names.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ::metrics::counter;
@@ -8,11 +9,12 @@ use tokio::sync::Mutex;
 use super::Jobs;
 use super::tasks::Tasks;
 use crate::config::Config;
-use crate::error::Result;
-use crate::gc::{Collector, retention};
+use crate::error::{Error, Result};
+use crate::gc::{self, Collector, retention};
 use crate::metrics::RETENTION_TRIMMED_PARTITIONS;
-use crate::model::{Control, TopicId};
+use crate::model::{CheckpointRef, Control, LogTime, ObjectId, TopicId};
 use crate::raft::Leader;
+use crate::state::State;
 use crate::store::Bucket;
 
 /// Topics that one command forgets: `apply` takes them in steps of bounded size.
@@ -20,21 +22,56 @@ const REMOVED_AT_ONCE: usize = 16;
 /// Partitions that one command trims: some 30 KiB.
 const TRIMMED_AT_ONCE: usize = 1_000;
 
-/// Starts the jobs.
-pub(super) fn start(tasks: &Tasks, jobs: &Jobs, leader: &Leader, bucket: &Bucket, config: &Config) {
+/// Starts the jobs; they end with `tasks`.
+pub(super) fn start(tasks: &Tasks, jobs: &Jobs, leader: Leader, bucket: &Bucket, config: &Config) {
     let (job, trimmer, interval) = (jobs.retention.clone(), leader.clone(), config.retention.interval);
     tasks.spawn("retention", async move {
         job.every(interval, || retain(&trimmer)).await;
         None
     });
     if config.gc.enabled {
-        let (job, leader, interval) = (jobs.gc.clone(), leader.clone(), config.gc.interval);
+        let (job, interval) = (jobs.gc.clone(), config.gc.interval);
         let shard = leader.node().with_state(|state| state.shard());
+        let leader = GroupLog(leader);
         let collector = Arc::new(Mutex::new(Collector::new(bucket.clone(), shard, config.gc.grace)));
         tasks.spawn("gc", async move {
             job.every(interval, || async { collector.lock().await.run(&leader).await.map(drop) }).await;
             None
         });
+    }
+}
+
+/// The log of the group as garbage collection sees it.
+struct GroupLog(Leader);
+
+impl gc::Log for GroupLog {
+    fn log_time(&self) -> LogTime {
+        self.0.log_time()
+    }
+
+    fn view(&self) -> State {
+        self.0.node().view()
+    }
+
+    /// The last answer of each member counts, since its pointer only moves on.
+    async fn pinned(&self) -> Result<BTreeSet<CheckpointRef>> {
+        let node = self.0.node();
+        let reports = node.peer_reports();
+        let others = node.members().into_iter().filter(|member| member.node != node.id());
+        let said = others.map(|member| match reports.get(&member.node) {
+            Some(report) => Ok(report.status.checkpoint),
+            None => {
+                let message = format!(
+                    "node {} has not said yet which checkpoint it would start from: nothing is deleted before", member.node
+                );
+                Err(Error::unavailable(message))
+            }
+        });
+        said.filter_map(Result::transpose).collect()
+    }
+
+    async fn condemn(&self, floor: ObjectId) -> Result<()> {
+        self.0.control(Control::Condemn { floor }).await.map(|_| ())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Producers that send the same request again until it is answered: some under producer triples, some under
-//! idempotency keys. What they got is in a [`History`].
+//! Producers that send the same request again until it is answered, of several servers to the next one: some under producer
+//! triples, some under idempotency keys. What they got is in a [`History`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Load {
             let triple = Identity::Triple { id: number("producer_id"), epoch: number("epoch"), sequence: 0, partition };
             for (kind, identity) in [("triple", triple), ("key", Identity::Key)] {
                 producers.push(Producer {
-                    http: http.clone(),
+                    http: http.beginning_with(producers.len()),
                     history: Arc::clone(&history),
                     topic: topic.to_owned(),
                     name: format!("{topic}-{kind}-{partition}"),
@@ -199,6 +199,7 @@ impl Producer {
                 None => {}
             }
             assert!(begun.elapsed() < DEADLINE, "{} got no answer", self.name);
+            self.http.turn();
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -6,7 +6,8 @@
 //! idempotency key or expected offset that wait for the same partition become one record batch.
 //!
 //! Invariants:
-//! - Entries enter Raft in the order in which their submissions arrived, as far as they share a partition.
+//! - Entries are proposed in the order in which their submissions arrived, as far as they share a partition. Where they are
+//!   forwarded to another node two in flight may change places; a producer's cannot, see below.
 //! - A producer has at most one entry in flight for a partition, so a retry cannot overtake its successor.
 //! - What is proposed without a known outcome is proposed again only under a triple or a key; everything else is answered
 //!   with an unknown outcome. What was certainly not written is proposed again until its deadline.
@@ -51,11 +52,14 @@ pub trait Proposer: Send + Sync + 'static {
 }
 
 /// What is known of a proposal that was not answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ProposeFailure {
     /// It is not in the log and never will be.
     #[error("the entry was not written")]
     NotWritten,
+    /// The leader, another node, takes no appends now: nothing was written, and its callers are answered this.
+    #[error("{0}")]
+    Refused(Error),
     /// It may be in the log.
     #[error("the entry may have been written")]
     Unknown,

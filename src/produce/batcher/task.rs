@@ -21,7 +21,7 @@ use super::flight::Flight;
 use super::queue::Queue;
 use super::{BatcherOptions, ProposeFailure, Proposer, Waiting, stopped};
 use crate::error::{Error, Outcome, Result};
-use crate::metrics::{PRODUCE_PROPOSAL_SECONDS, PRODUCE_PROPOSALS};
+use crate::metrics::{PRODUCE_PROPOSAL_SECONDS, PRODUCE_PROPOSALS, PRODUCE_REFUSED};
 use crate::model::{Answer, LogIndex};
 
 /// Entries up to this are encoded on the task itself.
@@ -230,6 +230,10 @@ impl<P: Proposer> Task<P> {
                 self.queue.requeue(members);
                 self.pause();
             }
+            Err(ProposeFailure::Refused(error)) => {
+                counter!(PRODUCE_REFUSED, "reason" => "gate").increment(flight.members.len() as u64);
+                flight.into_members().into_iter().for_each(|member| member.answer(Err(error.again())));
+            }
             Err(ProposeFailure::Unknown) => {
                 let (mut again, lost): (Vec<Waiting>, Vec<Waiting>) =
                     flight.into_members().into_iter().partition(|member| member.submission.repeatable());
@@ -279,6 +283,7 @@ fn outcome(proposed: &Proposed) -> &'static str {
     match proposed {
         Ok(_) => "applied",
         Err(ProposeFailure::NotWritten) => "not_written",
+        Err(ProposeFailure::Refused(_)) => "refused",
         Err(ProposeFailure::Unknown) => "unknown",
         Err(ProposeFailure::Fatal) => "fatal",
     }

@@ -9,7 +9,7 @@ use crate::raft::wal::{LogOptions, LogStore};
 /// A checkpoint of term 7, made by another group.
 async fn checkpoint_of_term_7() -> (StartCheckpoint, crate::state::State) {
     let dir = tempfile::tempdir().unwrap();
-    let node = run(options(dir.path(), Start::New)).await;
+    let node = run(options(dir.path(), new())).await;
     node.propose(create_topic()).await.unwrap();
     for _ in 0..10 {
         node.propose(append(100)).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_start_that_crashed_after_its_vote_is_made_again() {
             .unwrap();
     store.save_vote(&Vote::new(8, 4)).await.unwrap();
     drop(store);
-    assert_eq!(presence(dir.path()), WalPresence::Empty);
+    assert_eq!(presence(dir.path()), WalPresence::Voted);
     // With this checkpoint, and with one of a lower term.
     let older = StartCheckpoint { term: 3, ..checkpoint.clone() };
     for checkpoint in [checkpoint, older] {
@@ -116,8 +116,8 @@ async fn a_start_that_crashed_after_its_pointer_goes_on_from_the_wal() {
 async fn a_directory_is_started_as_what_it_is() {
     let dir = tempfile::tempdir().unwrap();
     assert!(RaftNode::start(as_node_4(dir.path(), Start::Wal)).await.is_err());
-    let node = run(as_node_4(dir.path(), Start::New)).await;
+    let node = run(as_node_4(dir.path(), Start::alone(NodeId(4), Uuid::from_u128(4)))).await;
     node.shutdown().await;
-    assert!(RaftNode::start(as_node_4(dir.path(), Start::New)).await.is_err());
+    assert!(RaftNode::start(as_node_4(dir.path(), Start::alone(NodeId(4), Uuid::from_u128(4)))).await.is_err());
     run(as_node_4(dir.path(), Start::Wal)).await.shutdown().await;
 }

@@ -2,10 +2,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod begin;
+mod forwarding;
+mod group;
+mod membership;
 mod node;
+mod replication;
 mod restart;
+mod snapshots;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +25,7 @@ use crate::model::{
     NamedSettings, NodeId, ObjectId, SegmentInfo, SegmentRange, ShardId, TopicId, TopicPartition, TopicSettings,
 };
 
+const DIRECTORY: Uuid = Uuid::from_u128(0xd1);
 pub(super) const SHARD: ShardId = ShardId(0);
 pub(super) const TOPIC: TopicId = TopicId(Uuid::from_u128(0x70));
 pub(super) const PARTITION: TopicPartition = TopicPartition::new(TOPIC, 0);
@@ -26,7 +33,7 @@ pub(super) const PARTITION: TopicPartition = TopicPartition::new(TOPIC, 0);
 pub(super) fn options(dir: &Path, start: Start) -> RaftOptions {
     RaftOptions {
         wal_dir: dir.to_owned(),
-        directory: Uuid::from_u128(0xd1),
+        directory: DIRECTORY,
         shard: SHARD,
         incarnation: Incarnation(1),
         node: NodeId(1),
@@ -35,8 +42,16 @@ pub(super) fn options(dir: &Path, start: Start) -> RaftOptions {
         wal_file_size: 16 << 20,
         election_timeout: Duration::from_millis(200),
         heartbeat: Duration::from_millis(50),
+        advertise: String::new(),
+        transport: Arc::new(Alone),
+        checkpoints: Arc::new(Alone),
         start,
     }
+}
+
+/// A group of one.
+pub(super) fn new() -> Start {
+    Start::alone(NodeId(1), DIRECTORY)
 }
 
 /// Starts a node and waits until it leads.

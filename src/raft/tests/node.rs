@@ -7,7 +7,7 @@ use super::*;
 #[tokio::test]
 async fn a_proposal_is_applied_answered_and_readable() {
     let dir = tempfile::tempdir().unwrap();
-    let node = run(options(dir.path(), Start::New)).await;
+    let node = run(options(dir.path(), new())).await;
     let (_, answer) = node.propose(create_topic()).await.unwrap();
     assert_eq!(answer, Answer::Topic { id: TOPIC, created: true });
 
@@ -38,7 +38,7 @@ async fn a_proposal_is_applied_answered_and_readable() {
 #[tokio::test]
 async fn entries_that_left_the_tail_cache_are_read_from_the_log() {
     let dir = tempfile::tempdir().unwrap();
-    let node = run(RaftOptions { tail_memory: 3 << 20, ..options(dir.path(), Start::New) }).await;
+    let node = run(RaftOptions { tail_memory: 3 << 20, ..options(dir.path(), new()) }).await;
     node.propose(create_topic()).await.unwrap();
     let mut written = Vec::new();
     for len in 0..24 {
@@ -57,7 +57,7 @@ async fn entries_that_left_the_tail_cache_are_read_from_the_log() {
 async fn an_entry_that_cannot_be_decoded_stops_the_node_for_good() {
     for bytes in [&b"nonsense"[..], &[9, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]] {
         let dir = tempfile::tempdir().unwrap();
-        let node = run(options(dir.path(), Start::New)).await;
+        let node = run(options(dir.path(), new())).await;
         let refused = node.propose(Bytes::from_static(bytes)).await.unwrap_err();
         assert!(matches!(refused, ProposeError::Fatal(_)), "{refused}");
         let why = node.fatal().await;
@@ -73,7 +73,7 @@ async fn an_entry_that_cannot_be_decoded_stops_the_node_for_good() {
 #[tokio::test]
 async fn a_command_that_is_too_large_is_not_written() {
     let dir = tempfile::tempdir().unwrap();
-    let node = run(options(dir.path(), Start::New)).await;
+    let node = run(options(dir.path(), new())).await;
     let last = node.status().last_log;
     let refused = node.propose(Bytes::from(vec![1; command::MAX_COMMAND_BYTES + 1])).await.unwrap_err();
     assert_eq!(refused.outcome(), crate::error::Outcome::NotWritten);

@@ -10,7 +10,7 @@ async fn restart(dir: &Path) -> RaftNode {
 #[tokio::test]
 async fn a_copy_of_the_directory_is_the_same_state() {
     let dir = tempfile::tempdir().unwrap();
-    let node = run(options(dir.path(), Start::New)).await;
+    let node = run(options(dir.path(), new())).await;
     node.propose(create_topic()).await.unwrap();
     for len in 1..20 {
         node.propose(append(len * 100)).await.unwrap();
@@ -34,7 +34,7 @@ fn tail(node: &RaftNode) -> Vec<crate::model::TailRef> {
 #[tokio::test]
 async fn flushes_purges_and_restarts_keep_the_state() {
     let dir = tempfile::tempdir().unwrap();
-    let mut node = run(options(dir.path(), Start::New)).await;
+    let mut node = run(options(dir.path(), new())).await;
     node.propose(create_topic()).await.unwrap();
     let mut flushed = 0;
     for round in 0..6 {
@@ -76,14 +76,14 @@ fn check_same(before: &crate::state::State, node: &RaftNode) {
 async fn a_sole_voter_does_not_wait_for_an_election_timeout() {
     let dir = tempfile::tempdir().unwrap();
     let patient = |start| RaftOptions { election_timeout: Duration::from_secs(86_400), ..options(dir.path(), start) };
-    run(patient(Start::New)).await.shutdown().await;
+    run(patient(new())).await.shutdown().await;
     run(patient(Start::Wal)).await.shutdown().await;
 }
 
 #[tokio::test]
 async fn a_log_larger_than_any_buffer_is_replayed() {
     let dir = tempfile::tempdir().unwrap();
-    let node = run(options(dir.path(), Start::New)).await;
+    let node = run(options(dir.path(), new())).await;
     node.propose(create_topic()).await.unwrap();
     for _ in 0..24 {
         node.propose(append(3 << 20)).await.unwrap();
@@ -100,7 +100,7 @@ async fn a_log_larger_than_any_buffer_is_replayed() {
 #[tokio::test]
 async fn a_purge_leaves_what_it_is_told_to() {
     let dir = tempfile::tempdir().unwrap();
-    let node = run(RaftOptions { wal_keep: 40 << 20, ..options(dir.path(), Start::New) }).await;
+    let node = run(RaftOptions { wal_keep: 40 << 20, ..options(dir.path(), new()) }).await;
     node.propose(create_topic()).await.unwrap();
     let mut last = 0;
     for _ in 0..70 {
@@ -120,7 +120,7 @@ async fn a_purge_leaves_what_it_is_told_to() {
 #[tokio::test]
 async fn a_flush_that_was_applied_but_not_adopted_is_made_good_by_the_next() {
     let dir = tempfile::tempdir().unwrap();
-    let node = run(options(dir.path(), Start::New)).await;
+    let node = run(options(dir.path(), new())).await;
     node.propose(create_topic()).await.unwrap();
     node.propose(append(100)).await.unwrap();
     flush_and_adopt(&node).await;
@@ -143,7 +143,7 @@ async fn a_flush_that_was_applied_but_not_adopted_is_made_good_by_the_next() {
 #[tokio::test]
 async fn a_checkpoint_with_a_missing_file_is_not_adopted() {
     let dir = tempfile::tempdir().unwrap();
-    let node = run(options(dir.path(), Start::New)).await;
+    let node = run(options(dir.path(), new())).await;
     node.propose(create_topic()).await.unwrap();
     node.propose(append(100)).await.unwrap();
     let (flushed, files) = flush(&node, 1);
@@ -161,7 +161,7 @@ async fn a_checkpoint_with_a_missing_file_is_not_adopted() {
 #[tokio::test]
 async fn without_its_pointer_a_purged_log_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let node = run(options(dir.path(), Start::New)).await;
+    let node = run(options(dir.path(), new())).await;
     node.propose(create_topic()).await.unwrap();
     node.propose(append(100)).await.unwrap();
     flush_and_adopt(&node).await;

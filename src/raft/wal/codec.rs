@@ -16,7 +16,8 @@ use super::mark::SyncMark;
 use crate::format::command::MAX_COMMAND_BYTES;
 use crate::raft::types::{EncodedCommand, LogId, Member, Membership, Vote, log_id, term_of};
 
-const MAX_MEMBERSHIP_BYTES: usize = 1024 * 1024;
+/// Bytes of an encoded membership.
+pub(crate) const MAX_MEMBERSHIP_BYTES: usize = 1024 * 1024;
 
 const KIND_BLANK: u8 = 0;
 const KIND_COMMAND: u8 = 1;

@@ -24,6 +24,6 @@ mod tests;
 
 #[cfg(test)]
 pub(crate) use codec::ENTRY_OVERHEAD_BYTES;
-pub(crate) use codec::{WalLogId, WalPayload, decode_membership, encode_membership};
+pub(crate) use codec::{MAX_MEMBERSHIP_BYTES, WalLogId, WalPayload, decode_membership, encode_membership};
 pub(crate) use read::LogReader;
 pub(crate) use store::{LogOptions, LogStore};

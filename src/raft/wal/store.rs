@@ -115,6 +115,11 @@ impl LogStore {
         self.shared.read(|log| Ok(log.last().is_none() && log.purged().is_none()))
     }
 
+    /// Whether there is a vote, with or without entries.
+    pub(crate) fn has_voted(&self) -> io::Result<bool> {
+        self.shared.read(|log| Ok(log.vote().is_some()))
+    }
+
     /// Writes and waits until it is on disk.
     async fn synced<T>(&self, change: impl FnOnce(&mut WalLog) -> io::Result<T>) -> io::Result<T> {
         let (sender, receiver) = oneshot::channel();

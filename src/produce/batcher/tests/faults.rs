@@ -22,6 +22,28 @@ async fn what_was_not_written_is_proposed_again() {
 }
 
 #[tokio::test]
+async fn what_the_leader_refuses_is_told_to_everybody_as_the_leader_said_it() {
+    let mut bench = Bench::new(1);
+    let (_plug, first) = bench.plug().await;
+    let plain = bench.submit(bench.one(0, "plain"));
+    let keyed = bench.submit(Submission { idempotency: Some(keyed(1)), ..bench.one(1, "keyed") });
+    let doubtful = bench.submit(Submission { triple: triple(1, 0), ..bench.one(2, "doubtful") });
+    first.apply(0);
+    let refusal = || ProposeFailure::Refused(Error::overloaded("full").with_number("retry_after_ms", 7));
+    bench.proposal().await.fail(ProposeFailure::Unknown);
+    assert_eq!(failure(plain.wait().await), ("unavailable", Outcome::Unknown));
+    bench.proposal().await.fail(refusal());
+    // An earlier proposal of theirs may have been written.
+    assert_eq!(failure(keyed.wait().await), ("overloaded", Outcome::Unknown));
+    assert_eq!(failure(doubtful.wait().await), ("overloaded", Outcome::Unknown));
+    let pending = bench.submit(bench.one(0, "next"));
+    bench.proposal().await.fail(refusal());
+    let error = pending.wait().await.unwrap_err();
+    assert_eq!((error.code(), error.outcome()), ("overloaded", Outcome::NotWritten));
+    assert_eq!(error.details(), [("retry_after_ms", crate::error::Detail::Number(7))]);
+}
+
+#[tokio::test]
 async fn what_is_never_written_within_its_time_was_not_written() {
     let mut bench = Bench::new(1);
     let pending = bench.submit(hurried(bench.one(0, "a")));

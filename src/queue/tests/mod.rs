@@ -1,6 +1,9 @@
 //! The engine from end to end in one process: produce, flush, fetch, restart, start from the bucket.
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
+mod group;
+
 use std::path::Path;
 use std::time::Duration;
 

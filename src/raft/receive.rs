@@ -1,0 +1,148 @@
+//! What a node does for its peers: the receiving side of every call.
+//!
+//! Each call is checked before openraft sees it: who calls, that a leader or candidate speaks for itself, and what
+//! openraft would assert. A refusal changes nothing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::Snapshot;
+use openraft::errors::RaftError;
+use uuid::Uuid;
+
+use super::machine::{CheckpointSnapshot, Prepared};
+use super::node::RaftNode;
+use super::types::{TypeConfig, Vote};
+use super::wire::{self, NamedSnapshot, PeerStatus, kind};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::NodeId;
+
+impl RaftNode {
+    /// Handles a call of `from`, whose WAL directory is `directory`: `kind` is one of [`super::kind`]. The answer is the
+    /// frames of its body.
+    ///
+    /// Dropping the future gives up the answer; what was begun goes on or not.
+    ///
+    /// # Errors
+    /// `node_identity_mismatch` if the membership knows the caller with another directory; `peer_message` for what no node
+    /// sends; `unavailable` if this node has stopped; whatever the call itself answers. Nothing was written then, unless the
+    /// outcome says otherwise.
+    pub async fn handle(&self, from: NodeId, directory: Uuid, kind: u8, body: Bytes) -> Result<Vec<Bytes>> {
+        self.check_caller(from, directory)?;
+        let raft = &self.inner.raft;
+        let answer = match kind {
+            kind::APPEND => {
+                let request = wire::decode_append(&body)?;
+                drop(body);
+                speaks_for_itself(from, &request.vote)?;
+                wire::encode_append_answer(&raft.append_entries(request).await.map_err(|error| stopped(&error))?)
+            }
+            kind::VOTE | kind::PRE_VOTE => {
+                let request = wire::decode_vote(&body)?;
+                speaks_for_itself(from, &request.vote)?;
+                let asked = if kind == kind::VOTE { raft.vote(request).await } else { raft.pre_vote(request).await };
+                wire::encode_vote_answer(&asked.map_err(|error| stopped(&error))?)
+            }
+            kind::SNAPSHOT => self.receive_snapshot(from, wire::decode_snapshot(&body)?).await,
+            kind::TRANSFER => {
+                let request = wire::decode_transfer(&body)?;
+                speaks_for_itself(from, request.from_leader())?;
+                let handed = raft.handle_transfer_leader(request).await.map_err(|error| fatal(&error))?;
+                handed.map(|()| Bytes::new()).map_err(|error| Error::unavailable(error.to_string()))
+            }
+            kind::PROPOSE => self.receive_proposal(body).await,
+            kind::READ_INDEX => self.receive_read_index().await,
+            kind::CHECKPOINT_FILES => return self.receive_piece_asked(&body).await,
+            kind::STATUS => wire::encode_status(&self.own_status()),
+            other => Err(Error::invalid("peer_message", format!("this build knows no calls of kind {other}"))),
+        };
+        answer.map(|answer| vec![answer])
+    }
+
+    /// A known id with another directory forgot its vote, or is another node.
+    fn check_caller(&self, from: NodeId, directory: Uuid) -> Result<()> {
+        let known = self.inner.directory_of(from);
+        if known.is_none_or(|known| known == directory) {
+            return Ok(());
+        }
+        let message = format!("node {from} is known with another directory than the one that calls: replace the node");
+        Err(Error::new(ErrorKind::Conflict, "node_identity_mismatch", message).with_number("node", from.0))
+    }
+
+    /// Fetches the checkpoint that the leader names, restores it, and has openraft install it.
+    ///
+    /// All that can fail for want of a bucket or of sound bytes is done before openraft is asked: an error in its callback
+    /// would end the node. It goes on in a task of its own when the caller gives up, so that nothing else touches the files.
+    async fn receive_snapshot(&self, from: NodeId, named: NamedSnapshot) -> Result<Bytes> {
+        speaks_for_itself(from, &named.vote)?;
+        let Ok(one_at_a_time) = Arc::clone(&self.inner.adopting).try_lock_owned() else {
+            return Err(Error::unavailable("another checkpoint is being taken over"));
+        };
+        let node = self.clone();
+        let installing = tokio::spawn(async move {
+            let _one_at_a_time = one_at_a_time;
+            let prepared = node.prepare(from, &named).await?;
+            let snapshot = CheckpointSnapshot { reference: named.reference, prepared: Some(prepared) };
+            let snapshot = Snapshot { meta: named.meta, snapshot };
+            let installed = node.inner.raft.install_full_snapshot(named.vote, snapshot).await;
+            wire::encode_snapshot_answer(&installed.map_err(|error| fatal(&error))?)
+        });
+        let installed = installing.await;
+        installed.map_err(|error| Error::internal("installing a checkpoint panicked").with_source(error))?
+    }
+
+    async fn prepare(&self, leader: NodeId, named: &NamedSnapshot) -> Result<Prepared> {
+        let files = self.inner.checkpoints.fetch(named.reference, leader).await?;
+        if files.reference != named.reference {
+            return Err(Error::internal("the source of checkpoints fetched another one than was asked for"));
+        }
+        let meta = self.inner.shared.meta.clone();
+        let restoring = tokio::task::spawn_blocking(move || {
+            meta.stage(&files)?;
+            let state = meta.restore(files.reference)?;
+            Ok(Prepared { files: Arc::new(files), state })
+        });
+        restoring.await.map_err(|error| Error::internal("restoring a checkpoint panicked").with_source(error))?
+    }
+
+    async fn receive_piece_asked(&self, body: &[u8]) -> Result<Vec<Bytes>> {
+        let asked = wire::decode_piece_asked(body)?;
+        let meta = self.inner.shared.meta.clone();
+        let reading = tokio::task::spawn_blocking(move || meta.piece(asked.file, asked.offset)).await;
+        let (total, bytes) =
+            reading.map_err(|error| Error::internal("reading a checkpoint panicked").with_source(error))??;
+        Ok(wire::encode_piece(total, bytes))
+    }
+
+    /// What this node says of itself to its peers.
+    pub(super) fn own_status(&self) -> PeerStatus {
+        let inner = &self.inner;
+        let status = self.status();
+        PeerStatus {
+            node: inner.node,
+            directory: inner.directory,
+            applied: status.applied,
+            last_log: status.last_log,
+            checkpoint: inner.shared.pointer().map(|pointer| pointer.reference),
+            wall_ms: inner.shared.clock.get().map_or(0, |clock| clock.wall()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// A vote that is spoken for by another node than the one that calls is not what raft sends.
+fn speaks_for_itself(from: NodeId, vote: &Vote) -> Result<()> {
+    if vote.leader_id.voted_for == from.0 {
+        return Ok(());
+    }
+    let message = format!("node {from} speaks for node {}", vote.leader_id.voted_for);
+    Err(Error::invalid("peer_message", message))
+}
+
+fn stopped(error: &RaftError<TypeConfig>) -> Error {
+    Error::unavailable(format!("the node has stopped: {error}"))
+}
+
+fn fatal(error: &dyn std::error::Error) -> Error {
+    Error::unavailable(format!("the node has stopped: {error}"))
+}

@@ -1,0 +1,135 @@
+//! What nodes ask of their leader on behalf of operators, as bytes: one postcard value each way, of bounded size.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::{ClusterStatus, NodeId};
+
+/// The kind of the peer request.
+pub(super) const ADMIN: u8 = 33;
+/// Bytes of a request or an answer: some hundred for each member.
+const MAX_BYTES: usize = 64 << 10;
+
+/// What is asked of the leader; each of them may be repeated. Field and variant order is the format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Request {
+    /// The members as the leader sees them.
+    Status,
+    /// Takes a node in.
+    Add {
+        /// Its number.
+        node: NodeId,
+        /// Where its peer listener is.
+        address: String,
+    },
+    /// Takes a node out.
+    Remove {
+        /// Its number.
+        node: NodeId,
+    },
+    /// Takes a node in and another one out.
+    Replace {
+        /// Who goes.
+        old: NodeId,
+        /// Who comes.
+        new: NodeId,
+        /// Where its peer listener is.
+        address: String,
+    },
+    /// Hands the leadership over.
+    Transfer {
+        /// To this voter, or to the one that is furthest.
+        to: Option<NodeId>,
+    },
+    /// A member has another address than the others know.
+    Moved {
+        /// The member.
+        node: NodeId,
+        /// Where its peer listener is now.
+        address: String,
+    },
+}
+
+impl Request {
+    pub(super) fn encode(&self) -> Result<Bytes> {
+        encode(self)
+    }
+
+    /// # Errors
+    /// `peer_message` for what no node sends.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+        decode(bytes)
+    }
+}
+
+pub(super) fn encode_status(status: &ClusterStatus) -> Result<Bytes> {
+    encode(status)
+}
+
+/// # Errors
+/// `peer_message` for what no node sends.
+pub(super) fn decode_status(bytes: &[u8]) -> Result<ClusterStatus> {
+    decode(bytes)
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
+    let bytes = postcard::to_allocvec(value);
+    bytes.map(Bytes::from).map_err(|error| Error::internal("a message to a peer cannot be encoded").with_source(error))
+}
+
+fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T> {
+    let malformed = |why: String| Error::invalid("peer_message", format!("a message of a peer is malformed: {why}"));
+    if bytes.len() > MAX_BYTES {
+        return Err(malformed(format!("it has {} bytes", bytes.len())));
+    }
+    match postcard::take_from_bytes(bytes) {
+        Ok((value, [])) => Ok(value),
+        Ok(_) => Err(malformed("it is too long".to_owned())),
+        Err(error) => Err(malformed(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::MemberStatus;
+
+    #[test]
+    fn requests_and_answers_are_read_as_they_were_written_and_nothing_else_is() {
+        let (node, address) = (NodeId(4), "host-4:7072".to_owned());
+        let requests = [
+            Request::Status,
+            Request::Add { node, address: address.clone() },
+            Request::Remove { node },
+            Request::Replace { old: NodeId(1), new: node, address: address.clone() },
+            Request::Transfer { to: None },
+            Request::Moved { node, address: address.clone() },
+        ];
+        for request in requests {
+            let bytes = request.encode().unwrap();
+            assert_eq!(Request::decode(&bytes).unwrap(), request);
+            for len in 0..bytes.len() {
+                assert!(Request::decode(&bytes[..len]).is_err(), "{request:?} cut to {len} bytes");
+            }
+            assert_eq!(Request::decode(&[&bytes[..], b"x"].concat()).unwrap_err().code(), "peer_message");
+        }
+        let member = MemberStatus {
+            node,
+            address,
+            directory: Uuid::from_u128(4),
+            voter: true,
+            is_leader: false,
+            matched: Some(7),
+            lag: Some(2),
+            reachable: None,
+        };
+        let cluster_id = "c".to_owned();
+        let status = ClusterStatus { cluster_id, node, leader: Some(NodeId(1)), term: 3, members: vec![member] };
+        assert_eq!(decode_status(&encode_status(&status).unwrap()).unwrap(), status);
+        assert!(decode_status(&vec![0xff; MAX_BYTES + 1]).is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! Answers the calls of peers: greetings from the first moment, everything else once the shard is there.
+//!
+//! Before the first message that raft could acknowledge, `node.json` says durably that this directory was open: if its log
+//! is gone after that, it was lost.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::OnceCell;
+
+use super::admin::{self, ADMIN};
+use super::archive_requests::{self, ARCHIVE};
+use super::hello::{HELLO, Hello, Known};
+use super::members::Members;
+use crate::archive::Requests;
+use crate::error::{Error, ErrorKind, Result};
+use crate::flush::FlushHandle;
+use crate::model::{LogIndex, ShardId};
+use crate::peer::{Caller, PeerHandler};
+use crate::raft::{NodeIdentity, RaftNode, kind};
+
+/// Asks the leader to flush up to the log index that is the body (8 bytes, little endian); the answer is empty.
+pub(super) const FLUSH: u8 = 32;
+const SHARD: ShardId = ShardId(0);
+
+/// See the module; clones share it.
+#[derive(Clone)]
+pub(super) struct Dispatch(Arc<Inner>);
+
+struct Inner {
+    wal_dir: PathBuf,
+    /// Done once `node.json` says that the directory was open.
+    opened: OnceCell<()>,
+    now: Mutex<Now>,
+}
+
+#[derive(Default)]
+struct Now {
+    identity: Option<NodeIdentity>,
+    /// Its directory has no log.
+    fresh: bool,
+    serving: Option<Serving>,
+}
+
+/// What answers once the shard is there.
+#[derive(Clone)]
+pub(super) struct Serving {
+    pub(super) node: RaftNode,
+    pub(super) flush: FlushHandle,
+    pub(super) archive_requests: Requests,
+    pub(super) members: Members,
+}
+
+impl Dispatch {
+    /// Knows nothing yet.
+    pub(super) fn new(wal_dir: PathBuf) -> Self {
+        Self(Arc::new(Inner { wal_dir, opened: OnceCell::new(), now: Mutex::default() }))
+    }
+
+    /// From now on it answers greetings as `identity`; `fresh` if it has no log.
+    pub(super) fn begin(&self, identity: NodeIdentity, fresh: bool) {
+        let mut now = self.0.now();
+        (now.identity, now.fresh) = (Some(identity), fresh);
+    }
+
+    /// From now on it answers everything.
+    pub(super) fn serve(&self, serving: Serving) {
+        self.0.now().serving = Some(serving);
+    }
+
+    /// Answers nothing any more, and lets the node go.
+    pub(super) fn stop(&self) {
+        *self.0.now() = Now::default();
+    }
+}
+
+impl PeerHandler for Dispatch {
+    fn handle(&self, caller: Caller, shard: ShardId, kind: u8, body: Bytes) -> BoxFuture<'static, Result<Vec<Bytes>>> {
+        let inner = Arc::clone(&self.0);
+        async move { inner.answer(caller, shard, kind, body).await }.boxed()
+    }
+}
+
+impl Inner {
+    async fn answer(&self, caller: Caller, shard: ShardId, kind: u8, body: Bytes) -> Result<Vec<Bytes>> {
+        if shard != SHARD {
+            return Err(Error::new(ErrorKind::NotFound, "shard_not_found", format!("there is no shard {shard} here")));
+        }
+        if kind == HELLO {
+            return Ok(vec![self.hello()?.encode()?.into()]);
+        }
+        let serving = self.now().serving.clone().ok_or_else(starting)?;
+        match kind {
+            FLUSH => flush(&serving, caller, &body).map(|()| Vec::new()),
+            ARCHIVE => {
+                check_member(&serving, caller)?;
+                archive_requests::told(&serving.node, &serving.archive_requests, &body).map(|()| Vec::new())
+            }
+            ADMIN => {
+                check_member(&serving, caller)?;
+                let request = admin::Request::decode(&body)?;
+                if let admin::Request::Moved { node, .. } = &request
+                    && *node != caller.node
+                {
+                    return Err(Error::invalid("peer_message", "a node says where another one is"));
+                }
+                let answer = serving.members.run_here(request).await?;
+                Ok(vec![admin::encode_status(&answer)?])
+            }
+            kind => {
+                if may_acknowledge(kind) {
+                    self.opened().await?;
+                }
+                serving.node.handle(caller.node, caller.directory, kind, body).await
+            }
+        }
+    }
+
+    fn hello(&self) -> Result<Hello> {
+        let (identity, fresh, serving) = {
+            let now = self.now();
+            (now.identity.clone().ok_or_else(starting)?, now.fresh, now.serving.clone())
+        };
+        let (node, directory) = (identity.node, identity.directory);
+        let Some(serving) = serving else {
+            // What its log knows of the members it cannot say yet.
+            return if fresh {
+                Ok(Hello { node, directory, empty: true, members: Vec::new() })
+            } else {
+                Err(starting())
+            };
+        };
+        let members: Vec<Known> = serving
+            .node
+            .members()
+            .into_iter()
+            .map(|member| Known { node: member.node, directory: member.directory, address: member.address })
+            .collect();
+        let status = serving.node.status();
+        let empty = members.is_empty() && status.last_log == 0 && status.checkpoint.is_none();
+        Ok(Hello { node, directory, empty, members })
+    }
+
+    /// Says on disk that the directory was open, once.
+    async fn opened(&self) -> Result<()> {
+        let opening = async {
+            let mut identity = self.now().identity.clone().ok_or_else(starting)?;
+            if identity.opened {
+                return Ok(());
+            }
+            identity.opened = true;
+            let dir = self.wal_dir.clone();
+            let saving = tokio::task::spawn_blocking(move || identity.save(&dir));
+            saving.await.map_err(|error| Error::internal("writing node.json panicked").with_source(error))?
+        };
+        self.opened.get_or_try_init(|| opening).await.map(|&()| ())
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether raft may write something down because of it that a lost log would make a lie. A pre-vote it forgets at once.
+const fn may_acknowledge(kind: u8) -> bool {
+    matches!(kind, kind::APPEND | kind::VOTE | kind::SNAPSHOT)
+}
+
+fn flush(serving: &Serving, caller: Caller, body: &[u8]) -> Result<()> {
+    check_member(serving, caller)?;
+    let bytes = body.try_into().map_err(|_| Error::invalid("peer_message", "a peer's flush names no log index"))?;
+    if !serving.node.leadership().borrow().is_leader {
+        return Err(Error::new(ErrorKind::NotLeader, "not_leader", "this node does not lead the shard"));
+    }
+    // Nothing that is not there yet can be flushed, or would have to be for ever.
+    let applied = serving.node.with_state(|state| state.applied());
+    serving.flush.request(LogIndex::from_le_bytes(bytes).min(applied));
+    Ok(())
+}
+
+/// Only members of the group have something to say about it.
+fn check_member(serving: &Serving, caller: Caller) -> Result<()> {
+    let members = serving.node.members();
+    if members.iter().any(|member| member.node == caller.node && member.directory == caller.directory) {
+        return Ok(());
+    }
+    // Whoever asked it for this may ask another node: one that was taken out is told last, or not at all.
+    let message = format!("node {} is not a member of this cluster", caller.node);
+    Err(Error::new(ErrorKind::Unavailable, "not_a_member", message).with_number("node", caller.node.0))
+}
+
+fn starting() -> Error {
+    Error::unavailable("this node is starting")
+}

@@ -1,0 +1,230 @@
+//! What a node does because it leads, or because it does not.
+//!
+//! A leader flushes, trims, collects garbage, and sets the limits of its settings; the others follow its flushes and make its
+//! checkpoints their own. Each set of tasks lives in a scope that ends with the leadership, so that no two nodes do a
+//! leader's work for longer than one of them does not know better; what a deposed one still proposes, `apply` declines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::members::Members;
+use super::tasks::{Scope, Tasks};
+use super::{Jobs, adopt, upkeep};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::flush::{self, AskLeader, FlushHandle, FlushTask, Flusher, FlusherOptions, Triggers};
+use crate::model::{Control, Limits, LogIndex, ShardId};
+use crate::raft::{Leader, Leadership, NodeIdentity};
+use crate::store::Bucket;
+
+/// Before a leader that could not begin tries again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a leader waits for the answer to a flush request.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
+const SHARD: ShardId = ShardId(0);
+
+/// Everything that the tasks need; clones share it.
+#[derive(Clone)]
+pub(super) struct Duty(pub(super) Arc<Needs>);
+
+pub(super) struct Needs {
+    pub(super) tasks: Tasks,
+    pub(super) leader: Leader,
+    pub(super) members: Members,
+    pub(super) identity: NodeIdentity,
+    pub(super) bucket: Bucket,
+    pub(super) flush: FlushHandle,
+    pub(super) jobs: Jobs,
+    pub(super) config: Config,
+    pub(super) clock: Clock,
+}
+
+/// The tasks of a leadership.
+pub(super) struct Office {
+    term: u64,
+    /// Held for its end.
+    _scope: Scope,
+    /// Resolves once a shard that had been closed is open again; at once if it was not.
+    pub(super) open: watch::Receiver<bool>,
+}
+
+/// What the node does now.
+enum Now {
+    Leading(Office),
+    Following {
+        /// Held for its end.
+        _scope: Scope,
+    },
+    Neither,
+}
+
+impl Duty {
+    /// Begins a leadership: whatever was asked of an earlier leader is applied here already.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(super) async fn begin(&self, term: u64) -> Result<Office> {
+        let needs = &*self.0;
+        let unsealed = begin(&needs.leader, &needs.identity).await?;
+        set_limits(&needs.leader, &needs.config).await?;
+        let scope = needs.tasks.scope();
+        self.start_flush(&scope);
+        upkeep::start(&scope, &needs.jobs, needs.leader.clone(), &needs.bucket, &needs.config);
+        let (opened, open) = watch::channel(unsealed.is_none());
+        if let Some(unsealed) = unsealed {
+            let (leader, flush) = (needs.leader.clone(), needs.flush.clone());
+            scope.spawn("reopen", async move {
+                while let Err(error) = reopen_when_flushed(&leader, &flush, unsealed).await {
+                    warn!(?error, "the shard cannot be opened yet and this is tried again");
+                    tokio::time::sleep(RETRY).await;
+                }
+                opened.send_replace(true);
+                None
+            });
+        }
+        Ok(Office { term, _scope: scope, open })
+    }
+
+    /// Does what the leadership asks for until dropped, beginning with `office` if there is one.
+    pub(super) async fn run(self, office: Option<Office>) -> Option<String> {
+        let mut leadership = self.0.leader.node().leadership();
+        let mut now = office.map_or(Now::Neither, Now::Leading);
+        loop {
+            let seen = *leadership.borrow_and_update();
+            now = self.turn(now, seen, leadership.clone()).await;
+            let unsettled = seen.is_leader && !matches!(now, Now::Leading(_));
+            let changed = async {
+                if unsettled {
+                    tokio::time::timeout(RETRY, leadership.changed()).await.unwrap_or(Ok(()))
+                } else {
+                    leadership.changed().await
+                }
+            };
+            if changed.await.is_err() {
+                // The node has stopped, which is somebody else's to report.
+                return None;
+            }
+        }
+    }
+
+    /// Goes from what the node does to what it has to do.
+    async fn turn(&self, now: Now, seen: Leadership, leadership: watch::Receiver<Leadership>) -> Now {
+        match now {
+            Now::Leading(office) if seen.is_leader && office.term == seen.term => Now::Leading(office),
+            Now::Following { _scope } if !seen.is_leader => Now::Following { _scope },
+            before => {
+                if matches!(before, Now::Leading(_)) {
+                    info!(term = seen.term, "this node does not lead any more");
+                }
+                // Ends what was done until now before anything else begins.
+                drop(before);
+                if seen.is_leader { self.take_office(seen, leadership).await } else { self.follow() }
+            }
+        }
+    }
+
+    async fn take_office(&self, seen: Leadership, mut leadership: watch::Receiver<Leadership>) -> Now {
+        let ended = leadership.wait_for(|now| !now.is_leader || now.term != seen.term);
+        let begun = tokio::select! {
+            begun = self.begin(seen.term) => begun,
+            _ = ended => return Now::Neither,
+        };
+        match begun {
+            Ok(office) => {
+                info!(term = seen.term, "this node leads");
+                Now::Leading(office)
+            }
+            Err(error) => {
+                warn!(?error, "a leadership could not begin and is tried again");
+                Now::Neither
+            }
+        }
+    }
+
+    fn follow(&self) -> Now {
+        let needs = &*self.0;
+        let scope = needs.tasks.scope();
+        let following = flush::follow(needs.leader.node().clone(), needs.flush.clone(), needs.members.clone());
+        scope.spawn("flush", async move {
+            following.await;
+            None
+        });
+        let adopting = adopt::adopt_all(needs.leader.node().clone(), needs.bucket.clone());
+        scope.spawn("adopt", async move {
+            adopting.await;
+            None
+        });
+        Now::Following { _scope: scope }
+    }
+
+    fn start_flush(&self, scope: &Scope) {
+        let Needs { leader, bucket, config, clock, flush, .. } = &*self.0;
+        let options = FlusherOptions {
+            shard: SHARD,
+            segment_bytes: config.flush.bytes,
+            uploads: config.flush.uploads as usize,
+            deadline: config.flush.deadline,
+        };
+        let triggers = Triggers {
+            bytes: config.flush.bytes,
+            interval: config.flush.interval,
+            metadata_interval: config.flush.metadata_interval,
+            checkpoint_gap: config.flush.checkpoint_gap,
+        };
+        let flusher = Flusher::new(leader.clone(), bucket.clone(), options);
+        let task = FlushTask::new(flusher, flush.clone(), triggers, clock.clone());
+        scope.spawn("flush", async move { task.run().await.err().map(|replaced| replaced.to_string()) });
+    }
+}
+
+impl AskLeader for Members {
+    async fn ask(&self, index: LogIndex) -> Result<()> {
+        let (Some(leader), Some(calls)) = (self.leader(), self.calls()) else {
+            return Err(Error::unavailable("the shard has no leader"));
+        };
+        let body = index.to_le_bytes().to_vec().into();
+        let asked = calls.call(&leader, super::dispatch::FLUSH, body, FLUSH_DEADLINE).await;
+        asked.map(drop).map_err(crate::peer::CallError::into_error)
+    }
+}
+
+/// Begins the incarnation of this directory, or unseals a shard that was closed in it; the log index of the latter.
+async fn begin(leader: &Leader, identity: &NodeIdentity) -> Result<Option<LogIndex>> {
+    let (incarnation, closed) = leader.node().with_state(|state| (state.incarnation(), state.is_closed()));
+    if incarnation == identity.incarnation && !closed {
+        return Ok(None);
+    }
+    if incarnation != identity.incarnation {
+        leader.control(Control::Reopen { incarnation: identity.incarnation }).await?;
+        info!(incarnation = identity.incarnation.0, "the shard begins another life");
+        return Ok(None);
+    }
+    let (index, _) = leader.control(Control::Unseal).await?;
+    Ok(Some(index))
+}
+
+/// Opens a shard that was closed cleanly, once a checkpoint that is not clean is the newest in the bucket; until then appends
+/// are declined as `closed` (docs/decisions/0004-reopening-after-a-clean-close.md).
+async fn reopen_when_flushed(leader: &Leader, flush: &FlushHandle, unsealed: LogIndex) -> Result<()> {
+    flush.flushed(unsealed).await?;
+    let (incarnation, closed) = leader.node().with_state(|state| (state.incarnation(), state.is_closed()));
+    if !closed {
+        // An earlier attempt whose answer was lost.
+        return Ok(());
+    }
+    leader.control(Control::Reopen { incarnation }).await?;
+    info!("the shard is open again");
+    Ok(())
+}
+
+async fn set_limits(leader: &Leader, config: &Config) -> Result<()> {
+    let limits = Limits::from(config);
+    if leader.node().with_state(|state| *state.limits() == limits) {
+        return Ok(());
+    }
+    leader.control(Control::SetLimits(limits)).await.map(|_| ())
+}

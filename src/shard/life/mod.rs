@@ -1,0 +1,354 @@
+//! The lives of a cluster on a bucket: which one this directory is in, and with what it begins.
+//!
+//! `cluster.json` and `incarnations/{n:010}.json` are created only if absent; `node.json` names the incarnation that a
+//! directory is about to create before it creates it, so that a start which crashed at any step goes on where it was and
+//! no other directory can. Nothing is acknowledged before this module is done.
+//!
+//! | module | what |
+//! |---|---|
+//! | this | a directory with a log; a node alone |
+//! | [`cluster`] | an empty directory of a cluster of several: founding it, joining it, coming back to it |
+//! | [`files`] | the objects |
+
+mod cluster;
+mod files;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use self::files::ClusterFile;
+use super::hello::Hello;
+use crate::checkpoints::{self, LoadedCheckpoint};
+use crate::clock::Millis;
+use crate::config::{self, ClusterNode, NodeChoice};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{CheckpointRef, Incarnation, NodeId, ShardId};
+use crate::raft::{CheckpointFiles, NodeIdentity, RaftNode, Start, StartCheckpoint, WalPresence};
+use crate::store::Bucket;
+
+/// The first life.
+const FIRST: Incarnation = Incarnation(1);
+/// The number of a node alone that was not given one.
+const SOLE_NODE: NodeId = NodeId(1);
+/// How long a start with a log waits for the bucket to say which cluster it is of.
+const BUCKET_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two questions to a bucket that does not answer, retries of its own included.
+const BUCKET_PAUSE: Duration = Duration::from_secs(5);
+const SHARD: ShardId = ShardId(0);
+
+/// Who starts, and how.
+#[derive(Debug)]
+pub(crate) struct Life {
+    /// This directory's place in the cluster.
+    pub(crate) identity: NodeIdentity,
+    /// With what the shard begins.
+    pub(crate) start: Start,
+}
+
+/// What a start is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Request<'a> {
+    /// `wal/`.
+    pub(crate) wal_dir: &'a Path,
+    /// `--restore`: a start from the bucket may lose acknowledged records.
+    pub(crate) restore: bool,
+    /// Wall time.
+    pub(crate) now: Millis,
+    /// Which node this is, and who begins the cluster.
+    pub(crate) cluster: &'a config::Cluster,
+}
+
+impl Request<'_> {
+    /// The number that this node was given.
+    fn given_id(&self) -> Option<NodeId> {
+        match self.cluster.node_id {
+            Some(NodeChoice::Id(id)) => Some(NodeId(id)),
+            Some(NodeChoice::Auto) | None => None,
+        }
+    }
+
+    /// The first nodes other than `me`.
+    fn others(&self, me: NodeId) -> impl Iterator<Item = &ClusterNode> {
+        self.cluster.nodes.iter().filter(move |node| node.id != me.0)
+    }
+}
+
+/// How a node that has no log yet meets the others.
+pub(crate) trait Peering: Send {
+    /// Begins to answer the peers as `identity`; `fresh` if it has no log. Called once at most.
+    fn open(&mut self, identity: &NodeIdentity, fresh: bool) -> Result<()>;
+
+    /// Asks a node who it is, on behalf of `identity`; gives up by itself after a second or so.
+    fn hello(&self, identity: &NodeIdentity, node: &ClusterNode) -> impl Future<Output = Result<Hello>> + Send;
+
+    /// `host:port` at which the others reach this node, which is `node`; empty if they cannot.
+    fn address(&self, node: NodeId) -> String;
+}
+
+/// Finds out in which life this directory is; begins one if it has none. A WAL is enough: the bucket is not needed then.
+///
+/// # Errors
+/// `corrupt` for a damaged directory; `unclean_bucket` if acknowledged records may be missing in the bucket and `restore`
+/// is not set; `cluster_mismatch`; `node_identity_mismatch` if the directory or the number belongs to another node; or the
+/// bucket's.
+pub(crate) async fn begin(bucket: &Bucket, request: Request<'_>, peering: &mut impl Peering) -> Result<Life> {
+    let identity = NodeIdentity::load(request.wal_dir)?;
+    if let Some(identity) = &identity {
+        check_given_id(&request, identity)?;
+        match RaftNode::presence(request.wal_dir, identity.directory, SHARD)? {
+            WalPresence::Present => {
+                check_bucket(bucket, &request, identity).await?;
+                peering.open(identity, false)?;
+                return Ok(Life { identity: identity.clone(), start: Start::Wal });
+            }
+            // It was taken in and has seen nothing yet. (A start from a checkpoint that broke off has a vote too, but was not
+            // opened.)
+            WalPresence::Voted if identity.opened && !request.cluster.nodes.is_empty() => {
+                peering.open(identity, true)?;
+                return Ok(Life { identity: identity.clone(), start: Start::Join });
+            }
+            WalPresence::Voted | WalPresence::Empty => {}
+        }
+    }
+    if !request.cluster.nodes.is_empty() {
+        return cluster::begin(bucket, request, identity, peering).await;
+    }
+    // The log of a directory that was open is lost, not new: what it acknowledged may be nowhere else.
+    let identity = identity.filter(|identity| !identity.opened);
+    let node = request.given_id();
+    let life = match files::cluster(bucket).await? {
+        None => {
+            let identity = new_cluster(bucket, &request, identity, node.unwrap_or(SOLE_NODE)).await?;
+            let start = alone(&identity, peering);
+            Life { identity, start }
+        }
+        Some(cluster) => match resumable(bucket, &request, identity, &cluster).await? {
+            Resumable::First(identity) => {
+                let start = alone(&identity, peering);
+                Life { identity, start }
+            }
+            Resumable::Next(identity, all) => resume(bucket, &request, identity, &all, peering).await?,
+            Resumable::No(found) => next_life(bucket, &request, (&cluster, found), node, peering).await?,
+        },
+    };
+    peering.open(&life.identity, true)?;
+    Ok(life)
+}
+
+fn alone(identity: &NodeIdentity, peering: &impl Peering) -> Start {
+    let member = crate::raft::Member { address: peering.address(identity.node), directory: identity.directory };
+    Start::New([(identity.node, member)].into())
+}
+
+/// A directory keeps its number.
+fn check_given_id(request: &Request<'_>, identity: &NodeIdentity) -> Result<()> {
+    match request.given_id() {
+        Some(given) if given != identity.node => {
+            let (dir, node) = (request.wal_dir.display(), identity.node);
+            let message = format!(
+                "the directory {dir} belongs to node {node}, and this is to be node {given}: start it as node {node}, or node \
+                 {given} with an empty directory"
+            );
+            Err(Error::new(ErrorKind::Conflict, "node_identity_mismatch", message).with_number("node", node.0))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the bucket is this cluster's, if it answers soon: a start with a log does not wait for it. A node alone is not held
+/// up at all, since its first flush goes where its settings say as ever.
+async fn check_bucket(bucket: &Bucket, request: &Request<'_>, identity: &NodeIdentity) -> Result<()> {
+    if request.cluster.nodes.is_empty() {
+        return Ok(());
+    }
+    match tokio::time::timeout(BUCKET_PATIENCE, files::cluster(bucket)).await {
+        Ok(Ok(Some(cluster))) => files::check_same(request, identity, &cluster),
+        Ok(Ok(None)) => {
+            warn!(cluster = %identity.cluster, "the bucket knows no cluster, and this directory has a log of one");
+            Ok(())
+        }
+        Ok(Err(_)) | Err(_) => Ok(()),
+    }
+}
+
+/// Waits until the bucket says which cluster it is of; if that is another one, why the process has to end.
+pub(super) async fn watch_bucket(bucket: &Bucket, identity: &NodeIdentity) -> Option<String> {
+    loop {
+        match files::cluster(bucket).await {
+            Ok(Some(cluster)) if cluster.cluster_id != identity.cluster => {
+                let (ours, theirs) = (&identity.cluster, &cluster.cluster_id);
+                return Some(format!("this node belongs to cluster {ours}, and the bucket to cluster {theirs}"));
+            }
+            Ok(_) => return None,
+            Err(_) => tokio::time::sleep(BUCKET_PAUSE).await,
+        }
+    }
+}
+
+/// Why a node that was never taken in cannot be any more: the cluster was started anew from the bucket.
+pub(super) async fn is_over(bucket: &Bucket, identity: &NodeIdentity) -> Option<String> {
+    let incarnation = identity.incarnation;
+    let over = files::is_replaced(bucket, incarnation).await.unwrap_or(false);
+    over.then(|| format!("the cluster was started anew from the bucket after incarnation {incarnation}: start this node again"))
+}
+
+/// Creates the cluster and its first incarnation.
+async fn new_cluster(
+    bucket: &Bucket,
+    request: &Request<'_>,
+    identity: Option<NodeIdentity>,
+    node: NodeId,
+) -> Result<NodeIdentity> {
+    let identity = identity.unwrap_or_else(|| NodeIdentity::new(Uuid::new_v4().to_string(), FIRST, node));
+    identity.save(request.wal_dir)?;
+    files::create_cluster(bucket, request, &identity).await?;
+    info!(cluster = %identity.cluster, "a new cluster begins");
+    files::create_incarnation(bucket, request, &identity, false).await?;
+    Ok(identity)
+}
+
+/// Whether a start of this very directory broke off: it had decided, and only it may go on.
+enum Resumable {
+    /// While it created the first incarnation, which has nothing yet.
+    First(NodeIdentity),
+    /// After it had created an incarnation that has no checkpoint yet; the checkpoints of those before.
+    Next(NodeIdentity, Vec<CheckpointRef>),
+    /// No; what the bucket has.
+    No(Found),
+}
+
+/// The lives that the bucket knows.
+struct Found {
+    newest: Option<Incarnation>,
+    checkpoints: Vec<CheckpointRef>,
+}
+
+async fn resumable(
+    bucket: &Bucket,
+    request: &Request<'_>,
+    identity: Option<NodeIdentity>,
+    cluster: &ClusterFile,
+) -> Result<Resumable> {
+    if let Some(identity) = &identity {
+        files::check_same(request, identity, cluster)?;
+    }
+    let newest = checkpoints::incarnations(bucket).await?.last().copied();
+    let all = checkpoints::list(bucket, SHARD).await?;
+    if let Some(identity) = identity.filter(|identity| newest.is_none_or(|newest| identity.incarnation >= newest)) {
+        let untouched = all.iter().all(|checkpoint| checkpoint.incarnation < identity.incarnation);
+        if untouched && newest.is_none() {
+            files::create_incarnation(bucket, request, &identity, false).await?;
+            return Ok(Resumable::First(identity));
+        }
+        if untouched && files::owns(bucket, &identity).await? {
+            return Ok(Resumable::Next(identity, all));
+        }
+    }
+    Ok(Resumable::No(Found { newest, checkpoints: all }))
+}
+
+/// Goes on with an incarnation that this directory created and that has no checkpoint yet.
+async fn resume(
+    bucket: &Bucket,
+    request: &Request<'_>,
+    identity: NodeIdentity,
+    all: &[CheckpointRef],
+    peering: &impl Peering,
+) -> Result<Life> {
+    info!(incarnation = identity.incarnation.0, "a start that broke off goes on");
+    // It exists; that it is durable only the call says that creates it, and that one broke off.
+    files::create_incarnation(bucket, request, &identity, request.restore).await?;
+    let start = match newest_usable(bucket, all).await? {
+        Some(loaded) => from_checkpoint(loaded),
+        None => alone(&identity, peering),
+    };
+    Ok(Life { identity, start })
+}
+
+async fn next_life(
+    bucket: &Bucket,
+    request: &Request<'_>,
+    (cluster, found): (&ClusterFile, Found),
+    node: Option<NodeId>,
+    peering: &impl Peering,
+) -> Result<Life> {
+    let Found { newest, checkpoints: all } = found;
+    // Asked before anything is created, so that a refused start changes nothing.
+    check_clean(newest, newest_usable(bucket, &all).await?.as_ref(), request.restore)?;
+    let next = Incarnation(newest.map_or(FIRST.0, |newest| newest.0 + 1));
+    // Only one node starts a shard from the bucket; ids are never reused within a life, and each life begins anew.
+    let node = node.unwrap_or(NodeId(next.0));
+    let identity = NodeIdentity::new(cluster.cluster_id.clone(), next, node);
+    identity.save(request.wal_dir)?;
+    files::create_incarnation(bucket, request, &identity, request.restore).await?;
+    // The older life may have written until now: what counts is what is there after its end.
+    let loaded = newest_usable(bucket, &checkpoints::list(bucket, SHARD).await?).await?;
+    check_clean(newest, loaded.as_ref(), request.restore)?;
+    let start = loaded.map_or_else(|| alone(&identity, peering), from_checkpoint);
+    Ok(Life { identity, start })
+}
+
+/// A start from the bucket loses nothing only if the newest life has ended with a clean checkpoint.
+fn check_clean(newest: Option<Incarnation>, loaded: Option<&LoadedCheckpoint>, restore: bool) -> Result<()> {
+    let clean =
+        loaded.is_some_and(|loaded| loaded.checkpoint.is_clean() && Some(loaded.reference.incarnation) == newest);
+    if clean || newest.is_none() {
+        return Ok(());
+    }
+    let checkpoint = loaded.map_or_else(
+        || "there is no checkpoint".to_owned(),
+        |loaded| {
+            let CheckpointRef { incarnation, index, .. } = loaded.reference;
+            format!("the newest usable checkpoint is of incarnation {incarnation} at log index {index}")
+        },
+    );
+    if restore {
+        warn!("{checkpoint}: records acknowledged after it are gone");
+        return Ok(());
+    }
+    let message = format!(
+        "the cluster on this bucket was not closed cleanly, and its write-ahead log is not here: {checkpoint}; start with \
+         --restore to go on from there, records acknowledged after it would be gone"
+    );
+    Err(Error::new(ErrorKind::Conflict, "unclean_bucket", message))
+}
+
+/// The first of `all` whose objects all exist.
+async fn newest_usable(bucket: &Bucket, all: &[CheckpointRef]) -> Result<Option<LoadedCheckpoint>> {
+    for reference in all {
+        let loaded = match checkpoints::load(bucket, SHARD, *reference).await {
+            Ok(loaded) => loaded,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+                warn!(index = reference.index, ?error, "a checkpoint is not usable");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match checkpoints::first_missing(bucket, &loaded.checkpoint).await? {
+            None => return Ok(Some(loaded)),
+            Some(key) => warn!(index = reference.index, key, "a checkpoint names an object that does not exist"),
+        }
+    }
+    Ok(None)
+}
+
+fn from_checkpoint(loaded: LoadedCheckpoint) -> Start {
+    let term = loaded.checkpoint.term;
+    Start::Checkpoint(Box::new(StartCheckpoint { term, files: files_of(loaded) }))
+}
+
+/// A checkpoint out of the bucket as a node keeps it.
+pub(super) fn files_of(loaded: LoadedCheckpoint) -> CheckpointFiles {
+    CheckpointFiles {
+        reference: loaded.reference,
+        checkpoint: loaded.bytes,
+        parts: loaded.parts.into_iter().map(|(id, bytes, _)| (id, bytes)).collect(),
+        ranges: loaded.ranges,
+    }
+}

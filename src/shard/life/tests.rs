@@ -1,0 +1,223 @@
+//! Which place an empty directory of a cluster gets, with the other nodes as a table of answers.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use super::super::hello::Known;
+use super::*;
+use crate::config::Cluster;
+
+/// The other nodes, and what this one told them.
+#[derive(Default)]
+struct Others {
+    answers: Mutex<BTreeMap<u64, Hello>>,
+    opened: Option<(NodeIdentity, bool)>,
+}
+
+impl Others {
+    fn answering(hellos: impl IntoIterator<Item = Hello>) -> Self {
+        let answers = hellos.into_iter().map(|hello| (hello.node.0, hello)).collect();
+        Self { answers: Mutex::new(answers), opened: None }
+    }
+}
+
+impl Peering for Others {
+    fn open(&mut self, identity: &NodeIdentity, fresh: bool) -> Result<()> {
+        assert!(self.opened.is_none(), "the peers are answered once");
+        self.opened = Some((identity.clone(), fresh));
+        Ok(())
+    }
+
+    async fn hello(&self, _identity: &NodeIdentity, node: &ClusterNode) -> Result<Hello> {
+        let answer = self.answers.lock().unwrap().get(&node.id).cloned();
+        answer.ok_or_else(|| Error::unavailable("nobody is there"))
+    }
+
+    fn address(&self, node: NodeId) -> String {
+        format!("host-{node}:7072")
+    }
+}
+
+fn directory(node: u64) -> Uuid {
+    Uuid::from_u128(u128::from(node))
+}
+
+fn fresh(node: u64) -> Hello {
+    Hello { node: NodeId(node), directory: directory(node), empty: true, members: Vec::new() }
+}
+
+fn member(node: u64) -> Hello {
+    let known = |node| Known { node: NodeId(node), directory: directory(node), address: format!("host-{node}:7072") };
+    Hello { empty: false, members: (1..=3).map(known).collect(), ..fresh(node) }
+}
+
+fn cluster(node_id: Option<NodeChoice>) -> Cluster {
+    let nodes = (1..=3).map(|id| ClusterNode { id, address: format!("host-{id}:7072") }).collect();
+    Cluster { node_id, nodes, ..Cluster::default() }
+}
+
+struct Bench {
+    bucket: Bucket,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { bucket: Bucket::memory(), dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// A bench whose bucket has the cluster of three already, which `dir` knows nothing of.
+    async fn begun() -> Self {
+        let bench = Self::new();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let cluster = cluster(Some(NodeChoice::Id(1)));
+        let mut others = Others::answering([fresh(2), fresh(3)]);
+        begin(&bench.bucket, request(elsewhere.path(), &cluster), &mut others).await.unwrap();
+        bench
+    }
+
+    async fn begin(&self, node: u64, others: &mut Others) -> Result<Life> {
+        let cluster = cluster(Some(NodeChoice::Id(node)));
+        begin(&self.bucket, request(self.dir.path(), &cluster), others).await
+    }
+}
+
+fn request<'a>(wal_dir: &'a Path, cluster: &'a Cluster) -> Request<'a> {
+    Request { wal_dir, restore: false, now: 1_700_000_000_000, cluster }
+}
+
+#[tokio::test]
+async fn the_founder_begins_with_the_directories_of_all() {
+    let bench = Bench::new();
+    let mut others = Others::answering([fresh(2), fresh(3)]);
+    let life = bench.begin(1, &mut others).await.unwrap();
+    let Start::New(members) = life.start else { panic!("{:?}", life.start) };
+    assert_eq!(members.keys().copied().collect::<Vec<_>>(), [NodeId(1), NodeId(2), NodeId(3)]);
+    assert_eq!(members[&NodeId(1)].directory, life.identity.directory);
+    assert_eq!(members[&NodeId(3)], crate::raft::Member { address: "host-3:7072".to_owned(), directory: directory(3) });
+    assert!(matches!(&others.opened, Some((identity, true)) if *identity == life.identity));
+    // It broke off before it had a log, and goes on.
+    let again = bench.begin(1, &mut Others::answering([fresh(2), fresh(3)])).await.unwrap();
+    assert_eq!(again.identity, life.identity);
+    assert!(matches!(again.start, Start::New(again) if again == members));
+}
+
+#[tokio::test]
+async fn the_founder_waits_until_all_have_answered() {
+    let bench = Bench::new();
+    let mut others = Others::answering([fresh(2)]);
+    let waiting = tokio::time::timeout(Duration::from_millis(500), bench.begin(1, &mut others)).await;
+    assert!(waiting.is_err(), "it does not begin without node 3");
+    let mut all = Others::answering([fresh(2), fresh(3)]);
+    assert!(matches!(bench.begin(1, &mut all).await.unwrap().start, Start::New(members) if members.len() == 3));
+}
+
+#[tokio::test]
+async fn the_others_wait_for_the_founder_and_are_taken_in() {
+    let bench = Bench::new();
+    let waiting = tokio::time::timeout(Duration::from_millis(500), bench.begin(2, &mut Others::default())).await;
+    assert!(waiting.is_err(), "there is no cluster yet");
+    let bench = Bench::begun().await;
+    let mut others = Others::answering([fresh(1), fresh(3)]);
+    let life = bench.begin(2, &mut others).await.unwrap();
+    assert!(matches!(life.start, Start::Join), "{:?}", life.start);
+    assert_eq!((life.identity.node, life.identity.incarnation, life.identity.opened), (NodeId(2), Incarnation(1), false));
+    let again = bench.begin(2, &mut Others::answering([fresh(1), fresh(3)])).await.unwrap();
+    assert_eq!(again.identity, life.identity, "a directory that was not taken in yet stays the same");
+    // The others may be slower; it opens all the same.
+    let alone = Bench { bucket: bench.bucket.clone(), dir: tempfile::tempdir().unwrap() };
+    assert!(matches!(alone.begin(3, &mut Others::default()).await.unwrap().start, Start::Join));
+    // One that is on no list is taken in later too.
+    let fourth = Bench { bucket: bench.bucket.clone(), dir: tempfile::tempdir().unwrap() };
+    assert!(matches!(fourth.begin(4, &mut Others::answering([member(1)])).await.unwrap().start, Start::Join));
+}
+
+#[tokio::test]
+async fn a_number_that_the_members_know_with_another_directory_is_refused() {
+    let bench = Bench::begun().await;
+    for node in [2, 1] {
+        // The founder as well: it is not its cluster to begin.
+        let mut others = Others::answering([member(node % 3 + 1), fresh((node + 1) % 3 + 1)]);
+        let error = bench.begin(node, &mut others).await.unwrap_err();
+        assert_eq!(error.code(), "node_identity_mismatch");
+        let command = format!("tidelog admin replace-node {node} NEW host-{node}:7072");
+        assert!(error.message().contains(&command), "{error}");
+        assert!(NodeIdentity::load(bench.dir.path()).unwrap().is_none_or(|identity| !identity.opened));
+        let _ = std::fs::remove_dir_all(bench.dir.path());
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_was_open_and_lost_its_log_is_another_one() {
+    let bench = Bench::begun().await;
+    let life = bench.begin(2, &mut Others::answering([fresh(1), fresh(3)])).await.unwrap();
+    let mut identity = life.identity;
+    identity.opened = true;
+    identity.save(bench.dir.path()).unwrap();
+    let mut known = member(1);
+    known.members[1].directory = identity.directory;
+    let error = bench.begin(2, &mut Others::answering([known])).await.unwrap_err();
+    assert_eq!(error.code(), "node_identity_mismatch");
+}
+
+#[tokio::test]
+async fn a_founder_that_finds_nobody_goes_the_way_of_the_bucket() {
+    let bench = Bench::begun().await;
+    for others in [vec![fresh(2), fresh(3)], vec![]] {
+        let error = bench.begin(1, &mut Others::answering(others)).await.unwrap_err();
+        assert_eq!(error.code(), "unclean_bucket");
+    }
+    let cluster = cluster(Some(NodeChoice::Id(1)));
+    let restore = Request { restore: true, ..request(bench.dir.path(), &cluster) };
+    let mut others = Others::answering([fresh(2), fresh(3)]);
+    let life = begin(&bench.bucket, restore, &mut others).await.unwrap();
+    assert_eq!((life.identity.node, life.identity.incarnation), (NodeId(1), Incarnation(2)));
+    assert!(matches!(life.start, Start::New(members) if members.len() == 1), "the others are added again");
+    assert!(is_over(&bench.bucket, &NodeIdentity::new("c", Incarnation(1), NodeId(2))).await.is_some());
+    assert!(is_over(&bench.bucket, &life.identity).await.is_none());
+}
+
+#[tokio::test]
+async fn auto_takes_the_number_after_all_that_are_known() {
+    let bench = Bench::begun().await;
+    let cluster = cluster(Some(NodeChoice::Auto));
+    let mut known = member(2);
+    known.members.push(Known { node: NodeId(7), directory: directory(7), address: "host-7:7072".to_owned() });
+    let mut others = Others::answering([member(1), known]);
+    let life = begin(&bench.bucket, request(bench.dir.path(), &cluster), &mut others).await.unwrap();
+    assert_eq!(life.identity.node, NodeId(8));
+    assert!(matches!(life.start, Start::Join));
+    let again = begin(&bench.bucket, request(bench.dir.path(), &cluster), &mut Others::answering([member(1)])).await;
+    assert_eq!(again.unwrap().identity, life.identity, "it has its number now");
+}
+
+#[tokio::test]
+async fn a_directory_keeps_its_number_and_its_cluster() {
+    let bench = Bench::begun().await;
+    bench.begin(2, &mut Others::answering([fresh(1), fresh(3)])).await.unwrap();
+    let error = bench.begin(3, &mut Others::default()).await.unwrap_err();
+    assert_eq!(error.code(), "node_identity_mismatch");
+    assert!(error.message().contains("belongs to node 2"), "{error}");
+    let other = Bench { bucket: Bench::begun().await.bucket, dir: bench.dir };
+    assert_eq!(other.begin(2, &mut Others::default()).await.unwrap_err().code(), "cluster_mismatch");
+}
+
+#[tokio::test]
+async fn a_node_alone_begins_as_ever() {
+    let bench = Bench::new();
+    let life = |cluster: Cluster| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let bucket = Bucket::memory();
+        let life = begin(&bucket, request(dir.path(), &cluster), &mut Others::default()).await.unwrap();
+        let Start::New(members) = life.start else { panic!("{:?}", life.start) };
+        assert_eq!(members.keys().copied().collect::<Vec<_>>(), [life.identity.node]);
+        life.identity.node
+    };
+    assert_eq!(life(Cluster::default()).await, NodeId(1));
+    assert_eq!(life(Cluster { node_id: Some(NodeChoice::Id(5)), ..Cluster::default() }).await, NodeId(5));
+    // A cluster of which this is the only node.
+    let only = Cluster { nodes: vec!["1=host-1:7072".parse().unwrap()], ..cluster(Some(NodeChoice::Id(1))) };
+    assert_eq!(life(only).await, NodeId(1));
+    drop(bench);
+}

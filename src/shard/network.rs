@@ -1,0 +1,191 @@
+//! This node among its peers: the listener, the calls to others, and what it needs of them for its own log.
+//!
+//! A node without a peer listener has a network too, in which there is nobody.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use uuid::Uuid;
+
+use super::dispatch::Dispatch;
+use super::hello::{HELLO, Hello};
+use super::life::Peering;
+use crate::config::{ClusterNode, Config};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{NodeId, ShardId};
+use crate::peer::{Bound, CallError, Local, PeerServer, Peers, Target};
+use crate::raft::{NodeIdentity, PeerAddress, Transport, TransportError};
+
+/// How long a node is asked who it is.
+const HELLO_DEADLINE: Duration = Duration::from_secs(1);
+const SHARD: ShardId = ShardId(0);
+
+/// See the module.
+pub struct Network {
+    listening: Option<Listening>,
+    dispatch: Dispatch,
+}
+
+struct Listening {
+    config: Config,
+    address: String,
+    bound: Option<Bound>,
+    server: Option<PeerServer>,
+    /// The calls of this node, and who it is in them: it greets others before it has its number.
+    calls: Mutex<Option<(Uuid, Peers)>>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = self.listening.as_ref().map(|listening| &listening.address);
+        f.debug_struct("Network").field("address", &address).finish_non_exhaustive()
+    }
+}
+
+impl Network {
+    /// Takes the port of the peer listener, if there is to be one. Nobody is answered yet.
+    ///
+    /// # Errors
+    /// `peer_listen` if the address or the files of `peer.tls` cannot be used.
+    pub async fn bind(config: &Config, wal_dir: &Path) -> Result<Self> {
+        let dispatch = Dispatch::new(wal_dir.to_owned());
+        let Some(listen) = config.peer.listen else { return Ok(Self { listening: None, dispatch }) };
+        let bound = PeerServer::bind(&config.peer).await.map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "peer_listen", format!("cannot listen for peers on {listen}"))
+                .with_source(error)
+        })?;
+        let listening = Listening {
+            config: config.clone(),
+            address: bound.advertised(),
+            bound: Some(bound),
+            server: None,
+            calls: Mutex::default(),
+        };
+        Ok(Self { listening: Some(listening), dispatch })
+    }
+
+    /// What answers the peers.
+    pub(super) fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// Calls to peers on behalf of `identity`; `None` if this node has no peer listener.
+    ///
+    /// # Errors
+    /// That the files of `peer.tls` cannot be used for that.
+    pub(super) fn calls(&self, identity: &NodeIdentity) -> Result<Option<Calls>> {
+        let Some(listening) = &self.listening else { return Ok(None) };
+        let mut calls = listening.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, peers)) = &*calls
+            && *known == identity.directory
+        {
+            return Ok(Some(Calls(peers.clone())));
+        }
+        let peers = Peers::new(local(identity), &listening.config.peer)?;
+        *calls = Some((identity.directory, peers.clone()));
+        Ok(Some(Calls(peers)))
+    }
+
+    /// Answers nobody any more.
+    pub(super) async fn shutdown(mut self) {
+        self.dispatch.stop();
+        if let Some(server) = self.listening.as_mut().and_then(|listening| listening.server.take()) {
+            server.shutdown().await;
+        }
+    }
+}
+
+impl Peering for Network {
+    fn open(&mut self, identity: &NodeIdentity, fresh: bool) -> Result<()> {
+        let Some(listening) = &mut self.listening else { return Ok(()) };
+        let bound = listening.bound.take().ok_or_else(|| Error::internal("the peers are answered already"))?;
+        self.dispatch.begin(identity.clone(), fresh);
+        listening.server = Some(bound.serve(local(identity), Arc::new(self.dispatch.clone())));
+        Ok(())
+    }
+
+    async fn hello(&self, identity: &NodeIdentity, node: &ClusterNode) -> Result<Hello> {
+        let calls = self.calls(identity)?;
+        let calls = calls.ok_or_else(|| Error::unavailable("this node has no peer listener"))?;
+        calls.hello(NodeId(node.id), &node.address).await
+    }
+
+    fn address(&self, node: NodeId) -> String {
+        self.address_of(node)
+    }
+}
+
+impl Network {
+    /// `host:port` at which the others reach this node, which is `node`; empty if they cannot. What they were told at the
+    /// first start counts before where it listens.
+    pub(super) fn address_of(&self, node: NodeId) -> String {
+        let Some(listening) = &self.listening else { return String::new() };
+        let told = listening.config.cluster.nodes.iter().find(|told| told.id == node.0);
+        match (&listening.config.peer.advertise, told) {
+            (None, Some(told)) => told.address.clone(),
+            _ => listening.address.clone(),
+        }
+    }
+}
+
+fn local(identity: &NodeIdentity) -> Local {
+    Local {
+        cluster: identity.cluster.clone(),
+        incarnation: identity.incarnation,
+        node: identity.node,
+        directory: identity.directory,
+    }
+}
+
+/// Calls to peers.
+#[derive(Clone)]
+pub(super) struct Calls(Peers);
+
+impl Calls {
+    /// Asks whoever listens at `address` whether it is `node`, and what it knows.
+    pub(super) async fn hello(&self, node: NodeId, address: &str) -> Result<Hello> {
+        let target = Target { node, directory: Uuid::nil(), address: address.to_owned() };
+        let answer = self.0.call(&target, SHARD, HELLO, Vec::new(), HELLO_DEADLINE).await;
+        let hello = Hello::decode(&answer.map_err(CallError::into_error)?)?;
+        if hello.node == node { Ok(hello) } else { Err(Error::internal("a node answered for another one")) }
+    }
+
+    /// Calls `target`.
+    pub(super) async fn call(
+        &self,
+        target: &PeerAddress,
+        kind: u8,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Bytes, CallError> {
+        self.0.call(&named(target), SHARD, kind, vec![body], deadline).await
+    }
+}
+
+impl Transport for Calls {
+    fn call(
+        &self,
+        target: &PeerAddress,
+        kind: u8,
+        body: Vec<Bytes>,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
+        let (peers, target) = (self.0.clone(), named(target));
+        async move {
+            peers.call(&target, SHARD, kind, body, deadline).await.map_err(|error| match error {
+                CallError::NotSent(error) => TransportError::NotSent(error),
+                CallError::Answered(error) => TransportError::Answered(error),
+                CallError::Unknown(error) => TransportError::Unknown(error),
+            })
+        }
+        .boxed()
+    }
+}
+
+fn named(target: &PeerAddress) -> Target {
+    Target { node: target.node, directory: target.directory, address: target.address.clone() }
+}

@@ -147,17 +147,13 @@ impl Queue {
         self.0.shard.is_paused(job)
     }
 
-    /// Ends this node's part in order. A sole voter refuses appends from now on, flushes, and writes a clean checkpoint: a
-    /// start from the bucket alone then loses nothing. One of several hands its leadership over; the others go on.
+    /// Refuses appends from now on, flushes, and writes a clean checkpoint: a start from the bucket alone then loses nothing. Of
+    /// several voters all are closed; one that only ends itself is drained ([`Queue::drain`]).
     ///
     /// # Errors
-    /// The log's or the bucket's. If the bucket was away from the beginning, nothing was closed. `timeout` if no other voter took
-    /// over; one is elected once this node is gone.
+    /// The log's or the bucket's. If the bucket was away from the beginning, nothing was closed.
     pub async fn close(&self) -> Result<()> {
-        if self.is_sole_voter() {
-            return self.0.shard.close().await;
-        }
-        self.0.shard.drain().await.map(drop)
+        self.0.shard.close().await
     }
 
     /// Stops all tasks and the log without closing the shard: a restart goes on from the log.

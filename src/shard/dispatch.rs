@@ -1,7 +1,7 @@
 //! Answers the calls of peers: greetings from the first moment, everything else once the shard is there.
 //!
-//! Before the first message that raft could acknowledge, `node.json` says durably that this directory was open: if its log
-//! is gone after that, it was lost.
+//! Before the first message that raft could acknowledge, and before this node serves clients, `node.json` says durably that
+//! this directory was open: if its log is gone after that, it was lost.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -71,6 +71,14 @@ impl Dispatch {
         self.0.now().serving = Some(serving);
     }
 
+    /// Returns once `node.json` says that the directory was open.
+    ///
+    /// # Errors
+    /// That it cannot be written.
+    pub(super) async fn opened(&self) -> Result<()> {
+        self.0.opened().await
+    }
+
     /// Answers nothing any more, and lets the node go.
     pub(super) fn stop(&self) {
         *self.0.now() = Now::default();
@@ -127,7 +135,11 @@ impl Inner {
         let (node, directory) = (identity.node, identity.directory);
         let Some(serving) = serving else {
             // What its log knows of the members it cannot say yet.
-            return if fresh { Ok(Hello { node, directory, empty: true, members: Vec::new() }) } else { Err(starting()) };
+            return if fresh {
+                Ok(Hello { node, directory, empty: true, members: Vec::new() })
+            } else {
+                Err(starting())
+            };
         };
         let members: Vec<Known> = serving
             .node
@@ -183,8 +195,9 @@ fn check_member(serving: &Serving, caller: Caller) -> Result<()> {
     if members.iter().any(|member| member.node == caller.node && member.directory == caller.directory) {
         return Ok(());
     }
+    // Whoever asked it for this may ask another node: one that was taken out is told last, or not at all.
     let message = format!("node {} is not a member of this cluster", caller.node);
-    Err(Error::new(ErrorKind::Conflict, "node_identity_mismatch", message).with_number("node", caller.node.0))
+    Err(Error::new(ErrorKind::Unavailable, "not_a_member", message).with_number("node", caller.node.0))
 }
 
 fn starting() -> Error {

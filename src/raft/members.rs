@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use super::node::RaftNode;
 use super::types::{Member, Membership, TypeConfig};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::model::{LogIndex, NodeId};
+use crate::format::command;
+use crate::model::{Command, Control, LogIndex, LoggedCommand, NodeId};
 
 /// Voters of a group: each more costs a copy of everything, and five survive two failures.
 pub const MAX_VOTERS: usize = 5;
@@ -143,6 +144,16 @@ impl RaftNode {
     /// # Errors
     /// `not_leader`; `node_not_found`; `unavailable` if it is not so in time.
     pub async fn wait_caught_up(&self, node: NodeId, lag: LogIndex, deadline: Instant) -> Result<()> {
+        self.wait_matched(node, deadline, |matched, last| matched + lag >= last).await
+    }
+
+    /// Waits until `enough` holds for the last entry that `node` has and the last of the leader's log.
+    async fn wait_matched(
+        &self,
+        node: NodeId,
+        deadline: Instant,
+        enough: impl Fn(LogIndex, LogIndex) -> bool,
+    ) -> Result<()> {
         loop {
             self.check_leads()?;
             let members = self.members();
@@ -150,12 +161,11 @@ impl RaftNode {
                 return Err(not_found(node.0));
             };
             let last = self.status().last_log;
-            if member.matched.is_some_and(|matched| matched + lag >= last) {
+            if member.matched.is_some_and(|matched| enough(matched, last)) {
                 return Ok(());
             }
             if Instant::now() + LAG_INTERVAL >= deadline {
-                let behind =
-                    member.matched.map_or_else(|| "nothing yet".to_owned(), |matched| format!("entry {matched}"));
+                let behind = member.matched.map_or_else(|| "nothing yet".to_owned(), |matched| format!("entry {matched}"));
                 return Err(Error::unavailable(format!("node {node} has {behind} of {last} entries")));
             }
             tokio::time::sleep(LAG_INTERVAL).await;
@@ -176,7 +186,9 @@ impl RaftNode {
         if !self.members().iter().any(|member| member.node == to && member.voter) {
             return Err(not_found(to.0));
         }
-        self.wait_caught_up(to, TRANSFER_LAG, Instant::now() + TRANSFER_CATCH_UP).await?;
+        let deadline = Instant::now() + TRANSFER_CATCH_UP;
+        self.wait_caught_up(to, TRANSFER_LAG, deadline).await?;
+        self.tick(to, deadline).await?;
         self.inner.raft.trigger().transfer_leader(to.0).await.map_err(|error| stopped(&error))?;
         let deadline = Instant::now() + self.inner.election_timeout * 4;
         match timeout_at(deadline, leadership.wait_for(|now| now.leader == Some(to))).await {
@@ -184,6 +196,14 @@ impl RaftNode {
             Ok(Err(_)) => Err(Error::unavailable("the node has stopped")),
             Err(_) => Err(Error::unavailable(format!("node {to} did not take leadership over in time"))),
         }
+    }
+
+    /// Has `node` append an entry. openraft takes leadership over only where an entry was synced under the leader's vote since
+    /// the node was started, however complete its log is.
+    async fn tick(&self, node: NodeId, deadline: Instant) -> Result<()> {
+        let tick = LoggedCommand { log_time: 0, command: Command::Control(Control::Tick) };
+        let (index, _) = self.propose_stamped(command::encode(&tick)?).await?;
+        self.wait_matched(node, deadline, |matched, _| matched >= index).await
     }
 
     /// The membership that counts now, committed or not.
@@ -224,13 +244,26 @@ impl RaftNode {
         Err(not_leader(now.leader.filter(|leader| *leader != self.inner.node)))
     }
 
+    /// Waits until [`RaftNode::members`] shows the membership of entry `index`: whoever asks after a change sees it.
+    async fn shows(&self, index: LogIndex, deadline: Instant) -> Result<()> {
+        let mut metrics = self.inner.raft.metrics();
+        let shown = metrics.wait_until(|metrics| {
+            metrics.running_state.is_err() || metrics.membership_config.log_id().is_some_and(|id| id.index >= index)
+        });
+        match timeout_at(deadline, shown).await {
+            Ok(Ok(metrics)) => metrics.running_state.map_err(|error| stopped(&error)),
+            Ok(Err(error)) => Err(stopped(&error)),
+            Err(_) => Err(Error::unavailable("the change of the group was committed and is not known here yet")),
+        }
+    }
+
     /// Commits `changes`; waits for one that is under way.
     async fn change(&self, changes: Changes, deadline: Instant) -> Result<()> {
         loop {
             let changing = self.inner.raft.change_membership(changes.clone(), retains(&changes));
             let changed = timeout_at(deadline, changing).await;
             match changed {
-                Ok(Ok(_)) => return Ok(()),
+                Ok(Ok(written)) => return self.shows(written.log_id.index, deadline).await,
                 Ok(Err(error)) if waits(&error) && Instant::now() < deadline => {
                     tokio::time::sleep(CHANGE_PAUSE).await;
                 }
@@ -266,9 +299,10 @@ fn check_identity(members: &Membership, node: NodeId, member: &Member) -> Result
 /// Whether a change has to wait for another, or for the first entry of a new leader.
 fn waits(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> bool {
     match error {
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
-            matches!(error, ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_))
-        }
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => matches!(
+            error,
+            ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_)
+        ),
         // A fresh leader says this until its first quorum acknowledgement.
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => forward.leader_id.is_none(),
         RaftError::APIError(_) | RaftError::Fatal(_) => false,

@@ -66,7 +66,7 @@ impl RaftNode {
     }
 
     /// Proposes `entry` here under the log time of now.
-    async fn propose_stamped(&self, entry: Bytes) -> Result<(LogIndex, Answer), ProposeError> {
+    pub(super) async fn propose_stamped(&self, entry: Bytes) -> Result<(LogIndex, Answer), ProposeError> {
         let Some(clock) = self.inner.shared.clock.get() else {
             return Err(ProposeError::NotWritten { leader: None });
         };
@@ -123,7 +123,9 @@ impl RaftNode {
             let leader = leadership.leader.filter(|leader| *leader != self.inner.node);
             return wire::encode_proposed(&Proposed::NotLeader(leader));
         }
-        if is_append && let Some(gate) = self.inner.gate.0.get() {
+        if is_append
+            && let Some(gate) = self.inner.gate.0.get()
+        {
             gate()?;
         }
         wire::encode_proposed(&match self.propose_stamped(body).await {

@@ -50,10 +50,7 @@ async fn a_peer_that_comes_back_is_reached_again() {
     node.server.shutdown().await;
     not_sent(echo(&peers, &node.target).await, "peer_unreachable");
     let node = Node::start(2, &again).await;
-    while let Err(error) = echo(&peers, &node.target).await {
-        assert!(matches!(error, CallError::NotSent(_)), "{error:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_answered(&peers, &node.target).await;
 }
 
 #[tokio::test]
@@ -66,9 +63,7 @@ async fn a_listener_that_does_not_serve_yet_got_nothing() {
     not_sent(early, "peer_timeout");
     not_sent(echo(&peers, &target).await, "peer_unreachable");
     let node = Node::serve(2, bound);
-    while echo(&peers, &target).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until_answered(&peers, &target).await;
     assert_eq!(node.handled(), 1, "what was not sent is not handled later either");
 }
 
@@ -98,7 +93,8 @@ async fn a_connection_that_breaks_in_a_call_leaves_it_unknown() {
     proxy.cut();
     unknown(call.await.unwrap(), "peer_broken");
     node.until_ended(1).await;
-    echo(&peers, &target).await.unwrap();
+    // It lived for less than a second, so there is a pause before the next one.
+    until_answered(&peers, &target).await;
     assert_eq!(proxy.connections(), 2);
 }
 
@@ -108,10 +104,7 @@ async fn a_connection_that_broke_between_calls_is_replaced() {
     let peers = peers(1);
     // From the second on it takes a pause: connections that break at once are not made in a loop.
     for _ in 0..3 {
-        while let Err(error) = echo(&peers, &target).await {
-            assert!(matches!(error, CallError::NotSent(_)), "{error:?}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until_answered(&peers, &target).await;
         proxy.cut();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -128,10 +121,59 @@ async fn a_peer_that_hangs_is_noticed_by_its_silence() {
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     not_sent(echo(&peers, &target).await, "peer_unreachable");
     proxy.set(Mode::Pass);
-    while echo(&peers, &target).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_answered(&peers, &target).await;
     drop(node);
+}
+
+/// Whatever ends a call, what it is told is true: not sent is not handled, answered is, and nothing twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_call_is_told_is_true() {
+    let mut told = [0; 3];
+    for round in 0..30_u64 {
+        let (node, proxy, target) = behind_proxy().await;
+        let peers = peers(1);
+        echo(&peers, &target).await.unwrap();
+        let handler = Arc::clone(&node.handler);
+        let calls: Vec<_> = (0..60_u64)
+            .map(|number| {
+                let (peers, target) = (peers.clone(), target.clone());
+                let deadline = if number % 3 == 0 { Duration::from_micros(number * 50) } else { LONG };
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_micros(number * 40)).await;
+                    let body = vec![Bytes::from(number.to_le_bytes().to_vec()), Bytes::from(vec![0; 5_000])];
+                    (number, peers.call(&target, SHARD, NOTE, body, deadline).await)
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_micros(round * 100)).await;
+        match round % 3 {
+            0 => proxy.cut(),
+            1 => node.server.shutdown().await,
+            _ => drop(node.server),
+        }
+        let results: Vec<_> = futures::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
+        // Connections that were given up may still be at their last requests.
+        let seen = loop {
+            let seen = handler.noted.lock().unwrap().len();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let noted = handler.noted.lock().unwrap();
+            if noted.len() == seen {
+                break noted.clone();
+            }
+        };
+        for (number, result) in results {
+            let times = seen.iter().filter(|body| body[..8] == number.to_le_bytes()).count();
+            let (place, expected) = match &result {
+                Ok(_) => (0, 1..=1),
+                Err(CallError::NotSent(_)) => (1, 0..=0),
+                Err(CallError::Unknown(_)) => (2, 0..=1),
+                Err(CallError::Answered(error)) => panic!("{error:?}"),
+            };
+            told[place] += 1;
+            assert!(expected.contains(&times), "{times} times, {result:?}");
+        }
+    }
+    assert!(told.iter().all(|count| *count > 0), "not every verdict occurred: {told:?}");
 }
 
 #[tokio::test]

@@ -39,8 +39,30 @@ fn heads_have_the_documented_bytes() {
     assert_eq!(hex(&answer), GOLDEN_ANSWER);
 }
 
-const GOLDEN_REQUEST: &str = "";
-const GOLDEN_ANSWER: &str = "";
+const GOLDEN_REQUEST: &str = concat!(
+    "010035003e3fc64b",
+    "026331",
+    "04",
+    "011000000000000000000000000000000011",
+    "ac021000000000000000000000000000000022",
+    "07",
+    "06",
+    "dc0b",
+    "808040effdb6f50d",
+);
+const GOLDEN_ANSWER: &str = concat!(
+    "010048007d3fba45",
+    "01",
+    "01",
+    "0602",
+    "0a6f7665726c6f61646564",
+    "0f746865206c6f672069732066756c6c",
+    "02066275646765740",
+    "00a05636175736501066120646973",
+    "6b",
+    "010d6e6f207370616365206c656674",
+    "0000",
+);
 
 /// A reader of `bytes` in pieces that end at `cuts`.
 fn reader(bytes: &[u8], cuts: &[usize]) -> Reader<impl http_body::Body<Data = Bytes, Error = std::io::Error> + Unpin> {

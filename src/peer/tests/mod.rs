@@ -7,8 +7,8 @@ mod proxy;
 mod refusals;
 mod tls;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +35,8 @@ const HANG: u8 = 3;
 const MAKE: u8 = 4;
 /// Says who called.
 const WHO: u8 = 5;
+/// Notes the body.
+const NOTE: u8 = 6;
 
 /// A handler that counts what it began and what was dropped before its end.
 #[derive(Default)]
@@ -42,6 +44,7 @@ struct Handler {
     begun: watch::Sender<u64>,
     ended: watch::Sender<u64>,
     handled: AtomicU64,
+    noted: Mutex<Vec<Bytes>>,
 }
 
 /// Counts a call's end, whatever it was.
@@ -68,6 +71,10 @@ impl PeerHandler for Shared {
                 FAIL => Err(failure()),
                 HANG => std::future::pending().await,
                 MAKE => Ok(vec![Bytes::from(vec![7; std::str::from_utf8(&body).unwrap().parse().unwrap()])]),
+                NOTE => {
+                    handler.noted.lock().unwrap().push(body);
+                    Ok(Vec::new())
+                }
                 _ => Ok(vec![Bytes::from(format!("{} {}", caller.node, caller.directory))]),
             }
         }
@@ -133,6 +140,14 @@ fn peers(node: u64) -> Peers {
 
 async fn echo(peers: &Peers, target: &Target) -> Result<Bytes, CallError> {
     peers.call(target, SHARD, ECHO, vec![Bytes::from_static(b"hello")], LONG).await
+}
+
+/// Calls until there is an answer; whatever failed before did nothing.
+async fn until_answered(peers: &Peers, target: &Target) {
+    while let Err(error) = echo(peers, target).await {
+        assert!(matches!(error, CallError::NotSent(_)), "{error:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[track_caller]

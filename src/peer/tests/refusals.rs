@@ -8,6 +8,7 @@ use crate::error::ErrorKind;
 use crate::peer::dial::{Dialer, URI};
 use crate::peer::frame::{Parts, Reader};
 use crate::peer::head::{AnswerHead, BodyHead, End, MAX_ANSWER_HEAD, MAX_REQUEST_HEAD, RequestHead, encode};
+use crate::peer::sent::Sent;
 
 #[tokio::test]
 async fn who_is_not_meant_refuses() {
@@ -93,17 +94,38 @@ fn head(body: BodyHead) -> RequestHead {
     }
 }
 
+fn post(parts: Parts) -> Request<Parts> {
+    let mut request = Request::new(parts);
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = Uri::from_static(URI);
+    request
+}
+
 /// What a node answers to bytes of our own making.
 async fn raw(node: &Node, bytes: Bytes) -> (bool, Error) {
     let dialer = Dialer { timeout: LONG, tls: None };
     let mut sender = dialer.dial(NodeId(2), &node.target.address).await.unwrap().sender;
-    let mut request = Request::new(Parts::new(bytes, []));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = Uri::from_static(URI);
-    let answer = sender.send_request(request).await.unwrap();
+    let answer = sender.send_request(post(Parts::new(bytes, []))).await.unwrap();
     let mut reader = Reader::new(answer.into_body());
     let head: AnswerHead = reader.head(MAX_ANSWER_HEAD).await.unwrap();
     (head.refused, head.failure.unwrap().into())
+}
+
+#[tokio::test]
+async fn a_request_that_was_given_up_before_it_was_sent_is_never_handled() {
+    let node = Node::start(2, &settings()).await;
+    let body = Bytes::from_static(b"x");
+    let bytes = encode(&head(BodyHead::of(std::slice::from_ref(&body))), MAX_REQUEST_HEAD).unwrap();
+    let sent = Arc::new(Sent::default());
+    assert!(sent.abandon());
+    let dialer = Dialer { timeout: LONG, tls: None };
+    let mut sender = dialer.dial(NodeId(2), &node.target.address).await.unwrap().sender;
+    sender.send_request(post(Parts::new(bytes.clone(), [body.clone()]).watched(sent))).await.unwrap_err();
+    // The same bytes otherwise, on the same connection.
+    let answer = sender.send_request(post(Parts::new(bytes, [body]))).await.unwrap();
+    assert!(answer.status().is_success());
+    node.until_ended(1).await;
+    assert_eq!(node.handled(), 1);
 }
 
 #[tokio::test]

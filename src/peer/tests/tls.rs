@@ -172,13 +172,6 @@ async fn certificates_are_read_again_and_old_connections_end() {
     echo(&peers, &node.target).await.unwrap();
 }
 
-async fn until_answered(peers: &Peers, target: &Target) {
-    while let Err(error) = echo(peers, target).await {
-        assert!(matches!(error, CallError::NotSent(_)), "{error:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 #[tokio::test]
 async fn files_that_cannot_be_used_leave_the_ones_before() {
     let ca = Authority::new();

@@ -92,7 +92,15 @@ impl Default for Flush {
 
 impl Default for Wal {
     fn default() -> Self {
-        Self { budget: 10 * GIB, keep: 0, file_size: 16 * MIB, min_free: GIB, min_free_percent: 5, reserve: 64 * MIB }
+        Self {
+            budget: 10 * GIB,
+            keep: 0,
+            file_size: 16 * MIB,
+            spare: GIB,
+            min_free: GIB,
+            min_free_percent: 5,
+            reserve: 64 * MIB,
+        }
     }
 }
 
@@ -182,7 +190,7 @@ impl Default for Log {
     fn default() -> Self {
         Self {
             format: LogFormat::Text,
-            filter: "info,openraft=warn,raft_log=warn,foyer=warn,object_store=warn".to_owned(),
+            filter: "info,openraft=warn,foyer=warn,object_store=warn".to_owned(),
             slow_request: secs(1),
             sample: 0.01,
         }

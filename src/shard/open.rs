@@ -101,6 +101,7 @@ fn raft_options(config: &Config, identity: &NodeIdentity, start: Start) -> RaftO
         tail_memory: config.tail.memory,
         wal_keep: config.wal.keep,
         wal_file_size: config.wal.file_size,
+        wal_spare: config.wal.spare,
         election_timeout: config.raft.election_min,
         heartbeat: config.raft.heartbeat,
         start,

@@ -50,6 +50,7 @@ async fn node(dir: &std::path::Path) -> RaftNode {
         tail_memory: 64 << 20,
         wal_keep: 0,
         wal_file_size: 16 << 20,
+        wal_spare: 1 << 30,
         election_timeout: Duration::from_millis(750),
         heartbeat: Duration::from_millis(150),
         advertise: String::new(),

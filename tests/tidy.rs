@@ -91,7 +91,6 @@ const INSIDE: &[&str] = &["state", "raft", "flush", "produce", "fetch", "gc", "p
 /// Third-party crates that have one place.
 const PLACES: &[(&str, &[&str])] = &[
     ("openraft", &["src/raft/"]),
-    ("raft_log", &["src/raft/"]),
     ("foyer", &["src/cache"]),
     ("arrow_array", ARROW),
     ("arrow_buffer", ARROW),

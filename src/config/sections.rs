@@ -84,10 +84,13 @@ pub struct Wal {
     /// less) while there are followers, and nothing for a sole voter.
     #[serde(with = "units::optional_size", skip_serializing_if = "Option::is_none")]
     pub keep: Option<u64>,
-    /// Bytes at which a file of the log is ended. Purged log is removed a file at a time, and removing a large one holds up
-    /// the syncs behind it: 3 ms for 16 MiB, 14 ms for 64.
+    /// Bytes at which a file of the log is ended. Purged log is given up a file at a time.
     #[serde(with = "units::size")]
     pub file_size: u64,
+    /// Bytes of files that are kept ready for the log beside `budget`, recycled or filled with zeros: overwriting a file is
+    /// faster than growing one. Given back when the disk runs low; 0 keeps none.
+    #[serde(with = "units::size")]
+    pub spare: u64,
     /// Free bytes of the disk below which appends are refused.
     #[serde(with = "units::size")]
     pub min_free: u64,

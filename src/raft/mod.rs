@@ -1,4 +1,4 @@
-//! One Raft group member: the only place that names openraft and raft-log.
+//! One Raft group member: the only place that names openraft.
 //!
 //! The Raft log is the write-ahead cache of the bucket, and a checkpoint is the Raft snapshot: what is flushed and in a
 //! checkpoint need not stay in the log. No method here talks to the bucket.

@@ -282,6 +282,17 @@ impl RaftNode {
         self.inner.shared.log.wal_bytes()
     }
 
+    /// Bytes of files that are kept ready for the log; not in [`RaftNode::wal_bytes`].
+    #[must_use]
+    pub fn spare_bytes(&self) -> u64 {
+        self.inner.shared.log.spare_bytes()
+    }
+
+    /// Gives the disk back what [`RaftNode::spare_bytes`] takes, soon, and keeps nothing ready for some seconds.
+    pub fn release_spares(&self) {
+        self.inner.shared.log.release_spares();
+    }
+
     /// What the node says of itself.
     #[must_use]
     pub fn status(&self) -> RaftStatus {

@@ -32,6 +32,8 @@ pub struct RaftOptions {
     pub wal_keep: u64,
     /// Bytes at which a file of the log is ended (`wal.file_size`).
     pub wal_file_size: u64,
+    /// Bytes of files that are kept ready to be written to (`wal.spare`).
+    pub wal_spare: u64,
     /// The shortest election timeout; the longest is twice that.
     pub election_timeout: Duration,
     /// How often a leader says that it is there.

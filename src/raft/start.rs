@@ -62,8 +62,9 @@ pub(super) fn presence(wal_dir: &Path, directory: Uuid, shard: ShardId) -> Resul
     if MetaDir::new(dirs.meta).pointer()?.is_some() {
         return Ok(WalPresence::Present);
     }
-    // As large as it may be: nothing is appended.
-    let (log, _) = LogStore::open(&dirs.log, LogOptions { directory, tail_memory: 0, file_size: u64::MAX })?;
+    // Nothing is appended, so no file is begun.
+    let options = LogOptions { directory, tail_memory: 0, file_size: u64::MAX, spare: 0 };
+    let (log, _) = LogStore::open(&dirs.log, options)?;
     Ok(match (log.is_empty().map_err(unreadable)?, log.has_voted().map_err(unreadable)?) {
         (false, _) => WalPresence::Present,
         (true, true) => WalPresence::Voted,
@@ -75,8 +76,12 @@ pub(super) fn presence(wal_dir: &Path, directory: Uuid, shard: ShardId) -> Resul
 pub(super) async fn start(options: &RaftOptions) -> Result<Started> {
     let dirs = Dirs::create(&options.wal_dir, options.shard)?;
     let meta = MetaDir::new(dirs.meta);
-    let log_options =
-        LogOptions { directory: options.directory, tail_memory: options.tail_memory, file_size: options.wal_file_size };
+    let log_options = LogOptions {
+        directory: options.directory,
+        tail_memory: options.tail_memory,
+        file_size: options.wal_file_size,
+        spare: options.wal_spare,
+    };
     let opening = move || LogStore::open(&dirs.log, log_options);
     let (mut log, _) = blocking(opening).await?;
     let mut pointer = meta.pointer()?;

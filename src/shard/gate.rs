@@ -82,7 +82,12 @@ impl AppendGate {
         let share = total / 100 * u64::from(self.0.settings.min_free_percent);
         // On a disk too small for the absolute mark the share alone decides, or nothing could ever be written there.
         let absolute = self.0.settings.min_free.min(total / 4);
-        let low = free < share.max(absolute);
+        let mark = share.max(absolute);
+        // Files that are kept ready for the log are given back before an append is refused.
+        if free < mark {
+            self.0.node.release_spares();
+        }
+        let low = free.saturating_add(self.0.node.spare_bytes()) < mark;
         self.0.free.store(free, Ordering::Relaxed);
         if self.0.low_space.swap(low, Ordering::Relaxed) != low {
             if low {

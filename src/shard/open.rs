@@ -1,8 +1,8 @@
 //! Opening a shard: node, leadership, tasks. Nothing is acknowledged by a sole voter before this is done; a node of several
 //! opens without waiting for the others.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -175,6 +175,7 @@ async fn start_node(
         tail_memory: config.tail.memory,
         wal_keep: config.wal.keep.unwrap_or(0),
         wal_file_size: config.wal.file_size,
+        wal_spare: config.wal.spare,
         election_timeout: config.raft.election_min,
         heartbeat: config.raft.heartbeat,
         advertise: network.address_of(identity.node),

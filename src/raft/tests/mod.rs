@@ -40,6 +40,7 @@ pub(super) fn options(dir: &Path, start: Start) -> RaftOptions {
         tail_memory: 1 << 20,
         wal_keep: 0,
         wal_file_size: 16 << 20,
+        wal_spare: 64 << 20,
         election_timeout: Duration::from_millis(200),
         heartbeat: Duration::from_millis(50),
         advertise: String::new(),

@@ -1,56 +1,107 @@
-//! How Raft's values are written into the records of the WAL.
+//! Raft's values as they are in the log, little-endian. Decoders allocate nothing that they have not read.
 //!
-//! Integers are big-endian. The record around them (kind, CRC) is raft-log's. Decoders never allocate from a length
-//! they have not checked. Layouts: `docs/formats.md`, "WAL directory".
+//! Layouts: `docs/formats.md`, "WAL directory".
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write};
+use std::io;
 
 use bytes::Bytes;
 use openraft::EntryPayload;
-use raft_log::codeq::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::mark::SyncMark;
 use crate::format::command::MAX_COMMAND_BYTES;
 use crate::raft::types::{EncodedCommand, LogId, Member, Membership, Vote, log_id, term_of};
 
 /// Bytes of an encoded membership.
 pub(crate) const MAX_MEMBERSHIP_BYTES: usize = 1024 * 1024;
 
-const KIND_BLANK: u8 = 0;
-const KIND_COMMAND: u8 = 1;
-const KIND_MEMBERSHIP: u8 = 2;
+const PAYLOAD_BLANK: u8 = 0;
+const PAYLOAD_COMMAND: u8 = 1;
+const PAYLOAD_MEMBERSHIP: u8 = 2;
 
 /// Bytes charged for an entry besides its command's: keys, map nodes, allocator.
 pub(crate) const ENTRY_OVERHEAD_BYTES: u64 = 128;
 
-/// The types with which raft-log is instantiated.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct WalTypes;
+/// Takes fields off the front of bytes.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
-impl raft_log::Types for WalTypes {
-    type LogId = WalLogId;
-    type LogPayload = WalPayload;
-    type Vote = WalVote;
-    type Callback = super::log::Synced;
-    type UserData = SyncMark;
-
-    fn log_index(log_id: &WalLogId) -> u64 {
-        log_id.index
+impl<'a> Fields<'a> {
+    pub(super) fn array<const N: usize>(&mut self) -> io::Result<&'a [u8; N]> {
+        let (array, rest) =
+            self.0.split_first_chunk::<N>().ok_or_else(|| invalid("the value ends early".to_owned()))?;
+        self.0 = rest;
+        Ok(array)
     }
 
-    fn payload_size(payload: &WalPayload) -> u64 {
-        payload.charge()
+    pub(super) fn u8(&mut self) -> io::Result<u8> {
+        self.array::<1>().map(|[byte]| *byte)
+    }
+
+    pub(super) fn u16(&mut self) -> io::Result<u16> {
+        self.array().map(|bytes| u16::from_le_bytes(*bytes))
+    }
+
+    pub(super) fn u32(&mut self) -> io::Result<u32> {
+        self.array().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+
+    pub(super) fn u64(&mut self) -> io::Result<u64> {
+        self.array().map(|bytes| u64::from_le_bytes(*bytes))
+    }
+
+    pub(super) fn uuid(&mut self) -> io::Result<Uuid> {
+        self.array().map(|bytes| Uuid::from_bytes(*bytes))
+    }
+
+    /// A byte that says whether a value is there, and the value; one that is not there takes as many bytes.
+    pub(super) fn option<T>(&mut self, value: impl FnOnce(&mut Self) -> io::Result<T>) -> io::Result<Option<T>> {
+        let flag = self.u8()?;
+        let value = value(self);
+        match flag {
+            0 => Ok(None),
+            1 => value.map(Some),
+            other => Err(invalid(format!("a flag is {other}"))),
+        }
+    }
+
+    pub(super) fn end(&self) -> io::Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(invalid("the value is followed by more bytes".to_owned())) }
     }
 }
 
-/// A log id: 16 bytes, term and index.
+/// Writes what [`Fields::option`] reads, of a value of `len` bytes.
+pub(super) fn encode_option<T>(
+    value: Option<&T>,
+    len: usize,
+    into: &mut Vec<u8>,
+    encode: impl FnOnce(&T, &mut Vec<u8>),
+) {
+    into.push(u8::from(value.is_some()));
+    match value {
+        Some(value) => encode(value, into),
+        None => into.resize(into.len() + len, 0),
+    }
+}
+
+/// A log id: term and index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WalLogId {
     pub(crate) term: u64,
     pub(crate) index: u64,
+}
+
+impl WalLogId {
+    pub(super) const BYTES: usize = 16;
+
+    pub(super) fn encode(&self, into: &mut Vec<u8>) {
+        into.extend(self.term.to_le_bytes());
+        into.extend(self.index.to_le_bytes());
+    }
+
+    pub(super) fn decode(fields: &mut Fields<'_>) -> io::Result<Self> {
+        Ok(Self { term: fields.u64()?, index: fields.u64()? })
+    }
 }
 
 impl From<&LogId> for WalLogId {
@@ -65,43 +116,22 @@ impl From<WalLogId> for LogId {
     }
 }
 
-impl Encode for WalLogId {
-    fn encode<W: Write>(&self, mut w: W) -> io::Result<usize> {
-        w.write_all(&self.term.to_be_bytes())?;
-        w.write_all(&self.index.to_be_bytes())?;
-        Ok(16)
-    }
-}
-
-impl Decode for WalLogId {
-    fn decode<R: Read>(mut r: R) -> io::Result<Self> {
-        Ok(Self { term: read_u64(&mut r)?, index: read_u64(&mut r)? })
-    }
-}
-
-/// A vote: 17 bytes, term, node, committed (0 or 1).
+/// A vote: term, node, committed (0 or 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WalVote(pub(crate) Vote);
 
-impl PartialOrd for WalVote {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        self.0.partial_cmp(&other.0)
-    }
-}
+impl WalVote {
+    pub(super) const BYTES: usize = 17;
 
-impl Encode for WalVote {
-    fn encode<W: Write>(&self, mut w: W) -> io::Result<usize> {
-        w.write_all(&self.0.leader_id.term.to_be_bytes())?;
-        w.write_all(&self.0.leader_id.voted_for.to_be_bytes())?;
-        w.write_all(&[u8::from(self.0.committed)])?;
-        Ok(17)
+    pub(super) fn encode(&self, into: &mut Vec<u8>) {
+        into.extend(self.0.leader_id.term.to_le_bytes());
+        into.extend(self.0.leader_id.voted_for.to_le_bytes());
+        into.push(u8::from(self.0.committed));
     }
-}
 
-impl Decode for WalVote {
-    fn decode<R: Read>(mut r: R) -> io::Result<Self> {
-        let (term, node) = (read_u64(&mut r)?, read_u64(&mut r)?);
-        match read_u8(&mut r)? {
+    pub(super) fn decode(fields: &mut Fields<'_>) -> io::Result<Self> {
+        let (term, node) = (fields.u64()?, fields.u64()?);
+        match fields.u8()? {
             0 => Ok(Self(Vote::new(term, node))),
             1 => Ok(Self(Vote::new_committed(term, node))),
             other => Err(invalid(format!("a vote's committed flag is {other}"))),
@@ -109,7 +139,7 @@ impl Decode for WalVote {
     }
 }
 
-/// What an entry carries: a kind byte, then for commands and memberships a length (4 bytes) and so many bytes.
+/// What an entry carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WalPayload {
     Blank,
@@ -120,40 +150,46 @@ pub(crate) enum WalPayload {
 impl WalPayload {
     /// Bytes that budgets are charged for it.
     pub(crate) fn charge(&self) -> u64 {
-        ENTRY_OVERHEAD_BYTES
-            + match self {
-                Self::Blank => 0,
-                Self::Command(bytes) | Self::Membership(bytes) => bytes.len() as u64,
-            }
+        ENTRY_OVERHEAD_BYTES + self.body().map_or(0, |bytes| bytes.len() as u64)
     }
-}
 
-impl Encode for WalPayload {
-    fn encode<W: Write>(&self, mut w: W) -> io::Result<usize> {
-        let (kind, bytes) = match self {
-            Self::Blank => {
-                w.write_all(&[KIND_BLANK])?;
-                return Ok(1);
-            }
-            Self::Command(bytes) => (KIND_COMMAND, bytes),
-            Self::Membership(bytes) => (KIND_MEMBERSHIP, bytes),
-        };
-        let len = u32::try_from(bytes.len()).map_err(|_| invalid("an entry is longer than 4 GiB".to_owned()))?;
-        w.write_all(&[kind])?;
-        w.write_all(&len.to_be_bytes())?;
-        w.write_all(bytes)?;
-        Ok(5 + bytes.len())
-    }
-}
-
-impl Decode for WalPayload {
-    fn decode<R: Read>(mut r: R) -> io::Result<Self> {
-        match read_u8(&mut r)? {
-            KIND_BLANK => Ok(Self::Blank),
-            KIND_COMMAND => Ok(Self::Command(read_bytes(&mut r, MAX_COMMAND_BYTES)?)),
-            KIND_MEMBERSHIP => Ok(Self::Membership(read_bytes(&mut r, MAX_MEMBERSHIP_BYTES)?)),
-            other => Err(invalid(format!("unknown kind of entry {other}"))),
+    pub(super) fn body(&self) -> Option<&Bytes> {
+        match self {
+            Self::Blank => None,
+            Self::Command(bytes) | Self::Membership(bytes) => Some(bytes),
         }
+    }
+
+    /// The byte before the body.
+    pub(super) fn kind(&self) -> u8 {
+        match self {
+            Self::Blank => PAYLOAD_BLANK,
+            Self::Command(_) => PAYLOAD_COMMAND,
+            Self::Membership(_) => PAYLOAD_MEMBERSHIP,
+        }
+    }
+
+    /// Whether a payload of this kind may have a body of `len` bytes.
+    pub(super) fn check(kind: u8, len: usize) -> io::Result<()> {
+        let limit = match kind {
+            PAYLOAD_BLANK => 0,
+            PAYLOAD_COMMAND => MAX_COMMAND_BYTES,
+            PAYLOAD_MEMBERSHIP => MAX_MEMBERSHIP_BYTES,
+            other => return Err(invalid(format!("unknown kind of entry {other}"))),
+        };
+        if len > limit {
+            return Err(invalid(format!("an entry of kind {kind} has {len} bytes, the limit is {limit}")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn decode(kind: u8, body: Bytes) -> io::Result<Self> {
+        Self::check(kind, body.len())?;
+        Ok(match kind {
+            PAYLOAD_COMMAND => Self::Command(body),
+            PAYLOAD_MEMBERSHIP => Self::Membership(body),
+            _ => Self::Blank,
+        })
     }
 }
 
@@ -211,32 +247,4 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> io::Result<Membership> {
 
 pub(super) fn invalid(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, message)
-}
-
-pub(super) fn read_u8<R: Read>(r: &mut R) -> io::Result<u8> {
-    let mut byte = [0; 1];
-    r.read_exact(&mut byte)?;
-    Ok(byte[0])
-}
-
-pub(super) fn read_u64<R: Read>(r: &mut R) -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    r.read_exact(&mut bytes)?;
-    Ok(u64::from_be_bytes(bytes))
-}
-
-/// Reads a length and so many bytes; memory grows with what is there, not with what the length claims.
-fn read_bytes<R: Read>(r: &mut R, limit: usize) -> io::Result<Bytes> {
-    let mut len = [0; 4];
-    r.read_exact(&mut len)?;
-    let len = u32::from_be_bytes(len) as usize;
-    if len > limit {
-        return Err(invalid(format!("an entry claims {len} bytes, the limit is {limit}")));
-    }
-    let mut bytes = Vec::new();
-    r.take(len as u64).read_to_end(&mut bytes)?;
-    if bytes.len() != len {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(Bytes::from(bytes))
 }

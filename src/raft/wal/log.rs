@@ -1,312 +1,232 @@
-//! The WAL of one shard: raft-log, with sync marks and our own index of where entries are.
-//!
-//! Every method that writes only hands bytes to raft-log's sync thread; [`WalLog::sync`] says what to do once they
-//! are on disk. All that is queued when that thread gets to it shares one write and one `fdatasync`, so there is group
-//! commit and never a wait for company. A failed write or sync ends the thread and with it the node.
+//! The log of one shard: its end, its queue, its threads.
 
-use std::collections::VecDeque;
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
 
-use openraft::storage::IOFlushed;
-use raft_log::api::raft_log_writer::RaftLogWriter;
-use raft_log::{ChunkId, RaftLog};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::codec::{WalLogId, WalPayload, WalTypes, WalVote, invalid};
-use super::mark::SyncMark;
-use super::places::{Place, Places};
+use super::codec::{WalLogId, WalPayload};
+use super::files::path_of;
+use super::header::HEADER_BYTES;
+use super::queue::{Queue, Stored};
 use super::repair::{self, Cut};
-use super::sync_point::{EndsIn, SyncPoint};
+use super::spare::Keeper;
+use super::tip::Tip;
+use super::writer::Writer;
 use crate::error::{Error, Result};
-use crate::failpoint;
-use crate::raft::types::TypeConfig;
 
-/// For raft-log's replay; its default of 64 MiB is taken for every chunk.
-const READ_BUFFER_BYTES: usize = 256 * 1024;
-/// 0 would sync once for every append; the default of 1 ms would delay a lone client by that. 2 µs is enough for
-/// raft-log to take all that is queued already, and ends before its thread would go to sleep.
-const GROUP_WAIT: Duration = Duration::from_micros(2);
-/// Bytes queued for the sync thread before appends wait for it.
-const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// Held while a log is open: two processes in one log would be its end.
+const LOCK: &str = "lock";
 
-/// What follows once bytes are on disk.
-pub(crate) enum Then {
-    /// openraft is told.
-    Raft(IOFlushed<TypeConfig>),
-    /// Whoever waits is told.
-    Caller(oneshot::Sender<io::Result<()>>),
-    /// Nobody waits.
-    Nothing,
-}
-
-/// Runs on raft-log's sync thread after the `fdatasync` that covers WAL offset `upto`.
-pub(crate) struct Synced {
-    upto: u64,
-    synced: Arc<AtomicU64>,
-    /// Only while a fail point is armed.
-    point: Option<(Arc<SyncPoint>, EndsIn)>,
-    then: Then,
-}
-
-impl raft_log::Callback for Synced {
-    fn send(self, result: io::Result<()>) {
-        let result = match &self.point {
-            Some((point, file)) => result.and_then(|()| point.pass(self.upto, file, || failpoint::hit("wal.sync"))),
-            None => result,
-        };
-        if result.is_ok() {
-            self.synced.fetch_max(self.upto, Ordering::AcqRel);
-        }
-        match self.then {
-            Then::Raft(flushed) => flushed.io_completed(result),
-            Then::Caller(sender) => drop(sender.send(result)),
-            Then::Nothing => {}
-        }
-    }
-}
-
-/// Where the payload of an entry is to be had.
-pub(crate) enum Source {
+/// Where an entry is to be had.
+pub(super) enum Source {
     /// Here.
     Memory(WalLogId, WalPayload),
-    /// In a closed chunk, synced: read it without holding the log.
-    Disk {
-        path: PathBuf,
-        /// Within the file.
-        offset: u64,
-        len: u32,
-    },
+    /// In a file: read it without holding the log.
+    Disk(OnDisk),
 }
 
-/// See the module.
-pub(crate) struct WalLog {
-    inner: RaftLog<WalTypes>,
-    directory: Uuid,
-    places: Places,
-    /// WAL offsets at which chunks begin; the last one is open.
-    chunks: VecDeque<u64>,
-    end: u64,
-    synced: Arc<AtomicU64>,
+/// A frame in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OnDisk {
+    pub(super) path: PathBuf,
+    /// Within the file.
+    pub(super) at: u64,
+    pub(super) len: u32,
+    /// WAL offset.
+    pub(super) offset: u64,
+    /// The checksum of the frame before.
+    pub(super) chain: u32,
+}
+
+/// What the log's users and its threads share.
+pub(super) struct Core {
+    pub(super) dir: PathBuf,
+    tip: RwLock<Tip>,
+    pub(super) queue: Queue,
+    pub(super) keeper: Keeper,
+    /// See [`Core::synced`].
+    pub(super) synced: AtomicU64,
     /// What the newest mark says.
-    marked: u64,
-    point: Arc<SyncPoint>,
+    marked: AtomicU64,
+    /// WAL offsets of the first file's beginning and of the end.
+    start: AtomicU64,
+    end: AtomicU64,
+    closed: AtomicBool,
 }
 
-impl WalLog {
-    /// Opens the WAL in `dir`, which exists; `directory` is the identity that its marks carry, `file_size` the bytes at
-    /// which a file is ended. Repairs a torn tail.
-    ///
-    /// # Errors
-    /// `corrupt` if acknowledged bytes are damaged, `internal` if the directory cannot be read or is in use.
-    pub(crate) fn open(dir: &Path, directory: Uuid, file_size: u64) -> Result<(Self, Option<Cut>)> {
-        let failed = |error: io::Error| {
-            Error::internal(format!("cannot open the write-ahead log in {}", dir.display())).with_source(error)
-        };
-        let scan = repair::repair(dir, directory)?;
-        let mut config = raft_log::Config::new(dir.display());
-        config.wal.read_buffer_size = Some(READ_BUFFER_BYTES);
-        config.wal.chunk_max_size = Some(usize::try_from(file_size).unwrap_or(usize::MAX));
-        config.wal.truncate_incomplete_record = Some(false);
-        config.wal.flush_batch_wait = Some(GROUP_WAIT);
-        config.wal.flush_queue_max_bytes = Some(QUEUE_BYTES);
-        // Entries of the open chunk always stay in raft-log's cache; more than those is the tail cache's business.
-        config.log_cache_capacity = Some(0);
-        let inner = RaftLog::<WalTypes>::open(Arc::new(config)).map_err(failed)?;
-        let open = inner.stat().open_chunk;
-        let mut chunks: VecDeque<u64> = scan.chunks.into();
-        if chunks.back() != Some(&open.chunk_id.0) {
-            chunks.push_back(open.chunk_id.0);
-        }
-        if scan.end > 0 && scan.end != open.global_end {
-            return Err(Error::internal(format!(
-                "the write-ahead log in {} was read up to {} and opened up to {}",
-                dir.display(),
-                scan.end,
-                open.global_end
-            )));
-        }
-        let mut log = Self {
-            inner,
-            directory,
-            places: scan.places,
-            chunks,
-            end: open.global_end,
-            // The repair synced the newest file; all older ones were before it was begun.
-            synced: Arc::new(AtomicU64::new(scan.end)),
-            marked: 0,
-            point: Arc::default(),
-        };
-        log.forget_removed_chunks();
-        log.mark().and_then(|()| log.write()).map_err(failed)?;
-        Ok((log, scan.cut))
+impl Core {
+    /// Calls `f` with the end of the log, beside other readers.
+    pub(super) fn read<T>(&self, f: impl FnOnce(&Tip) -> io::Result<T>) -> io::Result<T> {
+        self.check_open()?;
+        f(&*self.tip.read().map_err(|_| unusable("an earlier write to the log panicked"))?)
     }
 
-    /// Says what was synced, if there is news.
-    pub(crate) fn mark(&mut self) -> io::Result<()> {
-        let synced = self.synced.load(Ordering::Acquire);
-        if synced > self.marked {
-            self.marked = synced;
-            let mark = SyncMark { directory: self.directory, position: self.end, synced };
-            let segment = self.inner.save_user_data(Some(mark))?;
-            self.track(segment);
-        }
-        Ok(())
+    /// Calls `f` with the end of the log alone.
+    pub(super) fn write<T>(&self, f: impl FnOnce(&mut Tip, &Queue) -> io::Result<T>) -> io::Result<T> {
+        self.with_tip(|tip| {
+            self.check_open()?;
+            f(tip, &self.queue)
+        })
     }
 
-    /// Appends an entry.
-    pub(crate) fn append(&mut self, id: WalLogId, payload: WalPayload) -> io::Result<()> {
-        let segment = self.inner.append([(id, payload)])?;
-        let (offset, len) = self.track(segment);
-        let len = u32::try_from(len).map_err(|_| invalid(format!("the record of entry {} is too long", id.index)))?;
-        self.places.push(id, offset, len);
-        Ok(())
-    }
-
-    /// Saves a vote.
-    pub(crate) fn save_vote(&mut self, vote: WalVote) -> io::Result<()> {
-        let segment = self.inner.save_vote(vote)?;
-        self.track(segment);
-        Ok(())
-    }
-
-    /// Saves how far the log is committed, at most up to its last entry.
-    pub(crate) fn save_committed(&mut self, id: WalLogId) -> io::Result<()> {
-        let state = self.inner.log_state();
-        let Some(id) = state.last().map(|last| id.min(*last)) else { return Ok(()) };
-        if Some(&id) <= state.committed() {
+    /// Says what was synced, if there is news. For the log's thread, which may when nobody else may any more.
+    pub(super) fn mark(&self) -> io::Result<()> {
+        if !self.mark_is_due() {
             return Ok(());
         }
-        let segment = self.inner.commit(id)?;
-        self.track(segment);
-        Ok(())
+        self.with_tip(|tip| tip.mark(&self.queue, self.synced()))
     }
 
-    /// Removes the entries from `index` on, if there are any.
-    pub(crate) fn truncate(&mut self, index: u64) -> io::Result<()> {
-        if self.last().is_none_or(|last| last.index < index) {
-            return Ok(());
-        }
-        let segment = self.inner.truncate(index)?;
-        self.track(segment);
-        self.places.truncate(index);
-        Ok(())
+    pub(super) fn mark_is_due(&self) -> bool {
+        self.synced() > self.marked.load(Ordering::Acquire)
     }
 
-    /// Removes the entries up to and with `upto`; files go with the next sync.
-    pub(crate) fn purge(&mut self, upto: WalLogId) -> io::Result<()> {
-        let segment = self.inner.purge(upto)?;
-        self.track(segment);
-        self.places.purge(upto.index);
-        self.forget_removed_chunks();
-        Ok(())
+    /// WAL offset below which all was synced.
+    pub(super) fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
     }
 
-    /// Has all that was written so far synced, and `then` run.
-    pub(crate) fn sync(&mut self, then: Then) -> io::Result<()> {
-        let skips = matches!(then, Then::Raft(_)) && failpoint::skips("wal.await_sync");
-        let upto = if skips { 0 } else { self.end };
-        let point = if skips { None } else { self.sync_point() };
-        let callback = Synced { upto, synced: Arc::clone(&self.synced), point, then };
-        self.inner.flush(!skips, Some(callback))
+    fn with_tip<T>(&self, f: impl FnOnce(&mut Tip) -> io::Result<T>) -> io::Result<T> {
+        let mut tip = self.tip.write().map_err(|_| unusable("an earlier write to the log panicked"))?;
+        let value = f(&mut tip);
+        self.end.store(tip.end(), Ordering::Release);
+        self.marked.store(tip.marked(), Ordering::Release);
+        value
     }
 
-    fn sync_point(&self) -> Option<(Arc<SyncPoint>, EndsIn)> {
-        let start = *self.chunks.back().filter(|_| failpoint::armed())?;
-        let path = PathBuf::from(self.inner.config().wal.chunk_path(ChunkId(start)));
-        Some((Arc::clone(&self.point), EndsIn { path, start }))
-    }
-
-    /// Has all that was written so far handed to the operating system.
-    pub(crate) fn write(&mut self) -> io::Result<()> {
-        self.inner.flush(false, None)
+    fn check_open(&self) -> io::Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(unusable("the log is closed")) } else { Ok(()) }
     }
 
     /// Where to read entry `index`; `None` if the log does not have it.
-    pub(crate) fn source(&self, index: u64) -> io::Result<Option<Source>> {
-        let Some(place) = self.places.get(index) else { return Ok(None) };
-        let chunk = self.chunks.partition_point(|start| *start <= place.offset).checked_sub(1);
-        let Some(&start) = chunk.and_then(|at| self.chunks.get(at)) else {
-            return Err(invalid(format!("entry {index} is in no file of the log")));
+    pub(super) fn source(&self, index: u64) -> io::Result<Option<Source>> {
+        let Some(place) = self.read(|tip| Ok(tip.place(index)))? else { return Ok(None) };
+        match self.queue.stored(place.offset) {
+            Some(Stored::Memory(id, payload)) => Ok(Some(Source::Memory(id, payload))),
+            Some(Stored::In(file)) if file.start <= place.offset => Ok(Some(Source::Disk(OnDisk {
+                path: path_of(&self.dir, file.sequence),
+                at: HEADER_BYTES as u64 + place.offset - file.start,
+                len: place.len,
+                offset: place.offset,
+                chain: place.chain,
+            }))),
+            // It went with a purge between the two steps.
+            _ if self.read(|tip| Ok(tip.place(index) != Some(place)))? => Ok(None),
+            _ => Err(super::codec::invalid(format!("entry {index} is in no file of the log"))),
+        }
+    }
+
+    /// Bytes from the beginning of the first file to the end.
+    pub(super) fn bytes(&self) -> u64 {
+        self.end.load(Ordering::Acquire).saturating_sub(self.start.load(Ordering::Acquire))
+    }
+
+    /// Takes the files below WAL offset `free` out of the log.
+    pub(super) fn release(&self, free: u64) {
+        let released = self.queue.release(free);
+        if let Some(start) = self.queue.start() {
+            self.start.store(start, Ordering::Release);
+        }
+        self.keeper.purged(released.iter().map(|file| file.sequence));
+    }
+}
+
+fn unusable(why: &'static str) -> io::Error {
+    io::Error::other(why)
+}
+
+/// A log that is open; closed when it is dropped.
+pub(super) struct WalLog {
+    pub(super) core: Arc<Core>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What an open log holds.
+struct Running {
+    threads: [JoinHandle<()>; 2],
+    /// Unlocked by the system when it is closed.
+    _lock: File,
+}
+
+impl WalLog {
+    /// Opens the log in `dir`, which exists; `directory` is the identity that its files carry, `file_size` the bytes at
+    /// which a file is ended, `spare` how many bytes of files may be kept ready. Repairs a torn tail; otherwise nothing is
+    /// written until something is appended.
+    ///
+    /// # Errors
+    /// `corrupt` if acknowledged bytes are damaged, `internal` if the directory cannot be read or is in use.
+    pub(super) fn open(dir: &Path, directory: Uuid, file_size: u64, spare: u64) -> Result<(Self, Option<Cut>)> {
+        let failed = |error: io::Error| {
+            Error::internal(format!("cannot open the write-ahead log in {}", dir.display())).with_source(error)
         };
-        // An entry is replicated, and applied if others have it on disk, before it is on this one: what was not synced,
-        // raft-log keeps in memory, whichever chunk it is in.
-        let is_synced = place.offset + u64::from(place.len) <= self.synced.load(Ordering::Acquire);
-        if is_synced && Some(&start) != self.chunks.back() {
-            let path = PathBuf::from(self.inner.config().wal.chunk_path(ChunkId(start)));
-            return Ok(Some(Source::Disk { path, offset: place.offset - start, len: place.len }));
+        let lock = lock(dir).map_err(failed)?;
+        let mut recovered = repair::open(dir, directory)?;
+        let cut = recovered.cut.take();
+        let start = recovered.files.front().map_or(recovered.end, |file| file.start);
+        let core = Arc::new(Core {
+            dir: dir.to_owned(),
+            queue: Queue::new(recovered.files.clone(), recovered.end),
+            keeper: Keeper::new(dir, file_size, spare, &recovered),
+            synced: AtomicU64::new(recovered.end),
+            marked: AtomicU64::new(u64::MAX),
+            start: AtomicU64::new(start),
+            end: AtomicU64::new(recovered.end),
+            closed: AtomicBool::new(false),
+            tip: RwLock::new(Tip::new(recovered, directory, file_size)),
+        });
+        let threads = threads(&core).map_err(failed)?;
+        Ok((Self { core, running: Mutex::new(Some(Running { threads, _lock: lock })) }, cut))
+    }
+
+    /// Writes and syncs what is pending and gives the directory back; all reads and writes fail from then on.
+    pub(super) fn close(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(running) = running else { return };
+        {
+            // Whoever is in the middle of a write ends it first.
+            let _tip = self.core.tip.write();
+            self.core.closed.store(true, Ordering::Release);
         }
-        match self.inner.read(index, index + 1).next() {
-            Some(entry) => entry.map(|(id, payload)| Some(Source::Memory(id, payload))),
-            None => Ok(None),
+        self.core.queue.close();
+        self.core.keeper.close();
+        for thread in running.threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the write-ahead log panicked");
+            }
         }
     }
+}
 
-    /// Where entry `index` is.
-    pub(crate) fn place(&self, index: u64) -> Option<Place> {
-        self.places.get(index)
+impl Drop for WalLog {
+    fn drop(&mut self) {
+        self.close();
     }
+}
 
-    /// Index of the first entry, if there is one.
-    pub(crate) fn first_index(&self) -> Option<u64> {
-        self.places.first()
-    }
-
-    /// The last index that may be purged so that at least `keep` bytes stay.
-    pub(crate) fn purge_limit(&self, keep: u64) -> Option<u64> {
-        self.places.last_before(self.end.saturating_sub(keep))
-    }
-
-    /// The vote, the last entry, and how far the log is committed and purged.
-    pub(crate) fn vote(&self) -> Option<WalVote> {
-        self.inner.log_state().vote().copied()
-    }
-
-    /// The last entry, or what was purged if there is none after it.
-    pub(crate) fn last(&self) -> Option<WalLogId> {
-        self.inner.log_state().last().copied()
-    }
-
-    /// How far the log is known to be committed.
-    pub(crate) fn committed(&self) -> Option<WalLogId> {
-        self.inner.log_state().committed().copied()
-    }
-
-    /// How far the log was purged.
-    pub(crate) fn purged(&self) -> Option<WalLogId> {
-        self.inner.log_state().purged().copied()
-    }
-
-    /// Bytes of the files.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.inner.on_disk_size()
-    }
-
-    /// Where the record that ends in `segment` is: offset and length. A record that filled its chunk is followed by
-    /// the first record of the next one, and `segment` is then that one.
-    fn track(&mut self, segment: raft_log::Segment) -> (u64, u64) {
-        let start = self.end;
-        let segment_end = segment.offset + segment.size;
-        if segment_end == start {
-            return (start, 0);
+fn threads(core: &Arc<Core>) -> io::Result<[JoinHandle<()>; 2]> {
+    let keeping = Arc::clone(core);
+    let keeper = std::thread::Builder::new().name("wal-spare".to_owned()).spawn(move || keeping.keeper.run())?;
+    let writer = Writer::new(Arc::clone(core));
+    match std::thread::Builder::new().name("wal".to_owned()).spawn(move || writer.run()) {
+        Ok(thread) => Ok([thread, keeper]),
+        Err(error) => {
+            core.keeper.close();
+            Err(error)
         }
-        self.end = segment_end;
-        if segment.offset == start {
-            return (start, segment.size);
-        }
-        self.chunks.push_back(segment.offset);
-        self.forget_removed_chunks();
-        (start, segment.offset - start)
     }
+}
 
-    fn forget_removed_chunks(&mut self) {
-        let first = self.end.saturating_sub(self.inner.on_disk_size());
-        while self.chunks.len() > 1 && self.chunks.front().is_some_and(|start| *start < first) {
-            self.chunks.pop_front();
-        }
+fn lock(dir: &Path) -> io::Result<File> {
+    let path = dir.join(LOCK);
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(unusable("it is open already")),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }

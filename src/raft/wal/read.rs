@@ -9,17 +9,15 @@ use std::fs::File;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use futures::Stream;
 use openraft::storage::RaftLogReader;
 use openraft::{Entry, OptionalSend};
-use raft_log::codeq::Decode;
-use raft_log::{RaftLogAction, RaftLogRecord, WALRecord};
 
-use super::codec::{WalLogId, WalPayload, WalTypes, invalid};
-use super::log::Source;
+use super::codec::{WalLogId, WalPayload, invalid};
+use super::frame::{self, Record};
+use super::log::{OnDisk, Source};
 use super::store::Shared;
 use crate::raft::types::{LogEntry, TypeConfig, Vote};
 
@@ -38,16 +36,15 @@ impl LogReader {
         if let Some(found) = self.shared.tail.get(index) {
             return Ok(Some(found));
         }
-        let source = self.shared.read(|log| log.source(index))?;
-        match source {
+        match self.core().source(index)? {
             None => Ok(None),
             Some(Source::Memory(id, payload)) => Ok(Some((id, payload))),
-            Some(Source::Disk { path, offset, len }) => {
-                let read = tokio::task::spawn_blocking(move || read_record(&path, offset, len, index)).await;
+            Some(Source::Disk(at)) => {
+                let read = tokio::task::spawn_blocking(move || read_entry(&at, index)).await;
                 match read.map_err(io::Error::other)? {
                     Ok(found) => Ok(Some(found)),
-                    // The file went with a purge between the two steps.
-                    Err(_) if self.shared.read(|log| Ok(log.place(index).is_none()))? => Ok(None),
+                    // The file went with a purge between the two steps, or holds another part of the log now.
+                    Err(_) if self.core().read(|tip| Ok(tip.place(index).is_none()))? => Ok(None),
                     Err(error) => Err(error),
                 }
             }
@@ -70,12 +67,12 @@ impl LogReader {
     }
 }
 
-fn read_record(path: &Path, offset: u64, len: u32, index: u64) -> io::Result<(WalLogId, WalPayload)> {
-    let mut record = vec![0; len as usize];
-    File::open(path)?.read_exact_at(&mut record, offset)?;
-    let damaged = |why: String| invalid(format!("entry {index} in {} at byte {offset}: {why}", path.display()));
-    match RaftLogRecord::<WalTypes>::decode(&record[..]) {
-        Ok(WALRecord::Action(RaftLogAction::Append(id, payload))) if id.index == index => Ok((id, payload)),
+fn read_entry(at: &OnDisk, index: u64) -> io::Result<(WalLogId, WalPayload)> {
+    let mut bytes = vec![0; at.len as usize];
+    File::open(&at.path)?.read_exact_at(&mut bytes, at.at)?;
+    let damaged = |why: String| invalid(format!("entry {index} in {} at byte {}: {why}", at.path.display(), at.at));
+    match frame::read(bytes.into(), at.chain, at.offset) {
+        Ok(Record::Entry(id, payload)) if id.index == index => Ok((id, payload)),
         Ok(_) => Err(damaged("another record is there".to_owned())),
         Err(error) => Err(damaged(error.to_string())),
     }
@@ -104,7 +101,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
     ) -> Result<Vec<LogEntry>, io::Error> {
         let (start, end) = half_open(&range);
         // A range may begin before the log does.
-        let start = start.max(self.shared.read(|log| Ok(log.first_index()))?.unwrap_or(start));
+        let start = start.max(self.core().read(|tip| Ok(tip.first_index()))?.unwrap_or(start));
         let mut entries: Vec<LogEntry> = Vec::new();
         while start + (entries.len() as u64) < end {
             let more = self.entries(start + entries.len() as u64, end).await?;
@@ -117,7 +114,7 @@ impl RaftLogReader<TypeConfig> for LogReader {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        self.shared.read(|log| Ok(log.vote().map(|vote| vote.0)))
+        self.core().read(|tip| Ok(tip.state().vote.map(|vote| vote.0)))
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<LogEntry>, io::Error> {
@@ -140,7 +137,9 @@ impl RaftLogReader<TypeConfig> for LogReader {
             }
             match ready.pop_front() {
                 Some(entry) => Ok(Some((entry, (reader, ready, next + 1)))),
-                None if reader.shared.read(|log| Ok(log.last()))?.is_none_or(|last| last.index < next) => Ok(None),
+                None if reader.core().read(|tip| Ok(tip.state().last))?.is_none_or(|last| last.index < next) => {
+                    Ok(None)
+                }
                 // Ending here would leave a committed entry out.
                 None => Err(invalid(format!("entry {next} is not in the log"))),
             }

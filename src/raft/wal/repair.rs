@@ -1,271 +1,284 @@
-//! Reads the whole WAL before raft-log does, and cuts a torn tail or refuses corruption.
+//! Opening a log: which files are it, whether they are whole, cutting a torn tail or refusing corruption.
 //!
-//! raft-log itself would cut at any record that ends early, also when a flipped bit in a length made it so and
-//! acknowledged entries follow. So every record is checked here first, against the sync marks: a bad record at or
-//! above what the newest mark says was synced was never acknowledged. It and all after it are cut, and the log says
-//! so. A bad record below is corruption and refused. When this returns, raft-log finds nothing to repair.
+//! The newest run of consecutive files that were begun is the log; older files have to be ones that were purged. Every
+//! frame of the run is verified, once. The first bad one in the newest file is where the log ends: if all that any mark
+//! says was synced lies before it, it was never acknowledged, and it and all after it are cut. Otherwise, and in any other
+//! file, it is corruption, and nothing is changed: the header of the next file says that the file before it was synced.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use raft_log::codeq::Decode;
-use raft_log::{RaftLogAction, RaftLogRecord, WALRecord};
 use uuid::Uuid;
 
-use super::codec::{WalTypes, invalid};
-use super::mark::SyncMark;
+use super::codec::invalid;
+use super::files::{self, FoundFile, unreadable};
+use super::frame::{HEAD_BYTES, Head};
+use super::header::{Beginning, FileHeader, HEADER_BYTES};
+use super::mark;
 use super::places::Places;
+use super::queue::Span;
+use super::scan::{Scan, Stopped};
+use super::state::LogState;
 use crate::error::Error;
+use crate::raft::files::sync_dir;
 
-/// Buffer of the sequential read.
-const READ_BUFFER_BYTES: usize = 256 * 1024;
-/// A chunk is closed at 16 MiB and may exceed that by one record.
-const MAX_CHUNK_BYTES: u64 = 256 * 1024 * 1024;
-/// How the record of a mark begins: raft-log's kind 5 (checkpoint), then version 1 of its state.
-const CHECKPOINT_PREFIX: [u8; 5] = [0, 0, 0, 5, 1];
-
-type Record = RaftLogRecord<WalTypes>;
-
-/// What the WAL holds after the repair.
+/// What the log holds.
 #[derive(Debug, Default)]
-pub(crate) struct Scan {
-    /// Where the entries are.
-    pub(crate) places: Places,
-    /// WAL offsets at which chunk files begin, ascending.
-    pub(crate) chunks: Vec<u64>,
-    /// WAL offset after the last record.
-    pub(crate) end: u64,
+pub(super) struct Recovered {
+    pub(super) places: Places,
+    pub(super) state: LogState,
+    /// The files, ascending.
+    pub(super) files: VecDeque<Span>,
+    /// WAL offset after the last frame.
+    pub(super) end: u64,
+    /// The checksum of the last frame.
+    pub(super) chain: u32,
+    /// What the newest mark says.
+    pub(super) marked: u64,
+    /// Files that were prepared and not begun: sequence, bytes, and whether they hold anything but zeros.
+    pub(super) spares: Vec<(u64, u64, bool)>,
+    /// Files from before the log that were purged and not removed.
+    pub(super) left_over: Vec<u64>,
     /// What was cut.
-    pub(crate) cut: Option<Cut>,
+    pub(super) cut: Option<Cut>,
 }
 
 /// A torn tail that was cut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cut {
-    /// The file in which the bad record began.
+    /// The file in which the bad frame began.
     pub(crate) file: PathBuf,
     /// Where in it.
     pub(crate) offset: u64,
-    /// Bytes removed, later files included.
+    /// Bytes removed.
     pub(crate) bytes: u64,
 }
 
-struct Chunk {
-    start: u64,
-    path: PathBuf,
-    size: u64,
+/// A file of the run.
+#[derive(Clone, Copy)]
+struct Begun<'a> {
+    /// Among all files.
+    index: usize,
+    file: &'a FoundFile,
+    header: &'a FileHeader,
 }
 
-struct Bad {
-    /// Which chunk.
-    at: usize,
-    /// Where in its file.
-    offset: u64,
-    why: io::Error,
+impl Begun<'_> {
+    /// Where WAL offset `offset` is in the file.
+    fn place(&self, offset: u64) -> u64 {
+        HEADER_BYTES as u64 + offset - self.header.start
+    }
 }
 
-/// Checks the chunk files of `dir`, whose marks name `directory`; cuts a torn tail; syncs the newest file.
-pub(crate) fn repair(dir: &Path, directory: Uuid) -> Result<Scan, Error> {
-    let failed = |error: io::Error| {
-        Error::internal(format!("cannot read the write-ahead log in {}", dir.display())).with_source(error)
-    };
-    let chunks = list_chunks(dir).map_err(failed)?;
-    let mut scan = Scan { end: chunks.first().map_or(0, |chunk| chunk.start), ..Scan::default() };
-    let mut synced = 0;
-    let mut bad = None;
-    for (at, chunk) in chunks.iter().enumerate() {
-        // A file is begun before the end of the last one is synced: that end may be gone, and without a torn record.
-        if at > 0 && chunk.start > scan.end {
-            let why =
-                invalid(format!("the next file begins at {} of the log, this one ends at {}", chunk.start, scan.end));
-            bad = Some(Bad { at: at - 1, offset: scan.end - chunks[at - 1].start, why });
-            break;
+/// What lies behind the end of the log.
+#[derive(Debug, Default)]
+struct Behind<'a> {
+    /// WAL offset below which all was synced, by the marks there.
+    synced: u64,
+    /// The later file that says so, unless it is the newest one.
+    says: Option<&'a FoundFile>,
+    /// Bytes in the newest file, from the end of the log on, that a torn group left.
+    torn: u64,
+}
+
+/// Opens the log in `dir`, whose files name `directory`: cuts a torn tail, and makes sure that what was read is on disk.
+///
+/// # Errors
+/// `corrupt` if acknowledged bytes are damaged, and nothing is changed; `internal` if the directory cannot be used.
+pub(super) fn open(dir: &Path, directory: Uuid) -> Result<Recovered, Error> {
+    let found = files::list(dir, directory)?;
+    let run = newest_run(&found);
+    let (Some(first), Some(newest)) = (run.front(), run.back()) else { return without_files(dir, directory, &found) };
+    let (older, later) = (&found[..first.index], &found[newest.index + 1..]);
+    let (scan, why) = read_run(&run, first)?;
+    let at = newest.place(scan.end);
+    let behind = look_behind(newest, later, at, directory)?;
+    let synced = scan.marked.max(behind.synced);
+    if scan.end < synced {
+        let (file, at) = behind.says.map_or((newest.file, at), |later| (later, 0));
+        return Err(corrupt(&file.path, at, &format!("{why}; the log was synced up to {synced}")));
+    }
+    if scan.before > scan.state.purged.map(|purged| purged.index) {
+        // Entries that were not purged are in a file that is not there, or not readable as one of the log.
+        let missing = files::path_of(dir, first.header.sequence.saturating_sub(1));
+        return Err(corrupt(&missing, 0, "the file is missing or damaged, and holds entries that were not purged"));
+    }
+    let cut = cut(dir, newest, later, (at, &behind, &why)).map_err(|error| unreadable(dir, error))?;
+    // After a kill the page cache may hold what the disk does not, names included.
+    File::open(&newest.file.path)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| sync_dir(dir))
+        .map_err(|error| unreadable(dir, error))?;
+    Ok(Recovered {
+        files: run.iter().map(|begun| Span { sequence: begun.header.sequence, start: begun.header.start }).collect(),
+        end: scan.end,
+        chain: scan.chain,
+        marked: scan.marked,
+        places: scan.places,
+        state: scan.state,
+        spares: spares(later),
+        left_over: older.iter().map(|file| file.sequence).collect(),
+        cut,
+    })
+}
+
+/// The newest files that were begun and follow each other.
+fn newest_run(found: &[FoundFile]) -> VecDeque<Begun<'_>> {
+    let mut run: VecDeque<Begun<'_>> = VecDeque::new();
+    for (index, file) in found.iter().enumerate().rev() {
+        match (&file.beginning, run.front()) {
+            (Beginning::Begun(_), Some(next)) if next.file.sequence != file.sequence + 1 => break,
+            (Beginning::Begun(header), _) => run.push_front(Begun { index, file, header }),
+            (_, Some(_)) => break,
+            (_, None) => {}
         }
-        if chunk.start != scan.end {
+    }
+    run
+}
+
+/// Reads all files of the run; what they come to, and why they end where they do.
+fn read_run(run: &VecDeque<Begun<'_>>, first: &Begun<'_>) -> Result<(Scan, io::Error), Error> {
+    let mut scan = Scan::new(first.header);
+    let mut ended = invalid("the file ends".to_owned());
+    for (begun, next) in run.iter().zip(run.iter().skip(1).map(Some).chain([None])) {
+        scan.follows(begun.header).map_err(|why| corrupt(&begun.file.path, 0, &why.to_string()))?;
+        match (scan.read(begun.file, begun.header, next.map(|next| next.header.start)), next) {
+            (Ok(()), _) => {}
+            (Err(Stopped::Unreadable(error)), _) => return Err(unreadable(&begun.file.path, error)),
+            (Err(Stopped::Bad(why)), None) => ended = why,
+            (Err(Stopped::Bad(why)), Some(_)) => {
+                let why = format!("{why}; a file was begun after it");
+                return Err(corrupt(&begun.file.path, begun.place(scan.end), &why));
+            }
+        }
+    }
+    Ok((scan, ended))
+}
+
+/// Searches what is behind the end of the log, at byte `at` of the newest file, for marks, and tells a torn tail from bytes
+/// that were there before.
+fn look_behind<'a>(newest: &Begun<'_>, later: &'a [FoundFile], at: u64, directory: Uuid) -> Result<Behind<'a>, Error> {
+    let begins = newest.header;
+    let failed = |error| unreadable(&newest.file.path, error);
+    let file = File::open(&newest.file.path).map_err(failed)?;
+    let marks = mark::search(&file, at, directory, |start| start == begins.start).map_err(failed)?;
+    let mut behind = Behind { synced: marks.synced, ..Behind::default() };
+    if !begins.recycled || is_frame(&file, at, begins).map_err(failed)? {
+        behind.torn = marks.used.saturating_sub(at);
+    }
+    for file in later {
+        let is_next = file.sequence == begins.sequence + 1;
+        if !is_next && !matches!(file.beginning, Beginning::Damaged(_)) {
+            continue;
+        }
+        // It may have lost its header. What an earlier use left in it would have begun at or before the newest file.
+        let marks = File::open(&file.path)
+            .and_then(|file| mark::search(&file, 0, directory, |start| start > begins.start))
+            .map_err(|error| unreadable(&file.path, error))?;
+        if marks.synced > behind.synced {
+            (behind.synced, behind.says) = (marks.synced, Some(file));
+        }
+    }
+    Ok(behind)
+}
+
+/// Whether a frame was begun at byte `at`: an earlier use of the file had none that says to be at this WAL offset.
+fn is_frame(file: &File, at: u64, begins: &FileHeader) -> io::Result<bool> {
+    let mut bytes = [0; HEAD_BYTES];
+    let read = mark::read_up_to(file, &mut bytes, at)?;
+    let offset = begins.start + at - HEADER_BYTES as u64;
+    Ok(read == HEAD_BYTES && Head::decode(&bytes)?.offset == offset)
+}
+
+/// What a directory holds in which no file was begun: a new log, or one whose first group was torn.
+fn without_files(dir: &Path, directory: Uuid, found: &[FoundFile]) -> Result<Recovered, Error> {
+    let mut cut = None;
+    for file in found {
+        let failed = |error| unreadable(&file.path, error);
+        // Nothing is prepared before the first file's header is on disk.
+        if file.sequence != 1 {
+            return Err(corrupt(&file.path, 0, "no file of the log has a header, and this one is not the first"));
+        }
+        let marks = File::open(&file.path).and_then(|file| mark::search(&file, 0, directory, |_| true));
+        let marks = marks.map_err(failed)?;
+        if marks.synced > 0 {
             return Err(corrupt(
-                chunk,
+                &file.path,
                 0,
-                &format!("the file before it ends at {} of the log, not at {}", scan.end, chunk.start),
+                &format!("it has no header; the log was synced up to {}", marks.synced),
             ));
         }
-        bad = read_chunk(chunk, at, &mut scan, &mut synced).map_err(failed)?;
-        if bad.is_some() {
-            break;
+        if let Beginning::Damaged(why) = &file.beginning {
+            cut = Some(remove(dir, &[file], why, marks.used).map_err(failed)?);
         }
     }
-    if let Some(bad) = bad {
-        let chunk = &chunks[bad.at];
-        let position = chunk.start + bad.offset;
-        for later in &chunks[bad.at..] {
-            synced = synced.max(synced_after(later, position, directory).map_err(failed)?);
-        }
-        // A log whose older files were purged had its first record synced before they were.
-        let lost_beginning = bad.at == 0 && bad.offset == 0 && chunk.start > 0;
-        if position < synced || lost_beginning {
-            return Err(corrupt(chunk, bad.offset, &format!("{}; the log was synced up to {synced}", bad.why)));
-        }
-        scan.cut = Some(cut(dir, &chunks[bad.at..], &bad).map_err(failed)?);
-    }
-    if let Some(last) = scan.chunks.last() {
-        // After a kill the page cache may still hold what the disk does not.
-        let path = dir.join(raft_log::chunked_wal::Config::chunk_file_name(raft_log::ChunkId(*last)));
-        File::open(path).and_then(|file| file.sync_all()).map_err(failed)?;
-    }
-    Ok(scan)
+    sync_dir(dir).map_err(|error| unreadable(dir, error))?;
+    Ok(Recovered { cut, ..Recovered::default() })
 }
 
-fn corrupt(chunk: &Chunk, offset: u64, why: &str) -> Error {
-    Error::corrupt(format!(
-        "the write-ahead log is damaged where it was acknowledged: {} at byte {offset} ({why}); \
-         nothing was changed; replace the node, or see docs/operations.md, a damaged file",
-        chunk.path.display()
-    ))
-    .with_text("file", chunk.path.display().to_string())
-    .with_number("offset", offset)
-}
-
-fn list_chunks(dir: &Path) -> io::Result<Vec<Chunk>> {
-    let mut chunks = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Ok(start) = raft_log::chunked_wal::Config::parse_chunk_file_name(&name.to_string_lossy()) else {
-            continue;
-        };
-        let size = entry.metadata()?.len();
-        if size > MAX_CHUNK_BYTES {
-            return Err(invalid(format!("{} has {size} bytes", entry.path().display())));
-        }
-        chunks.push(Chunk { start, path: entry.path(), size });
+/// Removes what a torn group left: later files with a torn header first, so that a crash in between leaves the same to cut.
+fn cut(
+    dir: &Path,
+    newest: &Begun<'_>,
+    later: &[FoundFile],
+    (at, behind, why): (u64, &Behind<'_>, &io::Error),
+) -> io::Result<Option<Cut>> {
+    let mut cut = None;
+    let damaged = |file: &&FoundFile| matches!(file.beginning, Beginning::Damaged(_));
+    let torn: Vec<&FoundFile> = later.iter().filter(damaged).collect();
+    if let Some(Beginning::Damaged(why)) = torn.first().map(|file| &file.beginning) {
+        cut = Some(remove(dir, &torn, why, torn.iter().map(|file| file.len).sum())?);
     }
-    chunks.sort_by_key(|chunk| chunk.start);
-    Ok(chunks)
-}
-
-/// Reads records until the end of the file or a bad one.
-fn read_chunk(chunk: &Chunk, at: usize, scan: &mut Scan, synced: &mut u64) -> io::Result<Option<Bad>> {
-    let file = BufReader::with_capacity(READ_BUFFER_BYTES, File::open(&chunk.path)?);
-    let mut reader = Counting { inner: file, read: 0, failed: None };
-    loop {
-        let offset = reader.read;
-        // A file without its first record is one that a crash left behind when it was made.
-        if offset == chunk.size && offset > 0 {
-            return Ok(None);
-        }
-        let decoded = Record::decode(&mut reader);
-        if let Some(error) = reader.failed.take() {
-            return Err(error);
-        }
-        match decoded {
-            Ok(record) => {
-                if offset == 0 {
-                    // The sync of a file comes before the first record of the next.
-                    scan.chunks.push(chunk.start);
-                    *synced = (*synced).max(chunk.start);
-                }
-                scan.end = chunk.start + reader.read;
-                apply(scan, synced, &record, chunk.start + offset);
-            }
-            Err(why) => return Ok(Some(Bad { at, offset, why })),
-        }
+    if behind.torn > 0 {
+        let file = OpenOptions::new().write(true).open(&newest.file.path)?;
+        file.set_len(at)?;
+        file.sync_all()?;
+        crate::failpoint::hit("repair.cut").map_err(io::Error::other)?;
+        cut = Some(told(Cut { file: newest.file.path.clone(), offset: at, bytes: behind.torn }, why));
     }
+    Ok(cut)
 }
 
-fn apply(scan: &mut Scan, synced: &mut u64, record: &Record, offset: u64) {
-    match record {
-        WALRecord::Action(RaftLogAction::Append(id, _)) => {
-            let len = u32::try_from(scan.end - offset).unwrap_or(u32::MAX);
-            scan.places.push(*id, offset, len);
-        }
-        WALRecord::Action(RaftLogAction::TruncateAfter(id)) => {
-            scan.places.truncate(id.map_or(0, |id| id.index + 1));
-        }
-        WALRecord::Action(RaftLogAction::PurgeUpto(id)) => scan.places.purge(id.index),
-        WALRecord::Action(RaftLogAction::SaveVote(_) | RaftLogAction::Commit(_)) => {}
-        WALRecord::Checkpoint(state) => {
-            if let Some(mark) = &state.user_data {
-                *synced = (*synced).max(mark.synced);
-            }
-        }
-    }
-}
-
-/// What the records of `chunk` above WAL offset `above` say was synced; 0 if they say nothing.
-fn synced_after(chunk: &Chunk, above: u64, directory: Uuid) -> io::Result<u64> {
-    let bytes = std::fs::read(&chunk.path)?;
-    let from = usize::try_from(above.saturating_sub(chunk.start)).unwrap_or(usize::MAX).min(bytes.len());
-    let mut synced = 0;
-    for at in from..bytes.len() {
-        if !bytes[at..].starts_with(&CHECKPOINT_PREFIX) {
-            continue;
-        }
-        let Ok(WALRecord::Checkpoint(state)) = Record::decode(&bytes[at..]) else { continue };
-        if at == 0 {
-            synced = synced.max(chunk.start);
-        }
-        let position = chunk.start + at as u64;
-        let said = |mark: &SyncMark| mark.directory == directory && (mark.position == position || at == 0);
-        if let Some(mark) = state.user_data.filter(said) {
-            synced = synced.max(mark.synced);
-        }
-    }
-    Ok(synced)
-}
-
-/// Removes all from the bad record on; the later files first, so that a crash in between leaves the same to cut.
-fn cut(dir: &Path, chunks: &[Chunk], bad: &Bad) -> io::Result<Cut> {
-    let Some((first, later)) = chunks.split_first() else {
-        return Err(invalid("no file to cut".to_owned()));
-    };
-    let bytes = first.size - bad.offset + later.iter().map(|chunk| chunk.size).sum::<u64>();
-    for chunk in later.iter().rev() {
-        std::fs::remove_file(&chunk.path)?;
+/// Removes files that were torn when they were begun, the last one first.
+fn remove(dir: &Path, files: &[&FoundFile], why: &io::Error, bytes: u64) -> io::Result<Cut> {
+    for file in files.iter().rev() {
+        std::fs::remove_file(&file.path)?;
     }
     sync_dir(dir)?;
     crate::failpoint::hit("repair.later_files").map_err(io::Error::other)?;
-    if bad.offset == 0 {
-        std::fs::remove_file(&first.path)?;
-        sync_dir(dir)?;
-    } else {
-        let file = OpenOptions::new().write(true).open(&first.path)?;
-        file.set_len(bad.offset)?;
-        file.sync_all()?;
-    }
-    crate::failpoint::hit("repair.cut").map_err(io::Error::other)?;
+    let file = files.first().map(|file| file.path.clone()).unwrap_or_default();
+    Ok(told(Cut { file, offset: 0, bytes }, why))
+}
+
+fn told(cut: Cut, why: &io::Error) -> Cut {
     tracing::warn!(
-        file = %first.path.display(),
-        offset = bad.offset,
-        bytes,
-        reason = %bad.why,
+        file = %cut.file.display(),
+        offset = cut.offset,
+        bytes = cut.bytes,
+        reason = %why,
         "cut a torn tail of the write-ahead log: it was never acknowledged"
     );
-    Ok(Cut { file: first.path.clone(), offset: bad.offset, bytes })
+    cut
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+/// The later files that can be taken as they are.
+fn spares(later: &[FoundFile]) -> Vec<(u64, u64, bool)> {
+    let spare = |file: &FoundFile| match file.beginning {
+        Beginning::Blank => Some((file.sequence, file.len, false)),
+        Beginning::Recycled => Some((file.sequence, file.len, true)),
+        Beginning::Begun(_) | Beginning::Damaged(_) => None,
+    };
+    later.iter().filter_map(spare).collect()
 }
 
-/// Counts what was read, and tells errors of the disk from errors of the content.
-struct Counting<R> {
-    inner: R,
-    read: u64,
-    failed: Option<io::Error>,
-}
-
-impl<R: Read> Read for Counting<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.inner.read(buffer) {
-            Ok(count) => {
-                self.read += count as u64;
-                Ok(count)
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
-            Err(error) => {
-                self.failed = Some(io::Error::new(error.kind(), error.to_string()));
-                Err(error)
-            }
-        }
-    }
+fn corrupt(path: &Path, offset: u64, why: &str) -> Error {
+    Error::corrupt(format!(
+        "the write-ahead log is damaged where it was acknowledged: {} at byte {offset} ({why}); \
+         nothing was changed; replace the node, or see docs/operations.md, a damaged file",
+        path.display()
+    ))
+    .with_text("file", path.display().to_string())
+    .with_number("offset", offset)
 }

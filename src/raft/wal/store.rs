@@ -2,9 +2,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -12,66 +10,20 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::codec::{WalPayload, WalVote};
-use super::log::{Then, WalLog};
+use super::group::{Then, copy};
+use super::log::{Core, WalLog};
+use super::queue::Queue;
 use super::read::LogReader;
 use super::repair::Cut;
+use super::tip::Tip;
 use crate::error::Result;
 use crate::raft::tail::TailCache;
 use crate::raft::types::{LogEntry, LogId, TypeConfig, Vote};
 
-/// How long a mark waits for a group to go with. Waking the sync thread for it each time costs as much as the group; and until
-/// it is written, damage to the last group would pass for a torn tail.
-const MARK_DELAY: Duration = Duration::from_millis(2);
-
 /// What the writer and the readers of one log share.
 pub(crate) struct Shared {
-    /// `None` once it was closed: readers may live on, the directory's lock must not.
-    log: RwLock<Option<WalLog>>,
+    log: WalLog,
     pub(super) tail: TailCache,
-    bytes: AtomicU64,
-    /// Groups of entries that were appended.
-    groups: AtomicU64,
-    /// [`write_soon`] is on its way.
-    write_is_due: AtomicBool,
-}
-
-impl Shared {
-    /// Calls `f` with the log, beside other readers.
-    pub(super) fn read<T>(&self, f: impl FnOnce(&WalLog) -> io::Result<T>) -> io::Result<T> {
-        let log = self.log.read().map_err(|_| unusable("an earlier write to the log panicked"))?;
-        f(log.as_ref().ok_or_else(|| unusable("the log is closed"))?)
-    }
-
-    /// Calls `f` with the log alone.
-    fn write<T>(&self, f: impl FnOnce(&mut WalLog) -> io::Result<T>) -> io::Result<T> {
-        let mut log = self.log.write().map_err(|_| unusable("an earlier write to the log panicked"))?;
-        let log = log.as_mut().ok_or_else(|| unusable("the log is closed"))?;
-        let value = f(log)?;
-        self.bytes.store(log.bytes(), Ordering::Relaxed);
-        Ok(value)
-    }
-}
-
-/// Hands the newest mark to the operating system once there are no groups that take it along.
-async fn write_soon(weak: Weak<Shared>) {
-    let mut seen = None;
-    loop {
-        let Some(shared) = weak.upgrade() else { return };
-        let groups = shared.groups.load(Ordering::Acquire);
-        if seen == Some(groups) {
-            shared.write_is_due.store(false, Ordering::Release);
-            // A log that is closed or broken says so to whoever appends.
-            let _ = shared.write(WalLog::write);
-            return;
-        }
-        seen = Some(groups);
-        drop(shared);
-        tokio::time::sleep(MARK_DELAY).await;
-    }
-}
-
-fn unusable(why: &'static str) -> io::Error {
-    io::Error::other(why)
 }
 
 /// How a log is opened.
@@ -83,6 +35,8 @@ pub(crate) struct LogOptions {
     pub(crate) tail_memory: u64,
     /// Bytes at which a file of the log is ended.
     pub(crate) file_size: u64,
+    /// Bytes of files that may be kept ready; 0: none is.
+    pub(crate) spare: u64,
 }
 
 /// The log of one shard. openraft has one; our own readers share its insides.
@@ -93,16 +47,8 @@ pub(crate) struct LogStore {
 impl LogStore {
     /// Opens the log in `dir`, which exists; see [`WalLog::open`].
     pub(crate) fn open(dir: &Path, options: LogOptions) -> Result<(Self, Option<Cut>)> {
-        let (log, cut) = WalLog::open(dir, options.directory, options.file_size)?;
-        let bytes = AtomicU64::new(log.bytes());
-        let shared = Shared {
-            log: RwLock::new(Some(log)),
-            tail: TailCache::new(options.tail_memory),
-            bytes,
-            groups: AtomicU64::new(0),
-            write_is_due: AtomicBool::new(false),
-        };
-        Ok((Self { shared: Arc::new(shared) }, cut))
+        let (log, cut) = WalLog::open(dir, options.directory, options.file_size, options.spare)?;
+        Ok((Self { shared: Arc::new(Shared { log, tail: TailCache::new(options.tail_memory) }) }, cut))
     }
 
     /// A reader, which may outlive this.
@@ -112,31 +58,47 @@ impl LogStore {
 
     /// Whether the log has no entry and never had one. A vote does not count.
     pub(crate) fn is_empty(&self) -> io::Result<bool> {
-        self.shared.read(|log| Ok(log.last().is_none() && log.purged().is_none()))
+        self.core().read(|tip| Ok(tip.state().last.is_none()))
     }
 
     /// Whether there is a vote, with or without entries.
     pub(crate) fn has_voted(&self) -> io::Result<bool> {
-        self.shared.read(|log| Ok(log.vote().is_some()))
+        self.core().read(|tip| Ok(tip.state().vote.is_some()))
+    }
+
+    fn core(&self) -> &Core {
+        &self.shared.log.core
     }
 
     /// Writes and waits until it is on disk.
-    async fn synced<T>(&self, change: impl FnOnce(&mut WalLog) -> io::Result<T>) -> io::Result<T> {
+    async fn synced(&self, change: impl FnOnce(&mut Tip, &Queue) -> io::Result<()>) -> io::Result<()> {
         let (sender, receiver) = oneshot::channel();
-        let value = self.shared.write(|log| {
-            let value = change(log)?;
-            log.sync(Then::Caller(sender))?;
-            Ok(value)
+        self.core().write(|tip, queue| {
+            change(tip, queue)?;
+            tip.sync(queue, Then::Caller(sender))
         })?;
-        receiver.await.map_err(|_| io::Error::other("the log's sync thread has ended"))??;
-        Ok(value)
+        receiver.await.map_err(|_| io::Error::other("the log's thread has ended"))?
     }
 }
 
 impl LogReader {
-    /// Bytes of the log's files.
+    pub(super) fn core(&self) -> &Core {
+        &self.shared.log.core
+    }
+
+    /// Bytes of the log, from the beginning of its first file to its end.
     pub(crate) fn wal_bytes(&self) -> u64 {
-        self.shared.bytes.load(Ordering::Relaxed)
+        self.core().bytes()
+    }
+
+    /// Bytes of files that are kept ready, which are not in [`LogReader::wal_bytes`].
+    pub(crate) fn spare_bytes(&self) -> u64 {
+        self.core().keeper.bytes()
+    }
+
+    /// Removes the files that are kept ready, and keeps none for some seconds: the disk is low.
+    pub(crate) fn release_spares(&self) {
+        self.core().keeper.release();
     }
 
     /// The tail cache over this log.
@@ -146,19 +108,18 @@ impl LogReader {
 
     /// The log id of entry `index`, if the log has it.
     pub(crate) fn log_id(&self, index: u64) -> io::Result<Option<LogId>> {
-        let place = self.shared.read(|log| Ok(log.place(index)))?;
+        let place = self.core().read(|tip| Ok(tip.place(index)))?;
         Ok(place.map(|place| crate::raft::types::log_id(place.term, index)))
     }
 
     /// The last index that may be purged so that at least `keep` bytes of the log stay.
     pub(crate) fn purge_limit(&self, keep: u64) -> io::Result<Option<u64>> {
-        self.shared.read(|log| Ok(log.purge_limit(keep)))
+        self.core().read(|tip| Ok(tip.purge_limit(keep)))
     }
 
     /// Writes and syncs what is pending and gives the directory back; all reads and writes fail from then on.
     pub(crate) fn close(&self) {
-        let closed = self.shared.log.write().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        drop(closed);
+        self.shared.log.close();
     }
 }
 
@@ -179,8 +140,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = LogReader;
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, io::Error> {
-        self.shared.read(|log| {
-            Ok(LogState { last_purged_log_id: log.purged().map(Into::into), last_log_id: log.last().map(Into::into) })
+        self.core().read(|tip| {
+            let (purged, last) = (tip.state().purged, tip.state().last);
+            Ok(LogState { last_purged_log_id: purged.map(Into::into), last_log_id: last.map(Into::into) })
         })
     }
 
@@ -189,25 +151,26 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.synced(|log| log.save_vote(WalVote(*vote))).await
+        self.synced(|tip, queue| tip.save_vote(queue, WalVote(*vote))).await
     }
 
     /// Written without a sync: it saves replay, and is at most the last groups behind. Entries are committed after their
     /// sync, so this is also where a mark can say so. Both go with the next group, or soon if there is none.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         let Some(committed) = committed else { return Ok(()) };
-        self.shared.write(|log| {
-            log.mark()?;
-            log.save_committed((&committed).into())
+        let synced = self.core().synced();
+        let is_news = self.core().write(|tip, queue| {
+            tip.mark(queue, synced)?;
+            tip.save_committed(queue, (&committed).into())
         })?;
-        if !self.shared.write_is_due.swap(true, Ordering::AcqRel) {
-            tokio::spawn(write_soon(Arc::downgrade(&self.shared)));
+        if is_news {
+            self.core().queue.soon();
         }
         Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
-        self.shared.read(|log| Ok(log.committed().map(Into::into)))
+        self.core().read(|tip| Ok(tip.state().committed.map(Into::into)))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
@@ -216,17 +179,25 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         crate::failpoint::hit_async("wal.append").await.map_err(io::Error::other)?;
-        self.shared.groups.fetch_add(1, Ordering::AcqRel);
-        self.shared.write(|log| {
-            log.mark()?;
-            for entry in entries {
-                let id = (&entry.log_id).into();
-                let payload = WalPayload::try_from(&entry.payload)?;
-                self.shared.tail.push(id, payload.clone());
-                log.append(id, payload)?;
-            }
-            log.sync(Then::Raft(callback))
-        })
+        let room = self.core().queue.room().await;
+        let synced = self.core().synced();
+        let mut callback = Some(callback);
+        let appended = room.and_then(|()| {
+            self.core().write(|tip, queue| {
+                tip.mark(queue, synced)?;
+                for entry in entries {
+                    let id = (&entry.log_id).into();
+                    let payload = WalPayload::try_from(&entry.payload)?;
+                    self.shared.tail.push(id, payload.clone());
+                    tip.append(queue, id, payload)?;
+                }
+                callback.take().map_or(Ok(()), |callback| tip.sync(queue, Then::Raft(callback)))
+            })
+        });
+        if let (Err(error), Some(callback)) = (&appended, callback) {
+            callback.io_completed(Err(copy(error)));
+        }
+        appended
     }
 
     /// Returns only after a sync. Otherwise the pointer of a snapshot that is installed right after could be durable
@@ -234,16 +205,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let index = last.map_or(0, |last| last.index + 1);
         self.shared.tail.truncate(index);
-        self.synced(|log| log.truncate(index)).await?;
+        self.synced(|tip, queue| tip.truncate(queue, index)).await?;
         crate::failpoint::hit_async("truncate.after").await.map_err(io::Error::other)
     }
 
-    /// Not waited for: a purge that a crash undoes is made again. Files are removed after the sync.
+    /// Not waited for: a purge that a crash undoes is made again. Files go after the sync.
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.shared.tail.evict(upto.index);
-        self.shared.write(|log| {
-            log.purge((&upto).into())?;
-            log.sync(Then::Nothing)
-        })
+        self.core().write(|tip, queue| tip.purge(queue, (&upto).into()))
     }
 }

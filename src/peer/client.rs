@@ -107,17 +107,40 @@ impl Peers {
     }
 }
 
+#[cfg(test)]
+impl Peers {
+    /// The same peer under another name, as one that lies would call.
+    pub(super) fn pretending(&self, local: Local) -> Self {
+        let Inner { max_body, dialer, .. } = &*self.0;
+        let answers = Budget::new(*max_body);
+        Self(Arc::new(Inner {
+            local,
+            max_body: *max_body,
+            dialer: Arc::clone(dialer),
+            links: Mutex::default(),
+            answers,
+        }))
+    }
+
+    /// Looks at the files of TLS now.
+    pub(super) async fn reread(&self) {
+        if let Some(tls) = &self.0.dialer.tls {
+            tls.current().await;
+        }
+    }
+}
+
 impl Inner {
     async fn call(&self, call: &Call<'_>) -> Result<Bytes, CallError> {
-        let body = BodyHead::of(&call.parts);
-        if body.bytes > self.max_body {
-            let message = format!("{} bytes for node {}, at most {}", body.bytes, call.target.node, self.max_body);
+        let bytes: u64 = call.parts.iter().map(|part| part.len() as u64).sum();
+        if bytes > self.max_body {
+            let message = format!("{bytes} bytes for node {}, at most {}", call.target.node, self.max_body);
             return Err(CallError::NotSent(Error::invalid("peer_body_too_large", message)));
         }
         let link = self.link(call.target);
         let mut attempt = 1;
         loop {
-            match self.attempt(&link, call, body).await {
+            match self.attempt(&link, call).await {
                 Err(Failed::Closed(_)) if attempt < ATTEMPTS && Instant::now() < call.until => attempt += 1,
                 Err(Failed::Closed(error)) => return Err(CallError::NotSent(error)),
                 Err(Failed::Over(error)) => return Err(error),
@@ -126,9 +149,9 @@ impl Inner {
         }
     }
 
-    async fn attempt(&self, link: &Arc<Link>, call: &Call<'_>, body: BodyHead) -> Result<Bytes, Failed> {
+    async fn attempt(&self, link: &Arc<Link>, call: &Call<'_>) -> Result<Bytes, Failed> {
         let mut sender = link.sender(call.until).await.map_err(CallError::NotSent)?;
-        let head = self.head(call, body).map_err(CallError::NotSent)?;
+        let head = self.head(call).map_err(CallError::NotSent)?;
         let sent = Arc::new(Sent::default());
         let mut request = Request::new(Parts::new(head, call.parts.iter().cloned()).watched(Arc::clone(&sent)));
         *request.method_mut() = Method::POST;
@@ -161,7 +184,7 @@ impl Inner {
         }
     }
 
-    fn head(&self, call: &Call<'_>, body: BodyHead) -> Result<Bytes> {
+    fn head(&self, call: &Call<'_>) -> Result<Bytes> {
         let left = call.until.saturating_duration_since(Instant::now());
         let head = RequestHead {
             cluster: self.local.cluster.clone(),
@@ -171,7 +194,7 @@ impl Inner {
             shard: call.shard,
             kind: call.kind,
             deadline_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
-            body,
+            body: BodyHead::of(&call.parts),
         };
         encode(&head, MAX_REQUEST_HEAD).ok_or_else(|| Error::internal("the head of a request to a peer is too large"))
     }

@@ -1,14 +1,31 @@
-//! A socket that counts the bytes that pass it, as they are on the wire.
+//! A socket that counts the bytes that pass it, as they are on the wire, and that is closed without loss.
+//!
+//! A system that closes a socket with unread bytes tells the other side at once, which then drops what it has not read
+//! itself: the end of an answer, because of a window update that nobody needed. So the accepting side says that it is
+//! done, and closes when the other one has closed or took too long.
 
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use ::metrics::{Counter, Gauge, counter, gauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
 use crate::metrics::{PEER_CONNECTIONS, PEER_RECEIVED_BYTES, PEER_SENT_BYTES};
+
+/// How long the other side may take to close.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Which side made a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    In,
+    Out,
+}
 
 /// See the module; an open one is counted among the connections.
 pub(super) struct Counted {
@@ -16,19 +33,22 @@ pub(super) struct Counted {
     received: Counter,
     sent: Counter,
     open: Gauge,
+    direction: Direction,
+    /// Set once this side has said that it is done.
+    closing: Option<Pin<Box<Sleep>>>,
 }
 
 impl Counted {
-    /// `direction` is `in` or `out`.
-    ///
     /// # Errors
     /// If the socket takes no options any more.
-    pub(super) fn new(inner: TcpStream, direction: &'static str) -> io::Result<Self> {
+    pub(super) fn new(inner: TcpStream, direction: Direction) -> io::Result<Self> {
         // Messages are written whole: waiting for more would only delay them.
         inner.set_nodelay(true)?;
-        let open = gauge!(PEER_CONNECTIONS, "direction" => direction);
+        let label = if direction == Direction::In { "in" } else { "out" };
+        let open = gauge!(PEER_CONNECTIONS, "direction" => label);
         open.increment(1);
-        Ok(Self { inner, received: counter!(PEER_RECEIVED_BYTES), sent: counter!(PEER_SENT_BYTES), open })
+        let (received, sent) = (counter!(PEER_RECEIVED_BYTES), counter!(PEER_SENT_BYTES));
+        Ok(Self { inner, received, sent, open, direction, closing: None })
     }
 
     fn sent(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -78,6 +98,21 @@ impl AsyncWrite for Counted {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        if self.closing.is_none() {
+            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+            self.closing = Some(Box::pin(sleep(LINGER)));
+        }
+        let waited = self.closing.as_mut().is_none_or(|alarm| alarm.as_mut().poll(cx).is_ready());
+        if self.direction == Direction::Out || waited {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let mut unread = [0; 1 << 10];
+            let mut buffer = ReadBuf::new(&mut unread);
+            let read = ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buffer));
+            if read.is_err() || buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::counted::Counted;
+use super::counted::{Counted, Direction};
 use super::frame::Parts;
 use super::tls::{Loaded, Tls, name_of, nodes_of};
 use crate::error::{Error, ErrorKind, Result};
@@ -66,7 +66,7 @@ impl Dialer {
     async fn connect(&self, node: NodeId, address: &str) -> Result<Dialed> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| unreachable(node, address, error);
         let socket = TcpStream::connect(address).await.map_err(|error| failed(error.into()))?;
-        let socket = Counted::new(socket, "out").map_err(|error| failed(error.into()))?;
+        let socket = Counted::new(socket, Direction::Out).map_err(|error| failed(error.into()))?;
         let Some(tls) = &self.tls else {
             let sender = greet(socket).await.map_err(failed)?;
             return Ok(Dialed { sender, identity: None });

@@ -25,6 +25,10 @@ use crate::model::NodeId;
 /// How long a request's head may take; it is the first that a caller sends.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How much longer than its caller a handler may take: a caller that is there gives up first and ends it, so this is for one
+/// that is gone.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// What requests are answered with.
 pub(super) struct Service {
     pub(super) local: Local,
@@ -49,7 +53,7 @@ impl Service {
             Method::GET => with_status(StatusCode::NO_CONTENT),
             Method::POST => match self.respond(request.into_body(), named).await {
                 Some(parts) => Response::new(parts),
-                None => with_status(StatusCode::INTERNAL_SERVER_ERROR),
+                None => with_status(StatusCode::GATEWAY_TIMEOUT),
             },
             _ => with_status(StatusCode::METHOD_NOT_ALLOWED),
         };
@@ -57,10 +61,10 @@ impl Service {
         response
     }
 
-    /// The answer's parts; `None` if its head is larger than one may be, which it never is.
+    /// The answer's parts; `None` if it is not known what became of the request, so that the caller takes it as that.
     async fn respond(&self, body: Incoming, named: Named) -> Option<Parts> {
         let (refused, result) = match self.receive(body, named.as_deref()).await {
-            Ok(request) => (false, self.handle(request).await),
+            Ok(request) => (false, self.handle(request).await?),
             Err(Refusal { reason, error }) => {
                 counter!(PEER_REFUSED, "reason" => reason).increment(1);
                 tracing::debug!(reason, ?error, "a peer's request was refused");
@@ -124,17 +128,16 @@ impl Service {
         Ok(())
     }
 
-    async fn handle(&self, request: Received) -> Result<Vec<Bytes>> {
+    /// What the handler answers; `None` if it did not in the caller's time and some more.
+    async fn handle(&self, request: Received) -> Option<Result<Vec<Bytes>>> {
         let Received { head, body, until, _share } = request;
         let caller = Caller { node: head.from.node, directory: head.from.directory };
-        let parts = match timeout_at(until, self.handler.handle(caller, head.shard, head.kind, body)).await {
-            Ok(result) => result?,
-            Err(_) => {
-                let message = format!("node {} did not answer in time", self.local.node);
-                let error = Error::new(ErrorKind::Unavailable, "peer_timeout", message);
-                return Err(error.with_outcome(Outcome::Unknown));
-            }
-        };
+        let handling = self.handler.handle(caller, head.shard, head.kind, body);
+        let result = timeout_at(until + GRACE, handling).await.ok()?;
+        Some(result.and_then(|parts| self.bounded(parts)))
+    }
+
+    fn bounded(&self, parts: Vec<Bytes>) -> Result<Vec<Bytes>> {
         let bytes: u64 = parts.iter().map(|part| part.len() as u64).sum();
         if bytes > self.max_body {
             let message = format!("node {} has an answer of {bytes} bytes, at most {}", self.local.node, self.max_body);

@@ -17,7 +17,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -25,7 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::budget::Budget;
-use super::counted::Counted;
+use super::counted::{Counted, Direction};
 use super::dial::{CONNECTION_WINDOW, FRAME, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW};
 use super::serve::{Named, Service};
 use super::tls::{Loaded, Tls, nodes_of};
@@ -179,12 +179,8 @@ impl Acceptor {
     async fn accept(&self) -> io::Result<(Counted, OwnedSemaphorePermit)> {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, _) = self.listener.accept().await?;
-        Ok((counted(stream)?, place))
+        Ok((Counted::new(stream, Direction::In)?, place))
     }
-}
-
-fn counted(stream: TcpStream) -> io::Result<Counted> {
-    Counted::new(stream, "in")
 }
 
 impl Connections {

@@ -76,6 +76,8 @@ struct Files {
 
 /// Modification time in nanoseconds, length and inode of each file.
 type Stamps = [(i128, u64, u64); 3];
+/// Stands for files of which one is not there.
+const GONE: Stamps = [(0, 0, 0); 3];
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,12 +125,10 @@ impl Tls {
     fn refresh(&self) {
         // One at a time, or an older reading might replace a newer one.
         let mut unusable = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = match self.files.stamps() {
-            Ok(found) if found == self.last().stamps || Some(found) == *unusable => return,
-            Ok(found) => found,
-            // Between two steps of a replacement, or gone for good, which the next start says.
-            Err(_) => return,
-        };
+        let found = self.files.stamps().unwrap_or(GONE);
+        if found == self.last().stamps || Some(found) == *unusable {
+            return;
+        }
         match Loaded::read(&self.files) {
             Ok(loaded) => {
                 *unusable = None;

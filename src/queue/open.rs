@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fetch::Fetcher;
 use crate::produce::{Admission, Sticky};
-use crate::raft::{DirLock, Start};
+use crate::raft::DirLock;
 use crate::shard::{Network, Shard, ShardOptions, life};
 use crate::store::Bucket;
 
@@ -58,9 +58,7 @@ impl Queue {
         let request = life::Request { wal_dir: &wal_dir, restore, now: clock.wall(), cluster: &config.cluster };
         // Boxed: both are large, and whoever opens holds what surrounds them too.
         let life = Box::pin(life::begin(&bucket, request, &mut network)).await?;
-        // Until it is taken in nothing is acknowledged here, and it says itself when it is.
-        let joins = matches!(life.start, Start::Join);
-        let mut identity = life.identity.clone();
+        let identity = life.identity.clone();
         let shard = ShardOptions {
             config: config.clone(),
             clock: clock.clone(),
@@ -70,11 +68,6 @@ impl Queue {
             network,
         };
         let shard = Box::pin(Shard::open(shard)).await?;
-        if !identity.opened && !joins {
-            // Durable before anything is acknowledged: from now on an empty log means a lost one.
-            identity.opened = true;
-            identity.save(&wal_dir)?;
-        }
         let cache = BlockCache::open(config.cache.memory, config.cache.disk, &config.cache_dir()).await;
         let fetcher = Fetcher::new(shard.leader().node().clone(), bucket.clone(), cache, config.fetch.clone());
         let admission = Admission::new(config.produce.memory);

@@ -1,7 +1,7 @@
 //! Answers the calls of peers: greetings from the first moment, everything else once the shard is there.
 //!
-//! Before the first message that raft could acknowledge, `node.json` says durably that this directory was open: if its log
-//! is gone after that, it was lost.
+//! Before the first message that raft could acknowledge, and before this node serves clients, `node.json` says durably that
+//! this directory was open: if its log is gone after that, it was lost.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,6 +69,14 @@ impl Dispatch {
     /// From now on it answers everything.
     pub(super) fn serve(&self, serving: Serving) {
         self.0.now().serving = Some(serving);
+    }
+
+    /// Returns once `node.json` says that the directory was open.
+    ///
+    /// # Errors
+    /// That it cannot be written.
+    pub(super) async fn opened(&self) -> Result<()> {
+        self.0.opened().await
     }
 
     /// Answers nothing any more, and lets the node go.

@@ -101,9 +101,9 @@ impl Network {
 
 impl Peering for Network {
     fn open(&mut self, identity: &NodeIdentity, fresh: bool) -> Result<()> {
+        self.dispatch.begin(identity.clone(), fresh);
         let Some(listening) = &mut self.listening else { return Ok(()) };
         let bound = listening.bound.take().ok_or_else(|| Error::internal("the peers are answered already"))?;
-        self.dispatch.begin(identity.clone(), fresh);
         listening.server = Some(bound.serve(local(identity), Arc::new(self.dispatch.clone())));
         Ok(())
     }

@@ -63,7 +63,6 @@ impl Shard {
         let calls = network.calls(&identity)?;
         let checkpoints = BucketOrLeader::new(bucket.clone());
         let node = start_node(&config, &identity, start, (&network, calls.clone(), Arc::clone(&checkpoints))).await?;
-        checkpoints.set(Some(node.clone()));
         let alone = node.is_alone();
         if alone {
             let ready = tokio::time::timeout(READY_DEADLINE, node.ready()).await;
@@ -92,6 +91,11 @@ impl Shard {
         }));
         let office = if alone { Some(take_office(&duty, &node).await?) } else { None };
         let open = office.as_ref().map(|office| office.open.clone());
+        if !joins {
+            // Durable before anything is acknowledged. One that joins says so before it hears from a leader.
+            dispatch.opened().await?;
+        }
+        checkpoints.set(Some(node.clone()));
         let shard = Self::start(&duty, network, checkpoints, office);
         let (flush, archive_requests) = (shard.flush().clone(), shard.archive_requests().clone());
         dispatch.serve(Serving { node, flush, archive_requests, members });

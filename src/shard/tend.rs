@@ -44,6 +44,7 @@ async fn tend(needs: &Needs, joins: bool) {
     let (node, address) = (needs.leader.node(), needs.members.address());
     let mut told = false;
     let mut expected = joins;
+    let mut was_member = false;
     loop {
         node.set_wal_keep(keep(&needs.config, node));
         let known = needs.members.known();
@@ -51,6 +52,10 @@ async fn tend(needs: &Needs, joins: bool) {
         if own.is_some() && std::mem::take(&mut expected) {
             info!(node = %needs.identity.node, "this node was taken into the cluster");
         }
+        if own.is_none() && std::mem::take(&mut was_member) {
+            warn!(node = %needs.identity.node, "this node was taken out of the cluster: it can be stopped");
+        }
+        was_member |= own.is_some();
         // Whoever is not a member has nobody to tell.
         let moved = !address.is_empty() && own.is_some_and(|own| own.address != address);
         if moved {

@@ -32,6 +32,65 @@ async fn what_is_written_anywhere_is_read_everywhere() {
         assert!(member.lag.is_some() && member.matched.is_some(), "{member:?}");
     }
     assert!(group.queue(far).flush_topic("t", None, false, LONG).await.unwrap().done, "the leader flushes for all");
+    // Whichever node has a worker hears of it.
+    let asked = group.queue(far).flush_topic("t", None, true, Duration::from_millis(1)).await.unwrap();
+    assert!(!asked.done);
+    let all_know = || async {
+        let knows = |queue: &Queue| queue.archive_requests().open(&queue.view()).contains(&asked.topic.topic.id);
+        group.queues.values().all(knows).then_some(())
+    };
+    until("all nodes know what is to be archived", all_know).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_without_the_bucket_gets_checkpoints_from_the_leader() {
+    let mut group = Group::new(3);
+    group.keep = 0;
+    group.open_all().await;
+    let leader = group.leader().await;
+    group.queue(leader).create_topic("t", TopicSettings::default(), NamedSettings::default()).await.unwrap();
+    let follower = group.other_than(leader);
+    group.stop(follower).await;
+    let leader = group.leader().await;
+    let large = "x".repeat(100 << 10);
+    for _ in 0..3 {
+        produce(group.queue(leader), &[&large], Acks::Object).await;
+    }
+    group.adopted().await;
+    // Where it looks there is nothing, so the name of the checkpoint that it is sent says nothing to it.
+    let mut config = group.config(follower);
+    config.bucket = Some(format!("file://{}", group.data_dir(9).display()));
+    group.queues.insert(follower, Group::open_with(config).await.unwrap());
+    group.same_states().await;
+    produce(group.queue(leader), &[&large], Acks::Object).await;
+    group.adopted().await;
+    group.same_states().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_is_collected_once_every_member_has_said_where_it_is() {
+    let mut group = Group::started(3).await;
+    produce(group.queue(1), &["a"], Acks::Object).await;
+    let leader = group.leader().await;
+    until("the leader collects", || async { gc(group.queue(leader)).0 }).await;
+    let away = group.other_than(leader);
+    group.stop(away).await;
+    let next = *group.queues.keys().find(|node| **node != leader).unwrap();
+    group.queue(leader).transfer_leader(Some(NodeId(next))).await.unwrap();
+    let named = format!("node {away} has not said yet which checkpoint it would start from");
+    until("it waits for the one that is away", || async { gc(group.queue(next)).1.filter(|error| error.contains(&named)) }).await;
+    group.open(away).await;
+    let collects = || async {
+        let leader = group.leader().await;
+        matches!(gc(group.queue(leader)), (Some(_), None)).then_some(())
+    };
+    until("it collects again", collects).await;
+}
+
+/// When garbage collection last succeeded, and what went wrong since.
+fn gc(queue: &Queue) -> (Option<u64>, Option<String>) {
+    let job = queue.status().jobs.into_iter().find(|job| job.name == "gc").unwrap();
+    (job.last_success_ms, job.last_error)
 }
 
 #[tokio::test(flavor = "multi_thread")]

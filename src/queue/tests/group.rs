@@ -69,6 +69,7 @@ impl Group {
         config.cluster.node_id = Some(NodeChoice::Id(node));
         config.raft.election_min = Duration::from_millis(400);
         config.raft.heartbeat = Duration::from_millis(80);
+        config.gc.interval = Duration::from_millis(300);
         config.wal.file_size = 64 << 10;
         config.wal.keep = Some(self.keep);
         config.validate().unwrap();

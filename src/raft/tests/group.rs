@@ -113,7 +113,10 @@ impl Transport for Link {
         async move {
             let to = target.node.0;
             let delay = net.rules.lock().unwrap().delay;
-            tokio::time::sleep(delay).await;
+            if !delay.is_zero() {
+                // A sleep of nothing takes a millisecond.
+                tokio::time::sleep(delay).await;
+            }
             let node = net.nodes.lock().unwrap().get(&to).cloned();
             let Some(node) = node.filter(|_| !net.is_cut(from, to) && target.address == format!("mem:{to}")) else {
                 return Err(TransportError::NotSent(Error::unavailable("refused")));

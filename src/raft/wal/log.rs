@@ -74,7 +74,7 @@ impl raft_log::Callback for Synced {
 pub(crate) enum Source {
     /// Here.
     Memory(WalLogId, WalPayload),
-    /// In a closed chunk: read it without holding the log.
+    /// In a closed chunk, synced: read it without holding the log.
     Disk {
         path: PathBuf,
         /// Within the file.
@@ -233,7 +233,10 @@ impl WalLog {
         let Some(&start) = chunk.and_then(|at| self.chunks.get(at)) else {
             return Err(invalid(format!("entry {index} is in no file of the log")));
         };
-        if Some(&start) != self.chunks.back() {
+        // An entry is replicated, and applied if others have it on disk, before it is on this one: what was not synced,
+        // raft-log keeps in memory, whichever chunk it is in.
+        let is_synced = place.offset + u64::from(place.len) <= self.synced.load(Ordering::Acquire);
+        if is_synced && Some(&start) != self.chunks.back() {
             let path = PathBuf::from(self.inner.config().wal.chunk_path(ChunkId(start)));
             return Ok(Some(Source::Disk { path, offset: place.offset - start, len: place.len }));
         }

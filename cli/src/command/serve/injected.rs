@@ -30,8 +30,11 @@ pub(super) fn start(config: &Config) -> Result<Clock> {
         Ok(())
     };
     let injected = [inject(failpoint::ENVIRONMENT, failpoint::replace)?, inject(WALL_SHIFT, set_clock)?];
-    if injected.contains(&true) && !config.is_loopback() {
-        bail!("a test injects faults: refusing to listen beyond loopback, on {}", config.http.listen);
+    let mut listeners = [Some(config.http.listen), config.peer.listen].into_iter().flatten();
+    if injected.contains(&true)
+        && let Some(listener) = listeners.find(|address| !address.ip().is_loopback())
+    {
+        bail!("a test injects faults: refusing to listen beyond loopback, on {listener}");
     }
     Ok(clock)
 }

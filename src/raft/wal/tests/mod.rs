@@ -8,6 +8,7 @@ mod suite;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::{Entry, EntryPayload};
 use uuid::Uuid;
@@ -50,4 +51,23 @@ pub(super) fn chunks(dir: &Path) -> Vec<PathBuf> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
     paths.sort();
     paths
+}
+
+/// openraft replicates entries, and applies what others have on disk, before this node's own sync.
+#[tokio::test]
+async fn entries_are_read_before_they_are_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = LogStore::open(dir.path(), LogOptions { file_size: 256 << 10, ..OPTIONS }).unwrap();
+    let mut end = 0;
+    for _ in 0..8 {
+        // Megabytes in many files, handed over and not waited for.
+        for index in end..end + 60 {
+            let _ = store.blocking_append([command(index, 200_000)]).now_or_never();
+        }
+        end += 60;
+        for index in end - 20..end {
+            let read = store.reader().entries(index, index + 1).await.unwrap();
+            assert_eq!(read, [command(index, 200_000)]);
+        }
+    }
 }

@@ -61,7 +61,15 @@ impl Load {
         let history = Arc::new(History::default());
         let mut producers = Vec::new();
         for partition in 0..partitions {
-            let registered = http.json(Method::POST, "/v1/producers", &json!({})).await.json();
+            let registered = super::eventually("a producer", || async {
+                let request = http.request(Method::POST, "/v1/producers").header("content-type", "application/json");
+                let answer = super::http::try_send(request.body("{}")).await.filter(|answer| answer.status == 200);
+                if answer.is_none() {
+                    http.turn();
+                }
+                answer.map(|answer| answer.json())
+            })
+            .await;
             let number = |name: &str| registered[name].as_u64().unwrap();
             let triple = Identity::Triple { id: number("producer_id"), epoch: number("epoch"), sequence: 0, partition };
             for (kind, identity) in [("triple", triple), ("key", Identity::Key)] {

@@ -38,9 +38,15 @@ async fn a_follower_that_is_killed_under_load_stops_nobody() {
     load.during(async {
         Busy::more(&history, 300).await;
         let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+        let complaints = |log: String| log.lines().filter(|line| line.contains(" WARN ")).count();
+        let before = complaints(cluster.log(leader));
         cluster.kill(follower);
         Busy::more(&history, 500).await;
+        lasting(Duration::from_millis(MAX_ELECTION_MS)).await;
         assert_eq!(cluster.leader().await, leader, "there was no reason for an election");
+        // Told once, not with every heartbeat.
+        let complained = complaints(cluster.log(leader)) - before;
+        assert!(complained <= 10, "{complained} warnings");
         cluster.restart(follower).await;
         Busy::more(&history, 100).await;
     })

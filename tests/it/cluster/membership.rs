@@ -27,13 +27,16 @@ fn voters(members: &Value) -> Vec<u64> {
 async fn a_cluster_grows_to_three_and_shrinks_under_load() {
     let mut cluster = Cluster::start_with(1, busy()).await;
     cluster.http_of(1).create_topic("t", &json!({"partitions": PARTITIONS, "archive_after_ms": 0})).await;
-    let mut load = Load::new(&cluster.http_of(1), "t", PARTITIONS).await;
+    for node in [2, 3] {
+        cluster.place(node).await;
+    }
+    // Producers know where all of them will be.
+    let mut load = Load::new(&cluster.http(), "t", PARTITIONS).await;
     let history = load.history();
     let more = |records: usize| super::Busy::more(&history, records);
     load.during(async {
         more(200).await;
         for node in [2, 3] {
-            cluster.place(node).await;
             cluster.spawn(node);
             let address = cluster.address(node);
             for _ in 0..2 {

@@ -98,12 +98,12 @@ async fn entries_are_read_before_they_are_on_disk() {
     for _ in 0..8 {
         // Megabytes in many files, handed over and not waited for.
         for index in end..end + 60 {
-            let _ = store.blocking_append([command(index, 200_000)]).now_or_never();
+            let _ = store.blocking_append([command(index, 50_000)]).now_or_never();
         }
         end += 60;
         for index in end - 20..end {
             let read = store.reader().entries(index, index + 1).await.unwrap();
-            assert_eq!(read, [command(index, 200_000)]);
+            assert_eq!(read, [command(index, 50_000)]);
         }
     }
 }

@@ -73,10 +73,13 @@ impl Config {
         let cluster = &self.cluster;
         cluster.check(problems);
         if !cluster.nodes.is_empty() && self.peer.listen.is_none() {
-            problems.push("peer.listen: must be set beside cluster.nodes: the others have to reach this node".to_owned());
+            problems
+                .push("peer.listen: must be set beside cluster.nodes: the others have to reach this node".to_owned());
         }
         if cluster.node_id == Some(NodeChoice::Auto) && self.peer.tls.count() > 0 {
-            problems.push("cluster.node_id: \"auto\" and peer.tls exclude each other: a certificate names its node".to_owned());
+            problems.push(
+                "cluster.node_id: \"auto\" and peer.tls exclude each other: a certificate names its node".to_owned(),
+            );
         }
         // Whoever has a bucket of its own has a cluster of its own.
         let shared = self.bucket.as_deref().is_some_and(|url| !url.starts_with("memory:"));
@@ -99,10 +102,13 @@ impl Cluster {
             problems.push("cluster.node_id: node numbers begin with 1".to_owned());
         }
         if !self.nodes.is_empty() && self.node_id.is_none() {
-            problems.push("cluster.node_id: must be set beside cluster.nodes, so that this node knows which it is".to_owned());
+            problems.push(
+                "cluster.node_id: must be set beside cluster.nodes, so that this node knows which it is".to_owned(),
+            );
         }
         if self.nodes.is_empty() && self.node_id == Some(NodeChoice::Auto) {
-            problems.push("cluster.node_id: \"auto\" needs cluster.nodes, to ask them which numbers are taken".to_owned());
+            problems
+                .push("cluster.node_id: \"auto\" needs cluster.nodes, to ask them which numbers are taken".to_owned());
         }
         for (at, node) in self.nodes.iter().enumerate() {
             if self.nodes[..at].iter().any(|other| other.id == node.id) {
@@ -184,9 +190,10 @@ impl<'de> Deserialize<'de> for NodeChoice {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<NodeChoice, E> {
                 match text {
                     "auto" => Ok(NodeChoice::Auto),
-                    id => id.parse().map(NodeChoice::Id).map_err(|_| {
-                        E::custom(format!("{text:?} is not a node number or \"auto\""))
-                    }),
+                    id => id
+                        .parse()
+                        .map(NodeChoice::Id)
+                        .map_err(|_| E::custom(format!("{text:?} is not a node number or \"auto\""))),
                 }
             }
         }
@@ -205,7 +212,9 @@ mod tests {
             assert_eq!(text.parse::<ClusterNode>().map(|node| node.to_string()), Ok(text.to_owned()));
         }
         assert_eq!(" 2 = host:7 ".parse(), Ok(ClusterNode { id: 2, address: "host:7".to_owned() }));
-        for wrong in ["host:1", "0=host:1", "x=host:1", "1=host", "1=:1", "1=host:0", "1=host:65536", "1=::1:7", "1=a b:1"] {
+        for wrong in
+            ["host:1", "0=host:1", "x=host:1", "1=host", "1=:1", "1=host:0", "1=host:65536", "1=::1:7", "1=a b:1"]
+        {
             assert!(wrong.parse::<ClusterNode>().is_err(), "{wrong}");
         }
     }
@@ -218,7 +227,10 @@ mod tests {
         };
         let cluster = "[cluster]\nnode_id = 1\nnodes = [\"1=a:1\", \"2=b:1\"]\n";
         let found = problems(cluster);
-        assert!(found.len() == 2 && found[0].starts_with("peer.listen:") && found[1].starts_with("bucket:"), "{found:?}");
+        assert!(
+            found.len() == 2 && found[0].starts_with("peer.listen:") && found[1].starts_with("bucket:"),
+            "{found:?}"
+        );
         let listen = format!("[peer]\nlisten = \"127.0.0.1:7072\"\n{cluster}");
         assert_eq!(problems(&format!("bucket = \"s3://b\"\n{listen}")), [""; 0]);
         let found = problems(&format!("bucket = \"memory:///\"\n{listen}"));

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::peer::Peer;
-use super::{Cluster, Config, Role};
 use super::sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
     Shutdown, Store, Tail, TopicRules, Wal,
 };
+use super::{Cluster, Config, Role};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -95,7 +95,14 @@ impl Default for Flush {
 
 impl Default for Wal {
     fn default() -> Self {
-        Self { budget: 10 * GIB, keep: None, file_size: 16 * MIB, min_free: GIB, min_free_percent: 5, reserve: 64 * MIB }
+        Self {
+            budget: 10 * GIB,
+            keep: None,
+            file_size: 16 * MIB,
+            min_free: GIB,
+            min_free_percent: 5,
+            reserve: 64 * MIB,
+        }
     }
 }
 

@@ -45,10 +45,17 @@ fn a_cluster_is_described_by_file_environment_or_flags() {
         ("cluster.nodes", "--cluster", "1=a:1, 3=c:1".to_owned()),
     ];
     let config = Config::load(&sources).unwrap();
-    assert_eq!((config.cluster.node_id, nodes(&config)), (Some(NodeChoice::Id(3)), vec!["1=a:1".to_owned(), "3=c:1".to_owned()]));
-    sources.flags = vec![("cluster.nodes", "--cluster", "a:1".to_owned()), ("cluster.node_id", "--node-id", "x".to_owned())];
+    assert_eq!(
+        (config.cluster.node_id, nodes(&config)),
+        (Some(NodeChoice::Id(3)), vec!["1=a:1".to_owned(), "3=c:1".to_owned()])
+    );
+    sources.flags =
+        vec![("cluster.nodes", "--cluster", "a:1".to_owned()), ("cluster.node_id", "--node-id", "x".to_owned())];
     let problems = Config::load(&sources).unwrap_err().problems;
-    assert!(problems.iter().any(|problem| problem.starts_with("cluster.nodes (--cluster): \"a:1\" is not a node")), "{problems:?}");
+    assert!(
+        problems.iter().any(|problem| problem.starts_with("cluster.nodes (--cluster): \"a:1\" is not a node")),
+        "{problems:?}"
+    );
     assert!(problems.iter().any(|problem| problem.starts_with("cluster.node_id (--node-id)")), "{problems:?}");
 }
 

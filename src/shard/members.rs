@@ -344,7 +344,9 @@ impl Inner {
             return Ok(());
         }
         let silent = silent.join(", ");
-        Err(invalid(&format!("too few of the voters that would stay answer (not: {silent}): they could decide nothing")))
+        Err(invalid(&format!(
+            "too few of the voters that would stay answer (not: {silent}): they could decide nothing"
+        )))
     }
 
     /// Refuses one voter too many before anything is begun.

@@ -1,8 +1,8 @@
 //! Opening a shard: node, leadership, tasks. Nothing is acknowledged by a sole voter before this is done; a node of several
 //! opens without waiting for the others.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -62,7 +62,8 @@ impl gc::Log for GroupLog {
             Some(report) => Ok(report.status.checkpoint),
             None => {
                 let message = format!(
-                    "node {} has not said yet which checkpoint it would start from: nothing is deleted before", member.node
+                    "node {} has not said yet which checkpoint it would start from: nothing is deleted before",
+                    member.node
                 );
                 Err(Error::unavailable(message))
             }

@@ -78,7 +78,10 @@ async fn garbage_is_collected_once_every_member_has_said_where_it_is() {
     let next = *group.queues.keys().find(|node| **node != leader).unwrap();
     group.queue(leader).transfer_leader(Some(NodeId(next))).await.unwrap();
     let named = format!("node {away} has not said yet which checkpoint it would start from");
-    until("it waits for the one that is away", || async { gc(group.queue(next)).1.filter(|error| error.contains(&named)) }).await;
+    until("it waits for the one that is away", || async {
+        gc(group.queue(next)).1.filter(|error| error.contains(&named))
+    })
+    .await;
     group.open(away).await;
     let collects = || async {
         let leader = group.leader().await;

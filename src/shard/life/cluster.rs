@@ -101,7 +101,9 @@ async fn somebody_is_left(request: &Request<'_>, identity: &NodeIdentity, peerin
         if round.silent.is_empty() || Instant::now() >= until {
             return Ok(false);
         }
-        report.now_and_then(|| format!("asking the other nodes whether they still have the cluster: {}", round.missing()));
+        report.now_and_then(|| {
+            format!("asking the other nodes whether they still have the cluster: {}", round.missing())
+        });
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -195,7 +195,9 @@ pub(super) async fn watch_bucket(bucket: &Bucket, identity: &NodeIdentity) -> Op
 pub(super) async fn is_over(bucket: &Bucket, identity: &NodeIdentity) -> Option<String> {
     let incarnation = identity.incarnation;
     let over = files::is_replaced(bucket, incarnation).await.unwrap_or(false);
-    over.then(|| format!("the cluster was started anew from the bucket after incarnation {incarnation}: start this node again"))
+    over.then(|| {
+        format!("the cluster was started anew from the bucket after incarnation {incarnation}: start this node again")
+    })
 }
 
 /// Creates the cluster and its first incarnation.

@@ -122,7 +122,10 @@ async fn the_others_wait_for_the_founder_and_are_taken_in() {
     let mut others = Others::answering([fresh(1), fresh(3)]);
     let life = bench.begin(2, &mut others).await.unwrap();
     assert!(matches!(life.start, Start::Join), "{:?}", life.start);
-    assert_eq!((life.identity.node, life.identity.incarnation, life.identity.opened), (NodeId(2), Incarnation(1), false));
+    assert_eq!(
+        (life.identity.node, life.identity.incarnation, life.identity.opened),
+        (NodeId(2), Incarnation(1), false)
+    );
     let again = bench.begin(2, &mut Others::answering([fresh(1), fresh(3)])).await.unwrap();
     assert_eq!(again.identity, life.identity, "a directory that was not taken in yet stays the same");
     // The others may be slower; it opens all the same.

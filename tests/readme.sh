@@ -2,7 +2,7 @@
 # Executes the commands of the README as a reader would: every block marked `sh`, in order, in one empty directory.
 #
 # `cargo run --release --` is replaced by a binary that is built already (TIDELOG, default target/debug/tidelog), the block
-# that starts the server runs in the background, and pip installs into the tests' virtual environment. Each block has to
+# that starts the server or the cluster runs in the background, and pip installs into the tests' virtual environment. Each block has to
 # succeed, and the outputs have to hold what the README shows them for.
 set -euo pipefail
 
@@ -48,15 +48,23 @@ for block in "$work"/blocks/*.sh; do
     count=$((count + 1))
     echo "--- README block $count"
     cat "$block"
-    if grep -q -- '-- serve$' "$block"; then
-        bash -euo pipefail "$block" >"$work/serve.out" 2>"$work/serve.log" &
+    if grep -Eq -- '-- (serve|dev-cluster .*)$' "$block"; then
+        # What the block before the cluster stopped gives its port back by its end.
+        [ -z "$server" ] || wait "$server" || { echo "readme: the server did not stop cleanly" >&2; exit 1; }
+        # Alone in its block, so that a signal reaches it and no shell.
+        [ "$(wc -l <"$block")" -eq 1 ] || { echo "readme: a block that starts a server has one line" >&2; exit 1; }
+        bash -euo pipefail -c "exec $(cat "$block")" >"$work/serve.out" 2>"$work/serve.log" </dev/null &
         server=$!
-        tries=0
-        until curl --silent --fail --max-time 5 --output /dev/null http://127.0.0.1:7070/readyz; do
-            kill -0 "$server" 2>/dev/null || { echo "readme: the server ended" >&2; exit 1; }
-            tries=$((tries + 1))
-            [ "$tries" -lt 600 ] || { echo "readme: the server is not ready after a minute" >&2; exit 1; }
-            sleep 0.1
+        ports=7070
+        ! grep -q dev-cluster "$block" || ports="7070 7080 7090"
+        for port in $ports; do
+            tries=0
+            until curl --silent --fail --max-time 5 --output /dev/null "http://127.0.0.1:$port/readyz"; do
+                kill -0 "$server" 2>/dev/null || { echo "readme: the server ended" >&2; exit 1; }
+                tries=$((tries + 1))
+                [ "$tries" -lt 600 ] || { echo "readme: the server is not ready after a minute" >&2; exit 1; }
+                sleep 0.1
+            done
         done
         cat "$work/serve.out"
     else
@@ -69,9 +77,11 @@ for block in "$work"/blocks/*.sh; do
 done
 [ "$count" -ge 5 ] || { echo "readme: only $count blocks were found" >&2; exit 1; }
 cat "$work"/out.* >"$work/all"
-for needle in '"offset":0' '"duplicate":true' '"next_offset"' 'alice' 'archived'; do
+for needle in '"offset":0' '"duplicate":true' '"next_offset"' 'alice' 'archived' 'learner\|voter'; do
     grep -q -- "$needle" "$work/all" || { echo "readme: nothing shows $needle" >&2; exit 1; }
 done
-wait "$server" || { echo "readme: the server did not stop cleanly" >&2; exit 1; }
+# The cluster, as Ctrl-C would.
+kill -TERM "$server"
+wait "$server" || { echo "readme: the cluster did not stop cleanly" >&2; exit 1; }
 server=
 echo "README: $count blocks executed"

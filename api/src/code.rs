@@ -80,6 +80,8 @@ codes! {
     PartitionNotFound = "partition_not_found", 404, false;
     /// The topic remembers nothing of that producer.
     ProducerNotFound = "producer_not_found", 404, false;
+    /// The cluster has no such node.
+    NodeNotFound = "node_not_found", 404, false;
     /// The route exists, but not with this method; see `Allow`.
     MethodNotAllowed = "method_not_allowed", 405, false;
     /// None of the media types in `Accept` can be served.
@@ -102,6 +104,16 @@ codes! {
     SequenceGap = "sequence_gap", 409, false;
     /// The archive job was claimed by another worker or its ranges changed.
     StaleJob = "stale_job", 409, false;
+    /// The cluster has a node of that id, with another data directory.
+    NodeExists = "node_exists", 409, false;
+    /// What listens at that address is another node, or one with a log of its own.
+    NodeIdentityMismatch = "node_identity_mismatch", 409, false;
+    /// The node at that address belongs to another cluster.
+    ClusterMismatch = "cluster_mismatch", 409, false;
+    /// The node at that address speaks another version of the protocol between nodes.
+    PeerVersion = "peer_version", 409, false;
+    /// It would leave no voter, too few that answer, too many, or a leader that does not vote.
+    InvalidMembership = "invalid_membership", 409, false;
     /// The offset was trimmed; `details` has the bounds.
     OffsetExpired = "offset_expired", 410, false;
     /// The next offset is not `Expected-Offset`; `details.actual_offset` is it.
@@ -130,6 +142,8 @@ codes! {
     InvalidRequest = "invalid_request", 422, false;
     /// A setting has no such value or cannot be changed.
     InvalidSettings = "invalid_settings", 422, false;
+    /// No node can have this id or address.
+    InvalidNode = "invalid_node", 422, false;
     /// More partitions move keys to other partitions: the request has to say `"rekey":true`.
     RekeyRequired = "rekey_required", 422, false;
     /// The `Idempotency-Key` was used for another body.

@@ -8,11 +8,12 @@
 //! |---|---|
 //! | [`code`] | every error code with its status and whether a retry may help |
 //! | [`error`] | the one body of every error |
-//! | [`topics`], [`produce`], [`fetch`], [`producers`], [`archive`], [`status`], [`jobs`] | the bodies of each resource |
+//! | [`topics`], [`produce`], [`fetch`], [`producers`], [`archive`], [`status`], [`cluster`], [`jobs`] | the bodies of each resource |
 //! | [`cursor`] | positions in many partitions as an opaque text |
 //! | [`headers`], [`limits`] | names and numbers of the contract |
 
 pub mod archive;
+pub mod cluster;
 pub mod code;
 pub mod cursor;
 pub mod error;

@@ -39,16 +39,18 @@ pub(crate) enum Command {
     /// Measure a server, and what its machine can do at best
     #[command(subcommand)]
     Bench(BenchCommand),
-    /// Operate a running server
+    /// Operate a running server or cluster
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Try a cluster: several nodes on this machine with one bucket, until Ctrl-C
+    DevCluster(DevClusterArgs),
 }
 
 /// Which server, and how answers are printed.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Remote {
-    /// URL of the server
-    #[arg(long, env = "TIDELOG_SERVER", default_value = "http://127.0.0.1:7070", value_name = "URL")]
+    /// URL of the server; several of one cluster are separated by commas, and the next one is asked when one is away
+    #[arg(long, env = "TIDELOG_SERVER", default_value = "http://127.0.0.1:7070", value_name = "URL[,URL]")]
     pub server: String,
     /// Print JSON instead of tables
     #[arg(long)]
@@ -70,6 +72,16 @@ pub(crate) struct ServeArgs {
     /// The bucket: file:///…, memory:/// or s3://bucket/prefix [default: the directory bucket/ in the data directory]
     #[arg(long, value_name = "URL")]
     pub bucket: Option<String>,
+    /// This node's number in the cluster, never one that another node had; auto takes the next that is free [default: 1]
+    #[arg(long, value_name = "N|auto")]
+    pub node_id: Option<String>,
+    /// Address for the other nodes of the cluster; without it the node is a cluster of its own
+    #[arg(long, value_name = "ADDR")]
+    pub peer_listen: Option<SocketAddr>,
+    /// The nodes with which the cluster begins, or some that a new node asks: 1=host:port,2=host:port,3=host:port. A node that
+    /// was started before knows better
+    #[arg(long, value_name = "NODES", requires = "peer_listen")]
+    pub cluster: Option<String>,
     /// Form of the log lines on standard error
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -83,6 +95,24 @@ pub(crate) struct ServeArgs {
     /// Check the settings, and exit
     #[arg(long)]
     pub check_config: bool,
+    /// End as by SIGTERM once standard input ends: whoever started this process is gone
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
+}
+
+/// Arguments of `dev-cluster`.
+#[derive(Debug, Args)]
+pub(crate) struct DevClusterArgs {
+    /// How many nodes [default: 3, or as many as the directory has]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=5), value_name = "N")]
+    pub nodes: Option<u16>,
+    /// Port of the first node's clients; node n has this + 10 (n - 1), and that + 5 for the other nodes [default: 7070, or as
+    /// in the directory]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=65_000), value_name = "PORT")]
+    pub base_port: Option<u16>,
+    /// Directory of everything, to be started again with [default: a new one, removed at the end]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
 }
 
 /// Form of log lines.
@@ -329,8 +359,55 @@ pub(crate) enum AdminCommand {
         /// The job
         job: JobArg,
     },
-    /// Show the state of the server
+    /// Show the state of the server and the members of its cluster
     Status {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Take a running node into the cluster, and wait until it votes
+    AddNode {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its number
+        node: u64,
+        /// host:port of its peer listener
+        address: String,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Take a node out of the cluster; its number is not used again
+    RemoveNode {
+        #[command(flatten)]
+        remote: Remote,
+        /// Its number
+        node: u64,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Take a running node into the cluster in the place of another one
+    ReplaceNode {
+        #[command(flatten)]
+        remote: Remote,
+        /// The number of the node that leaves
+        node: u64,
+        /// The number of the node that comes
+        by: u64,
+        /// host:port of its peer listener
+        address: String,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Have another node lead
+    TransferLeader {
+        #[command(flatten)]
+        remote: Remote,
+        /// The number of the node [default: the one that is furthest]
+        to: Option<u64>,
+        #[command(flatten)]
+        patience: Patience,
+    },
+    /// Have this one server give its leadership away and end; the cluster goes on without it
+    Drain {
         #[command(flatten)]
         remote: Remote,
     },
@@ -349,6 +426,14 @@ pub(crate) enum AdminCommand {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+}
+
+/// How long a change of the cluster is tried; each of them may be repeated.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Patience {
+    /// How long to wait; a change that was begun goes on all the same
+    #[arg(long, default_value = "10m", value_parser = parse_duration, value_name = "DURATION")]
+    pub timeout: Duration,
 }
 
 /// Background jobs by name.

@@ -29,6 +29,11 @@ impl Out {
         self.write(b"\n")
     }
 
+    /// Writes a table's lines.
+    pub(crate) fn table(&mut self, table: &Table) -> Result<()> {
+        table.lines().iter().try_for_each(|line| self.line(line))
+    }
+
     /// Writes out what is buffered.
     pub(crate) fn flush(&mut self) -> Result<()> {
         closed(self.0.flush())
@@ -93,9 +98,7 @@ impl Table {
     /// Prints the table.
     pub(crate) fn print(&self) -> Result<()> {
         let mut out = Out::new();
-        for line in self.lines() {
-            out.line(&line)?;
-        }
+        out.table(self)?;
         out.finish()
     }
 }

@@ -1,4 +1,5 @@
-//! Operation: status, metrics, jobs, log level, stop.
+//! Operation of one server: status, metrics, jobs, log level, stop. What changes something is for the server that is asked now
+//! and for no other.
 
 use reqwest::Method;
 use tidelog_api::status::{JobPaused, LogLevel, Status, Stopped};
@@ -30,8 +31,8 @@ impl Client {
     /// # Errors
     /// Those of any read.
     pub async fn metrics(&self) -> Result<String> {
-        let response = Call::new(self, Method::GET, &["metrics"], Safety::Repeatable)?.send(self).await?;
-        response.text().await.map_err(|source| self.broken(source))
+        let sent = Call::new(self, Method::GET, &["metrics"], Safety::Repeatable)?.send(self).await?;
+        sent.response.text().await.map_err(|source| self.broken(sent.server, source))
     }
 
     /// Whether the server says that it is ready; asked once.
@@ -39,7 +40,7 @@ impl Client {
     /// # Errors
     /// It is not, or cannot be reached.
     pub async fn ready(&self) -> Result<()> {
-        Call::new(self, Method::GET, &["readyz"], Safety::Once)?.send(self).await.map(drop)
+        Call::new(self, Method::GET, &["readyz"], Safety::Once)?.pinned(self).send(self).await.map(drop)
     }
 
     /// The settings in force, without secrets, as the server's configuration has them.
@@ -56,7 +57,8 @@ impl Client {
     /// Those of any write.
     pub async fn set_paused(&self, job: &str, paused: bool) -> Result<JobPaused> {
         let verb = format!("{job}:{}", if paused { "pause" } else { "resume" });
-        Call::new(self, Method::POST, &["v1", "admin", "jobs", &verb], Safety::Repeatable)?.send_for(self).await
+        let call = Call::new(self, Method::POST, &["v1", "admin", "jobs", &verb], Safety::Repeatable)?;
+        call.pinned(self).send_for(self).await
     }
 
     /// Changes what the server logs; the filter is as in `RUST_LOG`.
@@ -67,6 +69,7 @@ impl Client {
         let body = LogLevel { filter: filter.to_owned() };
         Call::new(self, Method::PUT, &["v1", "admin", "log-level"], Safety::Repeatable)?
             .json(&body)?
+            .pinned(self)
             .send_for(self)
             .await
     }
@@ -76,6 +79,6 @@ impl Client {
     /// # Errors
     /// It could not be closed; it goes on running then.
     pub async fn stop(&self) -> Result<Stopped> {
-        Call::new(self, Method::POST, &["v1", "admin", "stop"], Safety::Once)?.send_for(self).await
+        Call::new(self, Method::POST, &["v1", "admin", "stop"], Safety::Once)?.pinned(self).send_for(self).await
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::{Method, RequestBuilder, Response, Url};
+use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidelog_api::error::ErrorBody;
@@ -24,33 +24,39 @@ pub enum Safety {
     Once,
 }
 
-/// A request before it is sent; kept so that it can be sent again.
+/// A request before it is sent; kept so that it can be sent again, perhaps to another server.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     method: Method,
-    url: Url,
+    path: Vec<String>,
+    query: Vec<(String, String)>,
     headers: Vec<(&'static str, String)>,
     body: Option<Bytes>,
     timeout: Option<Duration>,
     safety: Safety,
+    /// The only server that is meant.
+    pinned: Option<usize>,
+}
+
+/// An answer whose body is not read yet, and which server sent it.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    pub(crate) response: Response,
+    pub(crate) server: usize,
 }
 
 impl Call {
     pub(crate) fn new(client: &Client, method: Method, path: &[&str], safety: Safety) -> Result<Self> {
-        let mut url = client.base().clone();
         if let Some(bad) = path.iter().find(|segment| matches!(**segment, "" | "." | "..")) {
             return Err(Error::Invalid(format!("{bad:?} cannot be a name in a path")));
         }
-        url.path_segments_mut()
-            .map_err(|()| Error::Invalid("the server's URL cannot be a base".to_owned()))?
-            .pop_if_empty()
-            .extend(path);
+        let path = path.iter().map(|&segment| segment.to_owned()).collect();
         let timeout = Some(client.options().attempt_timeout);
-        Ok(Self { method, url, headers: Vec::new(), body: None, timeout, safety })
+        Ok(Self { method, path, query: Vec::new(), headers: Vec::new(), body: None, timeout, safety, pinned: None })
     }
 
     pub(crate) fn query(mut self, name: &str, value: impl ToString) -> Self {
-        self.url.query_pairs_mut().append_pair(name, &value.to_string());
+        self.query.push((name.to_owned(), value.to_string()));
         self
     }
 
@@ -82,8 +88,22 @@ impl Call {
         self
     }
 
-    fn build(&self, client: &Client) -> RequestBuilder {
-        let mut request = client.http().request(self.method.clone(), self.url.clone());
+    /// For what one server is to do: no other one is asked in its place.
+    pub(crate) fn pinned(mut self, client: &Client) -> Self {
+        self.pinned = Some(client.current());
+        self
+    }
+
+    fn build(&self, client: &Client, server: usize) -> Result<RequestBuilder> {
+        let mut url = client.base(server).clone();
+        url.path_segments_mut()
+            .map_err(|()| Error::Invalid("the server's URL cannot be a base".to_owned()))?
+            .pop_if_empty()
+            .extend(&self.path);
+        if !self.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&self.query);
+        }
+        let mut request = client.http().request(self.method.clone(), url);
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }
@@ -93,16 +113,16 @@ impl Call {
         if let Some(timeout) = self.timeout {
             request = request.timeout(timeout);
         }
-        request
+        Ok(request)
     }
 
     /// Sends, and sends again as long as that is safe and may help; the body of the answer is left to the caller.
     /// Dropping the future leaves the outcome unknown.
-    pub(crate) async fn send(&self, client: &Client) -> Result<Response> {
+    pub(crate) async fn send(&self, client: &Client) -> Result<Sent> {
         let mut attempts = Attempts::new();
         loop {
             match self.attempt(client).await {
-                Ok(response) => return Ok(response),
+                Ok(sent) => return Ok(sent),
                 Err(error) => attempts.pause(self, client, error).await?,
             }
         }
@@ -116,38 +136,44 @@ impl Call {
     /// The same, with the status.
     pub(crate) async fn send_for_status<T: DeserializeOwned>(&self, client: &Client) -> Result<(u16, T)> {
         let mut attempts = Attempts::new();
-        let (status, body) = loop {
+        let (status, server, body) = loop {
             match self.attempt_whole(client).await {
                 Ok(answer) => break answer,
                 Err(error) => attempts.pause(self, client, error).await?,
             }
         };
-        let answer = serde_json::from_slice(&body).map_err(|error| client.protocol(error.to_string()))?;
+        let answer = serde_json::from_slice(&body).map_err(|error| client.protocol(server, error.to_string()))?;
         Ok((status, answer))
     }
 
-    async fn attempt_whole(&self, client: &Client) -> Result<(u16, Bytes)> {
-        let response = self.attempt(client).await?;
+    async fn attempt_whole(&self, client: &Client) -> Result<(u16, usize, Bytes)> {
+        let Sent { response, server } = self.attempt(client).await?;
         let status = response.status().as_u16();
-        let body = response.bytes().await.map_err(|source| client.broken(source))?;
-        Ok((status, body))
+        let body = response.bytes().await.map_err(|source| client.broken(server, source))?;
+        Ok((status, server, body))
     }
 
-    async fn attempt(&self, client: &Client) -> Result<Response> {
-        let sent = self.build(client).send().await;
+    async fn attempt(&self, client: &Client) -> Result<Sent> {
+        let server = self.pinned.unwrap_or_else(|| client.current());
+        let sent = self.build(client, server)?.send().await;
         let response = sent.map_err(|source| {
             if source.is_builder() {
                 Error::Invalid(source.to_string())
             } else if source.is_connect() {
-                Error::Connect { server: client.server(), source }
+                client.turn_from(server);
+                Error::Connect { server: client.name(server), source }
             } else {
-                client.broken(source)
+                client.broken(server, source)
             }
         })?;
         if response.status().is_success() {
-            return Ok(response);
+            return Ok(Sent { response, server });
         }
-        Err(read_error(client, response).await)
+        let error = read_error(client, server, response).await;
+        if error.is_of_the_server() {
+            client.turn_from(server);
+        }
+        Err(error)
     }
 
     fn may_repeat(&self, error: &Error) -> bool {
@@ -161,30 +187,39 @@ impl Call {
 /// The attempts of one call so far.
 struct Attempts {
     started: Instant,
-    count: u32,
+    /// Rounds over all servers.
+    rounds: u32,
+    /// Servers that failed in this round.
+    failed: usize,
 }
 
 impl Attempts {
     fn new() -> Self {
-        Self { started: Instant::now(), count: 0 }
+        Self { started: Instant::now(), rounds: 0, failed: 0 }
     }
 
-    /// Waits for the next attempt, or gives the error back because there is none.
+    /// Waits for the next attempt, or gives the error back because there is none. What one server cannot do the next one may
+    /// do at once: the pause comes when each of them has failed.
     async fn pause(&mut self, call: &Call, client: &Client, error: Error) -> Result<()> {
         if !call.may_repeat(&error) {
             return Err(error);
         }
-        let policy = &client.options().retry;
-        let pause = policy.pause(self.count, self.started.elapsed(), error.retry_after(), rand::random());
+        let (policy, elapsed) = (&client.options().retry, self.started.elapsed());
+        self.failed += 1;
+        if call.pinned.is_none() && error.is_of_the_server() && self.failed < client.servers() {
+            tracing::debug!(%error, path = ?call.path, "the next server is asked");
+            return if elapsed < policy.deadline { Ok(()) } else { Err(error) };
+        }
+        let pause = policy.pause(self.rounds, elapsed, error.retry_after(), rand::random());
         let Some(pause) = pause else { return Err(error) };
-        tracing::debug!(attempt = self.count, ?pause, %error, url = %call.url, "another attempt follows");
+        tracing::debug!(round = self.rounds, ?pause, %error, path = ?call.path, "another attempt follows");
         tokio::time::sleep(pause).await;
-        self.count += 1;
+        (self.rounds, self.failed) = (self.rounds + 1, 0);
         Ok(())
     }
 }
 
-async fn read_error(client: &Client, mut response: Response) -> Error {
+async fn read_error(client: &Client, server: usize, mut response: Response) -> Error {
     let status = response.status().as_u16();
     let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
     let mut body = Vec::new();
@@ -192,11 +227,11 @@ async fn read_error(client: &Client, mut response: Response) -> Error {
         match response.chunk().await {
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => break,
-            Err(source) => return client.broken(source),
+            Err(source) => return client.broken(server, source),
         }
     }
     let Ok(ErrorBody { error: description }) = serde_json::from_slice(&body) else {
-        return client.protocol(format!("status {status} without an error body"));
+        return client.protocol(server, format!("status {status} without an error body"));
     };
     let millis = description.details.get("retry_after_ms").and_then(serde_json::Value::as_u64);
     let retry_after = millis.map(Duration::from_millis).or(header.map(Duration::from_secs));

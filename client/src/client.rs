@@ -1,6 +1,7 @@
-//! The handle to a server.
+//! The handle to a server, or to several that serve the same cluster.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::{Method, Url};
@@ -31,27 +32,28 @@ impl Default for ClientOptions {
     }
 }
 
-/// A server. Clones share its connections.
+/// A server, or several of one cluster. Clones share its connections, and which server is asked.
 #[derive(Debug, Clone)]
 pub struct Client(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     http: reqwest::Client,
-    base: Url,
+    /// At least one.
+    servers: Vec<Url>,
+    /// Which of them is asked: the first until it fails, then the next one.
+    current: AtomicUsize,
     options: ClientOptions,
 }
 
 impl Client {
-    /// A client of the server at this URL, such as `http://127.0.0.1:7070`. Nothing is sent.
+    /// A client of the server at this URL, such as `http://127.0.0.1:7070`, or of several, separated by commas: when one of
+    /// them cannot be reached or has no leader, the next one is asked, and stays the one until it fails. Nothing is sent.
     ///
     /// # Errors
-    /// The URL is none of http or https.
-    pub fn new(server: &str, options: ClientOptions) -> Result<Self> {
-        let base: Url = server.parse().map_err(|error| Error::Invalid(format!("{server:?} is not a URL: {error}")))?;
-        if !matches!(base.scheme(), "http" | "https") || base.cannot_be_a_base() {
-            return Err(Error::Invalid(format!("{server:?} does not start with http:// or https://")));
-        }
+    /// A URL is none of http or https.
+    pub fn new(servers: &str, options: ClientOptions) -> Result<Self> {
+        let servers: Vec<Url> = servers.split(',').map(parse_server).collect::<Result<_>>()?;
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE)
@@ -60,33 +62,60 @@ impl Client {
             .user_agent(concat!("tidelog-client/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::Invalid(error.to_string()))?;
-        Ok(Self(Arc::new(Inner { http, base, options })))
+        Ok(Self(Arc::new(Inner { http, servers, current: AtomicUsize::new(0), options })))
     }
 
     pub(crate) fn http(&self) -> &reqwest::Client {
         &self.0.http
     }
 
-    pub(crate) fn base(&self) -> &Url {
-        &self.0.base
+    /// Which server is asked now; see [`Client::base`].
+    pub(crate) fn current(&self) -> usize {
+        self.0.current.load(Ordering::Relaxed)
+    }
+
+    /// The URL of a server.
+    pub(crate) fn base(&self, server: usize) -> &Url {
+        &self.0.servers[server % self.0.servers.len()]
+    }
+
+    /// How many servers there are.
+    pub(crate) fn servers(&self) -> usize {
+        self.0.servers.len()
+    }
+
+    /// The next server is asked from now on, unless somebody has turned away from `server` already.
+    pub(crate) fn turn_from(&self, server: usize) {
+        let next = (server + 1) % self.servers();
+        let turned = self.0.current.compare_exchange(server, next, Ordering::Relaxed, Ordering::Relaxed);
+        if turned.is_ok() && next != server {
+            tracing::debug!(from = %self.base(server), to = %self.base(next), "another server is asked");
+        }
     }
 
     pub(crate) fn options(&self) -> &ClientOptions {
         &self.0.options
     }
 
-    /// The server's URL as messages show it.
+    /// The URL of the server that is asked next, as messages show it.
     #[must_use]
     pub fn server(&self) -> String {
-        self.0.base.as_str().trim_end_matches('/').to_owned()
+        self.name(self.current())
     }
 
-    pub(crate) fn broken(&self, source: reqwest::Error) -> Error {
-        Error::Broken { server: self.server(), source }
+    /// The URL of a server as messages show it.
+    pub(crate) fn name(&self, server: usize) -> String {
+        self.base(server).as_str().trim_end_matches('/').to_owned()
     }
 
-    pub(crate) fn protocol(&self, what: String) -> Error {
-        Error::Protocol { server: self.server(), what }
+    /// The exchange with a server broke off: the next one is asked from now on.
+    pub(crate) fn broken(&self, server: usize, source: reqwest::Error) -> Error {
+        self.turn_from(server);
+        Error::Broken { server: self.name(server), source }
+    }
+
+    pub(crate) fn protocol(&self, server: usize, what: String) -> Error {
+        Error::Protocol { server: self.name(server), what }
     }
 
     /// Creates a topic, or finds that it exists and agrees with what `settings` names; says whether it was created.
@@ -161,5 +190,44 @@ impl Client {
     pub async fn find_producer(&self, name: &str) -> Result<ProducerRegistered> {
         let call = Call::new(self, Method::GET, &["v1", "producers"], Safety::Repeatable)?;
         call.query("name", name).send_for(self).await
+    }
+}
+
+fn parse_server(text: &str) -> Result<Url> {
+    let text = text.trim();
+    let url: Url = text.parse().map_err(|error| Error::Invalid(format!("{text:?} is not a URL: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") || url.cannot_be_a_base() {
+        return Err(Error::Invalid(format!("{text:?} does not start with http:// or https://")));
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn servers_take_turns_once_for_each_failure() {
+        let client = Client::new("http://a:1, http://b:2/,http://c:3", ClientOptions::default()).unwrap();
+        assert_eq!(client.server(), "http://a:1");
+        client.turn_from(0);
+        // A second call that failed on the same server does not turn away from the next.
+        client.turn_from(0);
+        assert_eq!(client.server(), "http://b:2");
+        client.turn_from(1);
+        client.turn_from(2);
+        assert_eq!(client.server(), "http://a:1");
+        let alone = Client::new("http://a:1", ClientOptions::default()).unwrap();
+        alone.turn_from(0);
+        assert_eq!(alone.server(), "http://a:1");
+    }
+
+    #[test]
+    fn every_server_has_to_be_a_url() {
+        for wrong in ["", "a:1", "ftp://a", "http://a,", "http://a,b", ",http://a"] {
+            assert!(Client::new(wrong, ClientOptions::default()).is_err(), "{wrong:?}");
+        }
     }
 }

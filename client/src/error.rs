@@ -106,6 +106,17 @@ impl Error {
         }
     }
 
+    /// Whether another server of the same cluster may do better: this one is away, sees no leader, or did not get it done.
+    pub(crate) fn is_of_the_server(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Broken { .. } => true,
+            Self::Api(_) => {
+                [ErrorCode::Unavailable, ErrorCode::NotLeader, ErrorCode::Timeout].iter().any(|code| self.is(*code))
+            }
+            Self::Protocol { .. } | Self::Invalid(_) => false,
+        }
+    }
+
     /// How long the server asks to wait before the next attempt.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         self.api().and_then(|error| error.retry_after)

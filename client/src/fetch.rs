@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::{Method, Response};
+use reqwest::Method;
 use serde::Deserialize;
 use tidelog_api::ErrorCode;
 use tidelog_api::fetch::{FetchResponse, FetchedRecord};
 use tidelog_api::headers;
 use tidelog_api::limits::{MAX_FETCH_BYTES, MAX_FETCH_RECORDS};
 
-use crate::call::Safety;
+use crate::call::{Safety, Sent};
 use crate::error::Result;
 use crate::topic::Topic;
 
@@ -163,45 +163,46 @@ impl Records {
             .query("wait_ms", self.bounds.wait.as_millis())
             .header("accept", headers::NDJSON)
             .timeout(None);
-        let response = call.send(self.topic.client()).await?;
-        let page = self.read_page(response).await?;
+        let sent = call.send(self.topic.client()).await?;
+        let page = self.read_page(sent).await?;
         self.start = FetchStart::Offset(page.next_offset);
         Ok(page)
     }
 
-    async fn read_page(&self, mut response: Response) -> Result<Page> {
+    async fn read_page(&self, Sent { mut response, server }: Sent) -> Result<Page> {
         let client = self.topic.client();
         let number = |name: &str| -> Option<u64> { response.headers().get(name)?.to_str().ok()?.parse().ok() };
         let (next, high_watermark) = (number(headers::NEXT_OFFSET), number(headers::HIGH_WATERMARK));
         let Some(next_offset) = next else {
-            return Err(client.protocol(format!("a page without the header {}", headers::NEXT_OFFSET)));
+            return Err(client.protocol(server, format!("a page without the header {}", headers::NEXT_OFFSET)));
         };
         let mut lines = BytesMut::new();
         loop {
             match response.chunk().await {
                 Ok(Some(chunk)) => lines.extend_from_slice(&chunk),
                 Ok(None) => break,
-                Err(source) => return self.broken_page(lines, source),
+                Err(source) => return self.broken_page(lines, server, source),
             }
             if lines.len() > MAX_PAGE_LEN {
-                return Err(client.protocol(format!("a page of more than {MAX_PAGE_LEN} bytes")));
+                return Err(client.protocol(server, format!("a page of more than {MAX_PAGE_LEN} bytes")));
             }
         }
         if lines.last().is_some_and(|last| *last != b'\n') {
-            return Err(client.protocol("a page whose last line is not whole".to_owned()));
+            return Err(client.protocol(server, "a page whose last line is not whole".to_owned()));
         }
         Ok(Page { lines: lines.freeze(), next_offset, high_watermark })
     }
 
     /// What came whole of a page that broke off; the error if that is nothing.
-    fn broken_page(&self, mut lines: BytesMut, source: reqwest::Error) -> Result<Page> {
+    fn broken_page(&self, mut lines: BytesMut, server: usize, source: reqwest::Error) -> Result<Page> {
         let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
         lines.truncate(end);
         let whole = lines.strip_suffix(b"\n").unwrap_or(&lines);
         let start = whole.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
         let last: Result<LineOffset, _> = serde_json::from_slice(&whole[start..]);
-        let Ok(LineOffset { offset }) = last else { return Err(self.topic.client().broken(source)) };
-        tracing::debug!(%source, offset, "a page broke off, going on after its last whole line");
+        let error = self.topic.client().broken(server, source);
+        let Ok(LineOffset { offset }) = last else { return Err(error) };
+        tracing::debug!(%error, offset, "a page broke off, going on after its last whole line");
         Ok(Page { lines: lines.freeze(), next_offset: offset + 1, high_watermark: None })
     }
 }

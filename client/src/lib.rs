@@ -1,6 +1,6 @@
 //! Async Rust client of Tidelog's HTTP API; used by the command line, the tests and the load generator.
 //!
-//! A [`Client`] is a cheap handle to one server. Every error says what the server wrote ([`Error::outcome`]); a request is
+//! A [`Client`] is a cheap handle to one server, or to several of one cluster, of which one is asked until it fails. Every error says what the server wrote ([`Error::outcome`]); a request is
 //! sent again only where that cannot write twice: reads, requests that were not written, and produce requests under a
 //! producer triple or an idempotency key. Each retry waits with jitter, obeys the server's `Retry-After`, and all
 //! attempts of a call share one deadline.
@@ -17,6 +17,7 @@
 mod admin;
 mod call;
 mod client;
+mod cluster;
 mod error;
 mod fetch;
 mod jobs;

@@ -2,7 +2,7 @@
 
 use utoipa::OpenApi;
 
-use crate::routes::{admin, all, archive, fetch, health, jobs, produce, producers, topics};
+use crate::routes::{admin, all, archive, cluster, fetch, health, jobs, produce, producers, topics};
 
 /// OpenAPI 3.1, served under `/v1/openapi.json`.
 #[derive(OpenApi)]
@@ -16,6 +16,7 @@ use crate::routes::{admin, all, archive, fetch, health, jobs, produce, producers
         producers::register, producers::find, producers::positions,
         health::healthz, health::readyz, health::status, health::metrics, health::openapi,
         admin::pause, admin::resume, admin::settings, admin::log_level, admin::stop,
+        cluster::describe, cluster::add, cluster::remove, cluster::replace, cluster::transfer, cluster::drain,
     ),
     tags(
         (name = "topics", description = "Topics and their settings"),

@@ -10,7 +10,7 @@ use tidelog_api::headers;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::app::App;
-use crate::routes::{admin, all, archive, fetch, health, jobs, produce, producers, topics};
+use crate::routes::{admin, all, archive, cluster, fetch, health, jobs, produce, producers, topics};
 
 /// Builds the router from a table and keeps the table, which tests compare with the OpenAPI document.
 macro_rules! routes {
@@ -51,6 +51,12 @@ routes! {
     "/v1/admin/settings" { get admin::settings }
     "/v1/admin/log-level" { put admin::log_level }
     "/v1/admin/stop" { post admin::stop }
+    "/v1/admin/cluster" { get cluster::describe }
+    "/v1/admin/nodes:add" { post cluster::add }
+    "/v1/admin/nodes:remove" { post cluster::remove }
+    "/v1/admin/nodes:replace" { post cluster::replace }
+    "/v1/admin/leader:transfer" { post cluster::transfer }
+    "/v1/admin/drain" { post cluster::drain }
 }
 
 /// The router with its layers.

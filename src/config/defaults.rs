@@ -198,7 +198,10 @@ impl Default for Log {
     fn default() -> Self {
         Self {
             format: LogFormat::Text,
-            filter: "info,openraft=warn,raft_log=warn,foyer=warn,object_store=warn".to_owned(),
+            // The three parts of openraft tell of a node that is away with every heartbeat; we tell of it once.
+            filter: "info,openraft=warn,openraft::replication=error,openraft::core::heartbeat=error,\
+                     openraft::engine::handler::replication_handler=error,raft_log=warn,foyer=warn,object_store=warn"
+                .to_owned(),
             slow_request: secs(1),
             sample: 0.01,
         }

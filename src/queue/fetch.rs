@@ -16,18 +16,23 @@ impl Queue {
     /// in their details; `corrupt`, `unavailable`, `overloaded`.
     pub async fn fetch(&self, request: FetchRequest) -> Result<FetchPage> {
         let topic = self.topic_with(&request.topic, request.topic_id, Some(request.partition)).await?;
-        if !self.is_sole_voter() && self.asks_for_the_end(&topic, &request) {
+        if !self.is_sole_voter() && self.may_reach_the_end(&topic, &request) {
             self.linearize().await?;
         }
         self.0.fetcher.fetch(&topic, &request).await
     }
 
-    /// Whether the answer depends on what was committed last, which another node may know better. Below the high watermark that
-    /// this node knows nothing ever changes.
-    fn asks_for_the_end(&self, topic: &Topic, request: &FetchRequest) -> bool {
+    /// Whether the answer depends on what was committed last, which another node may know better: a page that ends at the high
+    /// watermark says that there is nothing more. Below the one that this node knows nothing ever changes.
+    fn may_reach_the_end(&self, topic: &Topic, request: &FetchRequest) -> bool {
         let FetchFrom::Offset(offset) = request.from else { return true };
         let partition = TopicPartition::new(topic.id, request.partition);
-        self.read(|state| state.partition(partition).is_none_or(|found| found.bounds().high_watermark <= offset))
+        self.read(|state| {
+            state.partition(partition).is_none_or(|found| match request.end {
+                Some(end) => found.bounds().flushed < end,
+                None => found.bounds().high_watermark <= offset.saturating_add(request.max_records as u64),
+            })
+        })
     }
 
     /// Whether pages wait for memory that others hold until they are sent.

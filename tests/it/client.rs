@@ -20,8 +20,27 @@ enum Step {
     Raw(String),
 }
 
-/// A server that answers the n-th request with the n-th step; the requests it saw, each as its head.
-async fn scripted(steps: Vec<Step>) -> (Client, Arc<Mutex<Vec<String>>>) {
+/// The heads of the requests that a server saw.
+type Seen = Arc<Mutex<Vec<String>>>;
+
+/// A client of a server that answers the n-th request with the n-th step; the requests it saw.
+async fn scripted(steps: Vec<Step>) -> (Client, Seen) {
+    let (url, seen) = server(steps).await;
+    (client_of(&url), seen)
+}
+
+/// A client that does not wait long between attempts.
+fn client_of(servers: &str) -> Client {
+    let retry = RetryPolicy {
+        first_pause: Duration::from_millis(1),
+        longest_pause: Duration::from_millis(5),
+        deadline: Duration::from_secs(20),
+    };
+    Client::new(servers, ClientOptions { retry, ..ClientOptions::default() }).unwrap()
+}
+
+/// A server that answers the n-th request with the n-th step, and what it saw.
+async fn server(steps: Vec<Step>) -> (String, Seen) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -45,13 +64,7 @@ async fn scripted(steps: Vec<Step>) -> (Client, Arc<Mutex<Vec<String>>>) {
             }
         }
     });
-    let retry = RetryPolicy {
-        first_pause: Duration::from_millis(1),
-        longest_pause: Duration::from_millis(5),
-        deadline: Duration::from_secs(20),
-    };
-    let options = ClientOptions { retry, ..ClientOptions::default() };
-    (Client::new(&url, options).unwrap(), seen)
+    (url, seen)
 }
 
 /// Reads a request whole and gives its head.
@@ -161,4 +174,67 @@ async fn a_broken_page_resumes_after_its_last_whole_line() {
     let second = records.next_page().await.unwrap();
     assert_eq!((second.lines, second.next_offset, second.high_watermark), (rest.into(), 9, Some(9)));
     assert!(seen.lock().unwrap()[2].contains("offset=7"));
+}
+
+/// Two servers that follow scripts, behind one at which nobody listens; the answer to one record, and what each saw.
+async fn produce_over(key: Option<&str>, first: Vec<Step>, second: Vec<Step>) -> (Result<u64, Error>, usize, usize) {
+    let (first, seen_first) = server(std::iter::once(topic_answer()).chain(first).collect()).await;
+    let (second, seen_second) = server(second).await;
+    // Port 1 is of no one here.
+    let client = client_of(&format!("http://127.0.0.1:1,{first},{second}"));
+    let topic: Topic = client.topic("t").await.unwrap().0;
+    let batch = Batch { lines: "{\"value\":1}\n".into(), count: 1 };
+    let answer = topic.produce(None, &batch, Acks::Quorum, Duration::from_secs(5), key).await;
+    let counts = (seen_first.lock().unwrap().len() - 1, seen_second.lock().unwrap().len());
+    (answer.map(|answer| answer.records.unwrap()[0].offset), counts.0, counts.1)
+}
+
+#[tokio::test]
+async fn the_next_server_is_asked_when_one_is_away_or_without_a_leader() {
+    let away = || vec![failed(503, "unavailable", true, "not_written")];
+    let (answer, first, second) = produce_over(None, away(), vec![produced()]).await;
+    assert_eq!((answer.unwrap(), first, second), (7, 1, 1));
+    let elsewhere = vec![failed(503, "not_leader", true, "not_written")];
+    let (answer, first, second) = produce_over(None, elsewhere, vec![produced()]).await;
+    assert_eq!((answer.unwrap(), first, second), (7, 1, 1));
+    // A budget that is used up is so everywhere: the same server is asked again.
+    let full = vec![failed(503, "overloaded", true, "not_written"), produced()];
+    let (answer, first, second) = produce_over(None, full, vec![]).await;
+    assert_eq!((answer.unwrap(), first, second), (7, 2, 0));
+}
+
+#[tokio::test]
+async fn another_server_gets_what_may_have_been_written_only_under_a_key() {
+    for broken in [|| Step::HangUp, || failed(504, "timeout", true, "unknown")] {
+        let (answer, first, second) = produce_over(None, vec![broken()], vec![produced()]).await;
+        assert!(answer.is_err());
+        assert_eq!((first, second), (1, 0));
+        let (answer, first, second) = produce_over(Some("key"), vec![broken()], vec![produced()]).await;
+        assert_eq!((answer.unwrap(), first, second), (7, 1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_breaks_goes_on_at_the_next_server() {
+    let head = "HTTP/1.1 200 OK\r\ntidelog-next-offset: 9\r\ntidelog-high-watermark: 9\r\n";
+    let line = |offset: u64| format!("{{\"partition\":0,\"offset\":{offset}}}\n");
+    let broken = format!("{head}content-length: 5000\r\n\r\n{}{{\"partition", line(5));
+    let rest = line(6) + &line(7) + &line(8);
+    let whole = format!("{head}content-length: {}\r\n\r\n{rest}", rest.len());
+    let (first, _) = server(vec![topic_answer(), Step::Raw(broken)]).await;
+    let (second, seen) = server(vec![Step::Raw(whole)]).await;
+    let client = client_of(&format!("{first},{second}"));
+    let mut records = client.topic("t").await.unwrap().0.records(0, FetchStart::Offset(5));
+    assert_eq!(records.next_page().await.unwrap().lines, line(5));
+    assert_eq!(records.next_page().await.unwrap().lines, rest);
+    assert!(seen.lock().unwrap()[0].contains("offset=6"));
+}
+
+#[tokio::test]
+async fn what_one_server_is_to_do_no_other_one_does() {
+    let (second, seen) = server(vec![Step::HangUp]).await;
+    let (first, seen_first) = server(vec![Step::HangUp]).await;
+    let client = client_of(&format!("{first},{second}"));
+    assert!(matches!(client.drain().await.unwrap_err(), Error::Broken { .. }));
+    assert_eq!((seen_first.lock().unwrap().len(), seen.lock().unwrap().len()), (1, 0));
 }

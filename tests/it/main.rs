@@ -11,6 +11,7 @@ mod bench;
 mod bucket;
 mod client;
 mod clock;
+mod cluster;
 mod commands;
 mod consume;
 mod corrupt;

@@ -1,5 +1,9 @@
 //! Plain HTTP, as curl would speak it: for everything that our client would not send.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
@@ -41,22 +45,63 @@ impl Answer {
     }
 }
 
-/// Requests to one server.
-#[derive(Debug, Clone)]
+/// How long one of several servers may take for an answer: it may be stopped or cut off, and another one is asked then.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Longer than a flush waits.
+const FLUSH_ANSWER: Duration = Duration::from_secs(60);
+
+/// Requests to one server, or to several of one cluster, of which each clone asks one until it turns to the next.
+#[derive(Debug)]
 pub(crate) struct Http {
     http: reqwest::Client,
-    base: String,
+    bases: Arc<[String]>,
+    current: AtomicUsize,
+}
+
+impl Clone for Http {
+    fn clone(&self) -> Self {
+        let current = AtomicUsize::new(self.current.load(Ordering::Relaxed));
+        Self { http: self.http.clone(), bases: Arc::clone(&self.bases), current }
+    }
 }
 
 impl Http {
     /// Requests to the server at this URL.
     pub(crate) fn new(base: &str) -> Self {
-        Self { http: reqwest::Client::builder().no_proxy().build().unwrap(), base: base.to_owned() }
+        Self::with(reqwest::Client::builder(), vec![base.to_owned()])
+    }
+
+    /// Requests to one of these servers, that do not wait for ever.
+    pub(crate) fn over(bases: Vec<String>) -> Self {
+        Self::with(reqwest::Client::builder().connect_timeout(ANSWER).timeout(ANSWER), bases)
+    }
+
+    fn with(client: reqwest::ClientBuilder, bases: Vec<String>) -> Self {
+        assert!(!bases.is_empty());
+        Self { http: client.no_proxy().build().unwrap(), bases: bases.into(), current: AtomicUsize::new(0) }
+    }
+
+    /// The same that begins with the n-th server.
+    pub(crate) fn beginning_with(&self, server: usize) -> Self {
+        let begun = self.clone();
+        begun.current.store(server, Ordering::Relaxed);
+        begun
+    }
+
+    /// Asks the next server from now on.
+    pub(crate) fn turn(&self) {
+        self.current.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A request that is not sent yet.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let base = &self.bases[self.current.load(Ordering::Relaxed) % self.bases.len()];
+        self.http.request(method, format!("{base}{path}"))
+    }
+
+    /// `GET`, if there is an answer.
+    pub(crate) async fn try_get(&self, path: &str) -> Option<Answer> {
+        try_send(self.request(Method::GET, path)).await
     }
 
     /// `GET`
@@ -110,7 +155,7 @@ impl Http {
     pub(crate) async fn flush(&self, topic: &str, archive: bool) {
         let path = format!("/v1/topics/{topic}:flush?archive={archive}&wait_ms=30000");
         super::eventually("the flush", || async {
-            let answer = send(self.request(Method::POST, &path)).await;
+            let answer = send(self.request(Method::POST, &path).timeout(FLUSH_ANSWER)).await;
             assert!(matches!(answer.status, 200 | 202), "{answer:?}");
             (answer.status == 200).then_some(())
         })
@@ -120,7 +165,15 @@ impl Http {
 
 /// Sends a request and reads its answer whole.
 pub(crate) async fn send(request: RequestBuilder) -> Answer {
-    let response = request.send().await.unwrap();
+    read(request.send().await.unwrap()).await.unwrap()
+}
+
+/// The same; `None` if the connection could not be made or broke, or the answer took too long.
+pub(crate) async fn try_send(request: RequestBuilder) -> Option<Answer> {
+    read(request.send().await.ok()?).await.ok()
+}
+
+async fn read(response: reqwest::Response) -> reqwest::Result<Answer> {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Answer { status, headers, body: response.bytes().await.unwrap().to_vec() }
+    Ok(Answer { status, headers, body: response.bytes().await?.to_vec() })
 }

@@ -1,5 +1,5 @@
-//! Producers that send the same request again until it is answered: some under producer triples, some under
-//! idempotency keys. What they got is in a [`History`].
+//! Producers that send the same request again until it is answered, of several servers to the next one: some under producer
+//! triples, some under idempotency keys. What they got is in a [`History`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -61,12 +61,20 @@ impl Load {
         let history = Arc::new(History::default());
         let mut producers = Vec::new();
         for partition in 0..partitions {
-            let registered = http.json(Method::POST, "/v1/producers", &json!({})).await.json();
+            let registered = super::eventually("a producer", || async {
+                let request = http.request(Method::POST, "/v1/producers").header("content-type", "application/json");
+                let answer = super::http::try_send(request.body("{}")).await.filter(|answer| answer.status == 200);
+                if answer.is_none() {
+                    http.turn();
+                }
+                answer.map(|answer| answer.json())
+            })
+            .await;
             let number = |name: &str| registered[name].as_u64().unwrap();
             let triple = Identity::Triple { id: number("producer_id"), epoch: number("epoch"), sequence: 0, partition };
             for (kind, identity) in [("triple", triple), ("key", Identity::Key)] {
                 producers.push(Producer {
-                    http: http.clone(),
+                    http: http.beginning_with(producers.len()),
                     history: Arc::clone(&history),
                     topic: topic.to_owned(),
                     name: format!("{topic}-{kind}-{partition}"),
@@ -199,6 +207,7 @@ impl Producer {
                 None => {}
             }
             assert!(begun.elapsed() < DEADLINE, "{} got no answer", self.name);
+            self.http.turn();
             tokio::time::sleep(PAUSE).await;
         }
     }

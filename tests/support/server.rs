@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -57,6 +57,11 @@ impl Settings {
         self.args.push(arg.to_owned());
         self
     }
+
+    /// Adds the flags and the environment to a command.
+    pub(super) fn apply(&self, command: &mut Command) {
+        command.args(&self.args).envs(self.environment.iter().map(|(name, value)| (name, value)));
+    }
 }
 
 /// A running server; killed when it is dropped.
@@ -93,15 +98,10 @@ impl Server {
     pub(crate) async fn try_start(dir: Arc<TempDir>, settings: Settings) -> Result<Self, String> {
         let data = dir.path().join("data");
         let serve = ["serve", "--listen", settings.listen.as_deref().unwrap_or("127.0.0.1:0"), "--data-dir"];
-        let mut child = command_within(&settings.within, &serve)
-            .arg(&data)
-            .args(&settings.args)
-            .envs(settings.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = command_within(&settings.within, &serve);
+        command.arg(&data);
+        settings.apply(&mut command);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let stderr = child.stderr.take().unwrap();
         let reader = std::thread::spawn({
@@ -244,7 +244,7 @@ impl Drop for Server {
 }
 
 /// Keeps what the process logs, so that its pipe never fills.
-fn copy_lines(pipe: impl Read, log: &Mutex<String>) {
+pub(crate) fn copy_lines(pipe: impl Read, log: &Mutex<String>) {
     for line in BufReader::new(pipe).lines().map_while(Result::ok) {
         let mut log = log.lock().unwrap();
         log.push_str(&line);

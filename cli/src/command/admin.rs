@@ -1,18 +1,22 @@
 //! `tidelog admin`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use tidelog_api::cluster::Cluster;
 use tidelog_api::status::Status;
 use tidelog_client::Client;
 
-use super::connect;
+use super::{cluster, connect, connect_for};
 use crate::args::{AdminCommand, JobArg, Remote};
 use crate::output::{self, Out, Table, grouped};
 
 /// Topics that a support bundle describes.
 const MAX_BUNDLED_TOPICS: usize = 1_000;
+/// How long the members are asked for: a cluster without a leader has a status all the same, and it is wanted then.
+const MEMBERS_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Runs one of the commands for operators.
 pub(super) async fn run(command: AdminCommand) -> Result<()> {
@@ -20,10 +24,16 @@ pub(super) async fn run(command: AdminCommand) -> Result<()> {
         AdminCommand::Stop { remote } => stop(&remote).await,
         AdminCommand::Pause { remote, job } => set_paused(&remote, job, true).await,
         AdminCommand::Resume { remote, job } => set_paused(&remote, job, false).await,
-        AdminCommand::Status { remote } => {
-            let status = connect(&remote)?.status().await?;
-            if remote.json { output::json(&status) } else { print_status(&status) }
+        AdminCommand::Status { remote } => status(&remote).await,
+        AdminCommand::AddNode { remote, node, address, patience } => {
+            cluster::add(&remote, node, &address, patience.timeout).await
         }
+        AdminCommand::RemoveNode { remote, node, patience } => cluster::remove(&remote, node, patience.timeout).await,
+        AdminCommand::ReplaceNode { remote, node, by, address, patience } => {
+            cluster::replace(&remote, node, (by, &address), patience.timeout).await
+        }
+        AdminCommand::TransferLeader { remote, to, patience } => cluster::transfer(&remote, to, patience.timeout).await,
+        AdminCommand::Drain { remote } => cluster::drain(&remote).await,
         AdminCommand::LogLevel { remote, filter } => {
             let level = connect(&remote)?.set_log_level(&filter).await?;
             if remote.json { output::json(&level) } else { output::line(&format!("logging {}", level.filter)) }
@@ -32,7 +42,22 @@ pub(super) async fn run(command: AdminCommand) -> Result<()> {
     }
 }
 
+/// The server as it sees itself, and the cluster as its leader does, if there is one.
+async fn status(remote: &Remote) -> Result<()> {
+    let status = connect(remote)?.status().await?;
+    let members = connect_for(remote, MEMBERS_DEADLINE)?.cluster().await;
+    if remote.json {
+        let mut all = serde_json::to_value(&status)?;
+        if let Value::Object(all) = &mut all {
+            all.insert("cluster".to_owned(), part(members));
+        }
+        return output::json(&all);
+    }
+    print_status(&status, members)
+}
+
 async fn stop(remote: &Remote) -> Result<()> {
+    cluster::check_single(remote)?;
     let stopped = connect(remote)?.stop().await?;
     if remote.json {
         output::json(&stopped)?;
@@ -53,7 +78,7 @@ async fn set_paused(remote: &Remote, job: JobArg, paused: bool) -> Result<()> {
     output::line(&format!("{} is {}", answer.job, if answer.paused { "paused" } else { "running" }))
 }
 
-fn print_status(status: &Status) -> Result<()> {
+fn print_status(status: &Status, members: tidelog_client::Result<Cluster>) -> Result<()> {
     let mut out = Out::new();
     out.line(&format!("tidelog {}, node {}, roles {}", status.version, status.node_id, status.roles.join(", ")))?;
     out.line(&format!("cluster {}, incarnation {}", status.cluster_id, status.incarnation))?;
@@ -66,11 +91,14 @@ fn print_status(status: &Status) -> Result<()> {
         (None, false) => "not reached yet".to_owned(),
     };
     out.line(&format!("bucket {}, {health}", status.bucket.url))?;
+    out.line("")?;
+    match members {
+        Ok(members) => out.table(&cluster::members(&members))?,
+        Err(error) => out.line(&format!("members not known: {error}"))?,
+    }
     for table in [shards(status), budgets(status), jobs(status)] {
         out.line("")?;
-        for line in table.lines() {
-            out.line(&line)?;
-        }
+        out.table(&table)?;
     }
     out.finish()
 }
@@ -111,10 +139,12 @@ fn jobs(status: &Status) -> Table {
 /// Everything a stranger needs to judge a server, from routes that show neither credentials nor keys nor values.
 async fn support_bundle(remote: &Remote, path: Option<&Path>) -> Result<()> {
     let client = connect(remote)?;
+    let members = connect_for(remote, MEMBERS_DEADLINE)?.cluster().await;
     let bundle = json!({
         "tidelog": env!("CARGO_PKG_VERSION"),
         "made_at": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         "status": part(client.status_with_hash().await),
+        "cluster": part(members),
         "settings": part(client.settings().await),
         "topics": topics(&client).await,
         "metrics": part(client.metrics().await),

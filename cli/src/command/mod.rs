@@ -2,16 +2,20 @@
 
 mod admin;
 mod bench;
+mod cluster;
 mod compact;
 mod consume;
+mod dev_cluster;
 mod produce;
 mod serve;
 mod topic;
 mod verify;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 pub(crate) use bench::args::BenchCommand;
-use tidelog_client::{Client, ClientOptions};
+use tidelog_client::{Client, ClientOptions, RetryPolicy};
 
 use crate::args::{Command, Remote};
 use crate::exit::usage;
@@ -34,6 +38,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Consume(args) => consume::run(&args).await,
             Command::Verify(args) => verify::run(&args).await,
             Command::Admin(command) => admin::run(command).await,
+            Command::DevCluster(args) => dev_cluster::run(&args).await,
         }
     });
     // A thread that waits for standard input must not keep the process.
@@ -41,7 +46,14 @@ pub(crate) fn run(command: Command) -> Result<()> {
     result
 }
 
-/// The client for the server that was named.
+/// The client for the server or servers that were named.
 fn connect(remote: &Remote) -> Result<Client> {
     Client::new(&remote.server, ClientOptions::default()).map_err(|error| usage(error.to_string()))
+}
+
+/// The same, for calls that are tried again for so long.
+fn connect_for(remote: &Remote, deadline: Duration) -> Result<Client> {
+    let retry = RetryPolicy { deadline, ..RetryPolicy::default() };
+    let options = ClientOptions { retry, ..ClientOptions::default() };
+    Client::new(&remote.server, options).map_err(|error| usage(error.to_string()))
 }

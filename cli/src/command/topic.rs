@@ -164,9 +164,7 @@ fn show(remote: &Remote, description: &TopicDescription) -> Result<()> {
             partition.leader.map_or_else(|| "none".to_owned(), |node| node.to_string()),
         ]);
     }
-    for line in table.lines() {
-        out.line(&line)?;
-    }
+    out.table(&table)?;
     out.finish()
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod admin;
 pub(crate) mod all;
 pub(crate) mod archive;
 pub(crate) mod call;
+pub(crate) mod cluster;
 pub(crate) mod fetch;
 pub(crate) mod follow;
 pub(crate) mod health;

@@ -29,3 +29,44 @@ async fn errors_of_other_nodes_and_other_ages_are_answered_like_all_others() {
     let full = send(Method::POST, "/exhausted").await.error(422, "offsets_exhausted");
     assert_eq!((&full["retryable"], &full["outcome"]), (&json!(false), &json!("not_written")));
 }
+
+#[tokio::test]
+async fn errors_about_nodes_keep_their_names_and_whether_to_try_again() {
+    let gateway = Gateway::start().await;
+    let app =
+        App::new(gateway.queue.clone(), gateway.queue.config().clone(), Arc::new(NoHooks), 1, Lifecycle::default());
+    let codes = [
+        (ErrorKind::NotFound, "node_not_found", 404, false),
+        (ErrorKind::Conflict, "node_identity_mismatch", 409, false),
+        (ErrorKind::Conflict, "cluster_mismatch", 409, false),
+        (ErrorKind::Conflict, "peer_version", 409, false),
+        (ErrorKind::AlreadyExists, "node_exists", 409, false),
+    ];
+    let router = codes.into_iter().fold(axum::Router::new(), |router, (kind, code, ..)| {
+        let answer = move || async move { ApiError::from(Error::new(kind, code, "as the engine says it")) };
+        router.route(&format!("/{code}"), post(answer))
+    });
+    let front = front::over(app, router);
+    for (_, code, status, retryable) in codes {
+        let request = request(Method::POST, &format!("/{code}")).body(Body::empty()).unwrap();
+        let answer = Answer::of(front.clone().oneshot(request).await.unwrap().map(Body::new)).await;
+        let error = answer.error(status, code);
+        assert_eq!((&error["retryable"], &error["message"]), (&json!(retryable), &json!("as the engine says it")));
+    }
+}
+
+#[tokio::test]
+async fn a_node_alone_is_a_cluster_of_one() {
+    let gateway = Gateway::start().await;
+    let cluster = gateway.get("/v1/admin/cluster").await.expect(200);
+    assert_eq!(
+        (&cluster["node"], &cluster["leader"], &cluster["members"][0]["node"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    assert_eq!((&cluster["members"][0]["voter"], &cluster["members"][0]["lag"]), (&json!(true), &json!(0)));
+    let transferred = gateway.json(Method::POST, "/v1/admin/leader:transfer", &json!({})).await.expect(200);
+    assert_eq!(transferred["leader"], 1);
+    gateway.json(Method::POST, "/v1/admin/drain", &json!({})).await.expect(200);
+    let added = json!({"node": 2, "address": "127.0.0.1:9"});
+    gateway.json(Method::POST, "/v1/admin/nodes:add", &added).await.error(409, "invalid_membership");
+}

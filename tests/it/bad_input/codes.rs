@@ -13,7 +13,15 @@ use crate::support::http::{Answer, Http, send};
 use crate::support::server::{Server, Settings};
 
 /// Codes whose fault one node does not have, or not within a lifetime; the gateway's own tests answer with them.
-const AT_THE_GATEWAY: [&str; 2] = ["not_leader", "offsets_exhausted"];
+const AT_THE_GATEWAY: [&str; 7] = [
+    "cluster_mismatch",
+    "node_exists",
+    "node_identity_mismatch",
+    "node_not_found",
+    "not_leader",
+    "offsets_exhausted",
+    "peer_version",
+];
 
 /// The codes that the tests of this module produce, each where its test asserts it.
 const WITH_FAULTS: &[&str] = &[

@@ -5,7 +5,7 @@ use super::{Case, case};
 const OTHER_ID: &str = "00000000-0000-4000-8000-000000000000";
 
 pub(super) fn cases() -> Vec<Case> {
-    [heads(), paths(), topics(), reads(), producers(), operation()].concat()
+    [heads(), paths(), topics(), reads(), producers(), operation(), cluster()].concat()
 }
 
 /// What every route refuses alike.
@@ -238,5 +238,42 @@ fn operation() -> Vec<Case> {
         case("a filter of nobody", "PUT", "/v1/admin/log-level", "{\"filter\":\"=loud=\"}").is(422, "invalid_request"),
         case("no filter", "PUT", "/v1/admin/log-level", "{}").is(422, "invalid_request"),
         case("stop with a parameter", "POST", "/v1/admin/stop?now=true", "").is(400, "invalid_parameter"),
+    ]
+}
+
+fn cluster() -> Vec<Case> {
+    let add = |name, body: &str| case(name, "POST", "/v1/admin/nodes:add", body);
+    let remove = |name, body: &str| case(name, "POST", "/v1/admin/nodes:remove", body);
+    let replace = |name, body: &str| case(name, "POST", "/v1/admin/nodes:replace", body);
+    let transfer = |name, body: &str| case(name, "POST", "/v1/admin/leader:transfer", body);
+    vec![
+        case("the cluster of something", "GET", "/v1/admin/cluster?node=1", "").is(400, "invalid_parameter"),
+        case("the cluster as images", "GET", "/v1/admin/cluster", "")
+            .header("accept", "image/png")
+            .is(406, "not_acceptable"),
+        case("writing the cluster", "PUT", "/v1/admin/cluster", "{}").is(405, "method_not_allowed"),
+        add("add a node without an address", "{\"node\":2}").is(422, "invalid_request").says("address"),
+        add("add a node by a name", "{\"node\":\"two\",\"address\":\"a:1\"}").is(422, "invalid_request"),
+        add("add node zero", "{\"node\":0,\"address\":\"a:1\"}").is(422, "invalid_node"),
+        add("add a node beyond 2^53", "{\"node\":9007199254740992,\"address\":\"a:1\"}").is(422, "invalid_node"),
+        add("add a node at no port", "{\"node\":2,\"address\":\"a\"}").is(422, "invalid_node").says("host:port"),
+        add("add a node at a URL", "{\"node\":2,\"address\":\"http://a:1\"}").is(422, "invalid_node"),
+        add("add a node at a long address", &format!("{{\"node\":2,\"address\":\"{}:1\"}}", "x".repeat(300)))
+            .is(422, "invalid_node"),
+        add("add a node with more to it", "{\"node\":2,\"address\":\"a:1\",\"voter\":true}").is(422, "invalid_request"),
+        add("add a node to one without peers", "{\"node\":2,\"address\":\"127.0.0.1:9\"}")
+            .is(409, "invalid_membership"),
+        remove("remove no node", "{}").is(422, "invalid_request").says("node"),
+        remove("remove the last voter", "{\"node\":1}").is(409, "invalid_membership"),
+        remove("remove node zero", "{\"node\":0}").is(422, "invalid_node"),
+        remove("remove in text", "x").is(400, "invalid_json"),
+        replace("replace a node by nobody", "{\"node\":1,\"address\":\"a:1\"}").is(422, "invalid_request").says("by"),
+        replace("replace a node by itself", "{\"node\":1,\"by\":1,\"address\":\"a:1\"}").is(422, "invalid_node"),
+        replace("replace a node nowhere", "{\"node\":1,\"by\":2,\"address\":\":1\"}").is(422, "invalid_node"),
+        transfer("transfer to node zero", "{\"to\":0}").is(422, "invalid_node"),
+        transfer("transfer to a list", "[1]").is(422, "invalid_request"),
+        transfer("transfer with more to it", "{\"to\":1,\"at\":2}").is(422, "invalid_request"),
+        case("transfer with a parameter", "POST", "/v1/admin/leader:transfer?to=1", "").is(400, "invalid_parameter"),
+        case("drain with a parameter", "POST", "/v1/admin/drain?now=true", "").is(400, "invalid_parameter"),
     ]
 }

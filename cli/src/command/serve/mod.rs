@@ -29,7 +29,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<()> {
         .thread_name("tidelog")
         .build()
         .context("cannot start the async runtime")?;
-    let result = runtime.block_on(process::serve(config, args.restore, filter));
+    let start = process::Start { restore: args.restore, until_stdin_closes: args.until_stdin_closes };
+    let result = runtime.block_on(process::serve(config, start, filter));
     // A blocking call to a dead disk or bucket must not keep a process that has done what it could.
     runtime.shutdown_background();
     result
@@ -45,6 +46,9 @@ fn load(args: &ServeArgs) -> Result<Config> {
         ("http.listen", "--listen", args.listen.map(|address| address.to_string())),
         ("data_dir", "--data-dir", args.data_dir.as_ref().map(|path| path.to_string_lossy().into_owned())),
         ("bucket", "--bucket", args.bucket.clone()),
+        ("cluster.node_id", "--node-id", args.node_id.clone()),
+        ("cluster.nodes", "--cluster", args.cluster.clone()),
+        ("peer.listen", "--peer-listen", args.peer_listen.map(|address| address.to_string())),
         ("log.format", "--log-format", args.log_format.map(|format| format.as_str().to_owned())),
     ];
     sources.flags = flags.into_iter().filter_map(|(key, flag, value)| Some((key, flag, value?))).collect();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use tidelog::config::{Config, Shutdown};
@@ -17,14 +17,28 @@ use super::signals::Signals;
 use super::{injected, listen};
 use crate::output::Out;
 
+/// Of the time for the way down, the share in which the leadership is given away.
+const HAND_OVER_SHARE: u32 = 4;
 /// Of the time for the way down, the share that stays for closing the engine when requests do not finish.
 const CLOSE_SHARE: u32 = 2;
 /// The share that stays for ending what did not finish: the process is gone by the deadline.
 const REST_SHARE: u32 = 10;
 
+/// What the command line says about a start besides the settings.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start {
+    /// Acknowledged records that the bucket does not have are given up.
+    pub(super) restore: bool,
+    /// The end of standard input ends the server.
+    pub(super) until_stdin_closes: bool,
+}
+
 /// Serves until a signal, an operator's stop, or a fatal error of the engine.
-pub(super) async fn serve(config: Config, restore: bool, filter: LogFilter) -> Result<()> {
+pub(super) async fn serve(config: Config, start: Start, filter: LogFilter) -> Result<()> {
     let mut signals = Signals::new()?;
+    if start.until_stdin_closes {
+        signals = signals.with_stdin()?;
+    }
     let clock = injected::start(&config)?;
     metrics::install(config.metrics.topics).map_err(|error| anyhow!("cannot start metrics: {error}"))?;
     tokio::spawn(async {
@@ -36,7 +50,7 @@ pub(super) async fn serve(config: Config, restore: bool, filter: LogFilter) -> R
     });
     // The port first: it tells a second server at once, and nothing was touched then.
     let bound = listen::bind(&config).await?;
-    let options = Options { config: config.clone(), clock, restore };
+    let options = Options { config: config.clone(), clock, restore: start.restore };
     let queue = tokio::select! {
         opened = Queue::open(options) => opened.context("cannot open the engine")?,
         name = signals.next() => {
@@ -83,17 +97,26 @@ impl AdminHooks for Hooks {
     }
 }
 
-/// Drains the gateway, closes the engine and flushes. What does not finish in time is left: the log has it.
+/// Drains the gateway; a sole voter then closes and flushes, one of several gives its leadership away while requests finish. What
+/// does not finish in time is left: the log has it.
 async fn end(server: Server, compactor: Compactor, queue: &Queue, settings: &Shutdown) {
     let begun = Instant::now();
     let rest = settings.deadline / REST_SHARE;
     let within = settings.deadline - rest;
-    if !server.shutdown(within.saturating_sub(settings.drain_delay) / CLOSE_SHARE).await {
+    let sole = queue.is_sole_voter();
+    let hand_over = async {
+        if !sole {
+            hand_over(queue, within / HAND_OVER_SHARE).await;
+        }
+    };
+    let drained = server.shutdown(within.saturating_sub(settings.drain_delay) / CLOSE_SHARE);
+    let ((), drained) = tokio::join!(hand_over, drained);
+    if !drained {
         tracing::warn!("requests were still under way when the gateway ended");
     }
     let closing = async {
         compactor.stop().await;
-        if let Err(error) = queue.close().await {
+        if sole && let Err(error) = queue.close().await {
             tracing::warn!(?error, "not closed cleanly: what was not flushed is in the write-ahead log only");
         }
     };
@@ -107,6 +130,15 @@ async fn end(server: Server, compactor: Compactor, queue: &Queue, settings: &Shu
         tracing::warn!("the log was not closed in order");
     }
     tracing::info!(elapsed = ?begun.elapsed(), "ended");
+}
+
+/// Has another node lead, if this one does: requests that are under way are then answered by way of that one.
+async fn hand_over(queue: &Queue, within: Duration) {
+    match tokio::time::timeout(within, queue.drain()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(?error, "the leadership was not given away: the others elect a leader"),
+        Err(_) => tracing::warn!(?within, "the leadership was not given away in time: the others elect a leader"),
+    }
 }
 
 /// Where it listens, where the data is, one example each of produce and consume.

@@ -1,0 +1,164 @@
+//! `tidelog dev-cluster`: a cluster for trying it, of child processes of this binary with one local bucket, until Ctrl-C.
+//!
+//! The nodes are ordinary ones: what is done here with flags can be done by hand. They speak mutual TLS with each other. One that ends is reported and not started
+//! again, so that it can be seen what the others do without it. All of them end with this process, however that ends.
+
+mod certificates;
+mod home;
+mod node;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use tidelog::config::Config;
+
+use self::home::{Home, Shape};
+use self::node::{Node, Place};
+use super::serve::signals::Signals;
+use crate::args::DevClusterArgs;
+use crate::exit::{note, usage};
+use crate::output::Out;
+
+/// How long all nodes may take to be ready.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// More than the nodes' own `shutdown.deadline`.
+const END_DEADLINE: Duration = Duration::from_secs(20);
+/// How often the nodes are looked at.
+const POLL: Duration = Duration::from_millis(100);
+/// Ports from one node to the next.
+const STRIDE: u16 = 10;
+/// From a node's port for clients to that for its peers.
+const PEER: u16 = 5;
+
+/// Starts the nodes, says where they are, and ends them at a signal.
+pub(super) async fn run(args: &DevClusterArgs) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let home = Home::open(args.data_dir.as_deref())?;
+    let places = places(&home.shape(args.nodes, args.base_port)?)?;
+    let mut nodes = Nodes::default();
+    let certificates = certificates::make(&home.path().join("tls"), places.len())?;
+    for (place, certificate) in places.iter().zip(&certificates) {
+        nodes.0.push(Node::start(place, &places, certificate, home.path())?);
+    }
+    let ready = tokio::select! {
+        ready = nodes.ready() => ready.map(|()| true),
+        _ = signals.next() => Ok(false),
+    };
+    let result = match ready {
+        Ok(true) => {
+            say(&nodes, &home)?;
+            tokio::select! {
+                _ = signals.next() => Ok(()),
+                result = nodes.watch() => result,
+            }
+        }
+        Ok(false) => Ok(()),
+        Err(error) => Err(error),
+    };
+    signals.end_at_next();
+    let ended = nodes.end().await;
+    // Removed, if it was ours, only now that nobody writes into it.
+    drop(home);
+    result.and(ended)
+}
+
+/// Where each node listens.
+fn places(shape: &Shape) -> Result<Vec<Place>> {
+    (0..shape.nodes)
+        .map(|number| {
+            let client = shape.base_port.checked_add(number * STRIDE);
+            let ports = client.and_then(|client| Some((client, client.checked_add(PEER)?)));
+            let (client, peer) = ports.ok_or_else(|| usage("--base-port leaves no ports for that many nodes"))?;
+            Ok(Place { node: number + 1, client, peer })
+        })
+        .collect()
+}
+
+/// The nodes, those that have ended included.
+#[derive(Default)]
+struct Nodes(Vec<Node>);
+
+impl Nodes {
+    /// Returns once every node is ready.
+    async fn ready(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        for place in 0..self.0.len() {
+            while !self.0[place].is_ready().await {
+                if let Some(ended) = self.0.iter_mut().find_map(Node::take_end) {
+                    bail!("{ended}");
+                }
+                if begun.elapsed() > READY_DEADLINE {
+                    let node = &self.0[place];
+                    bail!("node {} is not ready after {READY_DEADLINE:?}; {}", node.place().node, node.last_words());
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports nodes that end; returns once none is left.
+    async fn watch(&mut self) -> Result<()> {
+        loop {
+            tokio::time::sleep(POLL).await;
+            for ended in self.0.iter_mut().filter_map(Node::take_end) {
+                note(&ended);
+            }
+            if self.0.iter().all(Node::has_ended) {
+                bail!("no node is left");
+            }
+        }
+    }
+
+    /// Asks all to end, and waits for it; one that does not is killed.
+    async fn end(mut self) -> Result<()> {
+        self.0.iter_mut().for_each(Node::ask_to_end);
+        let begun = Instant::now();
+        let mut failed = Vec::new();
+        while !self.0.iter().all(Node::has_ended) {
+            failed.extend(self.0.iter_mut().filter_map(Node::take_failure));
+            if begun.elapsed() > END_DEADLINE {
+                failed.extend(self.0.iter_mut().filter_map(Node::kill));
+                break;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("; ")) }
+    }
+}
+
+/// Where the nodes are, and what can be done with them.
+fn say(nodes: &Nodes, home: &Home) -> Result<()> {
+    let urls: Vec<String> = nodes.0.iter().map(|node| node.place().url()).collect();
+    let servers = urls.join(",");
+    let (path, kept) = (home.path(), if home.is_kept() { "kept" } else { "removed at the end" });
+    let config = Config { data_dir: path.to_owned(), ..Config::default() };
+    let mut out = Out::new();
+    for node in &nodes.0 {
+        let (place, id) = (node.place(), node.id());
+        out.line(&format!("node {}  {}  process {id}, log {}", place.node, place.url(), node.log().display()))?;
+    }
+    out.line(&format!("data    {} ({kept}), bucket {}", path.display(), config.bucket_url()?))?;
+    out.line(&format!("produce echo hello | tidelog produce greetings --create --server {servers}"))?;
+    out.line(&format!("consume tidelog consume greetings --server {servers}"))?;
+    out.line(&format!("status  tidelog admin status --server {servers}"))?;
+    out.line("Ctrl-C ends all of them")?;
+    out.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn every_node_has_ports_of_its_own() {
+        let places = |nodes, base_port| super::places(&Shape { nodes, base_port });
+        let three = places(3, 7070).unwrap();
+        let ports: Vec<(u16, u16)> = three.iter().map(|place| (place.client, place.peer)).collect();
+        assert_eq!(ports, [(7070, 7075), (7080, 7085), (7090, 7095)]);
+        assert_eq!(three[2].url(), "http://127.0.0.1:7090");
+        assert!(places(5, 65_500).is_err());
+    }
+}

@@ -1,0 +1,328 @@
+//! A cluster of real processes on one local bucket, with a network between them that can be cut.
+//!
+//! Each node has its own directory and fixed ports, so that it can be killed, stopped, cut off and started again. Its peers
+//! reach it through a proxy ([`Net`]), whose address is the one that the cluster knows.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use futures::future::join_all;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::binary::{command, text};
+use super::http::Http;
+use super::net::Net;
+use super::server::{Settings, copy_lines, fixed_address};
+use super::{DEADLINE, POLL, eventually};
+
+/// The longest election timeout of a node of [`Cluster::start`], twice the shortest: it decides when a leader is given up.
+pub(crate) const MAX_ELECTION_MS: u64 = 2_000;
+
+/// Nodes and what is between them; all of them are killed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    dir: TempDir,
+    settings: Settings,
+    /// `cluster.nodes` of a first start.
+    first: String,
+    nodes: BTreeMap<u64, Node>,
+    net: Net,
+}
+
+/// A node, whether it runs or not.
+#[derive(Debug)]
+struct Node {
+    listen: String,
+    peer: String,
+    /// Where its peers reach it.
+    address: SocketAddr,
+    process: Option<Process>,
+    log: Arc<Mutex<String>>,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    /// Between SIGSTOP and SIGCONT.
+    stopped: bool,
+}
+
+impl Cluster {
+    /// Three nodes that are ready.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(3, Settings::default()).await
+    }
+
+    /// Nodes 1 to `count`, all with these settings.
+    pub(crate) async fn start_with(count: u64, settings: Settings) -> Self {
+        let settings = settings.set("raft.election_min", "1s").set("raft.heartbeat", "200ms");
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = Self { dir, settings, first: String::new(), nodes: BTreeMap::new(), net: Net::new() };
+        for node in 1..=count {
+            cluster.place(node).await;
+        }
+        let named: Vec<String> = cluster.nodes.iter().map(|(id, node)| format!("{id}={}", node.address)).collect();
+        cluster.first = named.join(",");
+        // The first one waits for the others.
+        (1..=count).for_each(|node| cluster.spawn(node));
+        cluster.all_ready().await;
+        cluster
+    }
+
+    /// Gives a node its ports; it is not started.
+    pub(crate) async fn place(&mut self, node: u64) {
+        let (listen, peer) = (fixed_address(), fixed_address());
+        let address = self.net.proxy(node, peer.parse().unwrap()).await;
+        self.nodes.insert(node, Node { listen, peer, address, process: None, log: Arc::default() });
+    }
+
+    /// Starts a node that does not run.
+    pub(crate) fn spawn(&mut self, node: u64) {
+        self.spawn_on(node, &self.bucket());
+    }
+
+    /// The same on another bucket.
+    pub(crate) fn spawn_on(&mut self, id: u64, bucket: &Path) {
+        let bucket = format!("file://{}", text(bucket));
+        let data = self.data(id);
+        let node = self.nodes.get_mut(&id).unwrap();
+        assert!(node.process.is_none(), "node {id} runs already");
+        let number = id.to_string();
+        let mut serve =
+            command(&["serve", "--node-id", &number, "--listen", &node.listen, "--peer-listen", &node.peer]);
+        serve.args(["--cluster", &self.first, "--bucket", &bucket, "--data-dir", text(&data)]);
+        serve.env("TIDELOG__PEER__ADVERTISE", node.address.to_string());
+        self.settings.apply(&mut serve);
+        let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&node.log));
+        std::thread::spawn(move || copy_lines(stderr, &log));
+        self.net.runs(child.id(), id);
+        node.process = Some(Process { child, stopped: false });
+    }
+
+    /// Starts a node and waits until it is ready.
+    pub(crate) async fn restart(&mut self, node: u64) {
+        self.spawn(node);
+        self.ready(node).await;
+    }
+
+    /// Waits until every running node is ready.
+    pub(crate) async fn all_ready(&mut self) {
+        for node in self.running() {
+            self.ready(node).await;
+        }
+    }
+
+    /// Waits until a node is ready; it must not end meanwhile.
+    pub(crate) async fn ready(&mut self, node: u64) {
+        let http = self.http_of(node);
+        let begun = Instant::now();
+        while http.try_get("/readyz").await.is_none_or(|answer| answer.status != 200) {
+            if let Some(status) = self.process(node).child.try_wait().unwrap() {
+                panic!("node {node} has ended: {status}\n{}", self.log(node));
+            }
+            assert!(begun.elapsed() < DEADLINE, "node {node} is not ready:\n{}", self.log(node));
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// `kill -9`
+    pub(crate) fn kill(&mut self, node: u64) {
+        let mut process = self.nodes.get_mut(&node).unwrap().process.take().unwrap();
+        process.child.kill().unwrap();
+        process.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and its end.
+    pub(crate) async fn terminate(&mut self, node: u64) -> ExitStatus {
+        self.signal(node, Signal::TERM);
+        self.ended(node).await
+    }
+
+    /// Waits for a node to end by itself.
+    pub(crate) async fn ended(&mut self, node: u64) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.process(node).child.try_wait().unwrap() {
+                self.nodes.get_mut(&node).unwrap().process = None;
+                return status;
+            }
+            assert!(begun.elapsed() < DEADLINE, "node {node} does not end:\n{}", self.log(node));
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// SIGSTOP: it does nothing and keeps its connections.
+    pub(crate) fn pause(&mut self, node: u64) {
+        self.signal(node, Signal::STOP);
+        self.process(node).stopped = true;
+    }
+
+    /// SIGCONT
+    pub(crate) fn resume(&mut self, node: u64) {
+        self.signal(node, Signal::CONT);
+        self.process(node).stopped = false;
+    }
+
+    /// Sends a signal to a node.
+    pub(crate) fn signal(&mut self, node: u64, signal: Signal) {
+        kill_process(Pid::from_child(&self.process(node).child), signal).unwrap();
+    }
+
+    fn process(&mut self, node: u64) -> &mut Process {
+        self.nodes.get_mut(&node).unwrap().process.as_mut().unwrap_or_else(|| panic!("node {node} does not run"))
+    }
+
+    /// Deletes what a node had on its disk.
+    pub(crate) fn wipe(&mut self, node: u64) {
+        assert!(self.nodes[&node].process.is_none(), "node {node} runs");
+        std::fs::remove_dir_all(self.data(node)).unwrap();
+    }
+
+    /// The links between the nodes.
+    pub(crate) fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// Nodes that run and are not stopped.
+    pub(crate) fn running(&self) -> Vec<u64> {
+        let runs = |node: &Node| node.process.as_ref().is_some_and(|process| !process.stopped);
+        self.nodes.iter().filter(|(_, node)| runs(node)).map(|(id, _)| *id).collect()
+    }
+
+    /// All nodes but this one, whether they run or not.
+    pub(crate) fn others(&self, node: u64) -> Vec<u64> {
+        self.nodes.keys().copied().filter(|other| *other != node).collect()
+    }
+
+    /// `http://127.0.0.1:…`
+    pub(crate) fn url(&self, node: u64) -> String {
+        format!("http://{}", self.nodes[&node].listen)
+    }
+
+    /// The URLs of all nodes, separated by commas.
+    pub(crate) fn urls(&self) -> String {
+        self.nodes.keys().map(|node| self.url(*node)).collect::<Vec<_>>().join(",")
+    }
+
+    /// Where the peers of a node reach it.
+    pub(crate) fn address(&self, node: u64) -> String {
+        self.nodes[&node].address.to_string()
+    }
+
+    /// Requests to one of all nodes.
+    pub(crate) fn http(&self) -> Http {
+        Http::over(self.nodes.keys().map(|node| self.url(*node)).collect())
+    }
+
+    /// Requests to a node.
+    pub(crate) fn http_of(&self, node: u64) -> Http {
+        Http::over(vec![self.url(node)])
+    }
+
+    /// What a node logged since it was placed.
+    pub(crate) fn log(&self, node: u64) -> String {
+        self.nodes[&node].log.lock().unwrap().clone()
+    }
+
+    /// The bucket that all share.
+    pub(crate) fn bucket(&self) -> PathBuf {
+        self.dir.path().join("bucket")
+    }
+
+    fn data(&self, node: u64) -> PathBuf {
+        self.dir.path().join(format!("node-{node}"))
+    }
+
+    /// Directory of a node's write-ahead log.
+    pub(crate) fn wal(&self, node: u64) -> PathBuf {
+        self.data(node).join("wal")
+    }
+
+    /// What a node says of its shard, if it answers.
+    pub(crate) async fn shard(&self, node: u64) -> Option<Value> {
+        let answer = self.http_of(node).try_get("/v1/status").await?;
+        (answer.status == 200).then(|| answer.json()["shards"][0].clone())
+    }
+
+    /// The running node that leads in the newest term, once there is one.
+    pub(crate) async fn leader(&self) -> u64 {
+        self.leader_but(0).await
+    }
+
+    /// The same, once it is not this one.
+    pub(crate) async fn leader_but(&self, not: u64) -> u64 {
+        let nodes = self.running();
+        eventually("a leader", || async {
+            let shards = join_all(nodes.iter().map(|node| self.shard(*node))).await;
+            let claims = nodes.iter().zip(&shards).filter_map(|(node, shard)| {
+                let shard = shard.as_ref()?;
+                (shard["leader"] == *node).then(|| (shard["term"].as_u64().unwrap(), *node))
+            });
+            claims.max().map(|(_, leader)| leader).filter(|leader| *leader != not)
+        })
+        .await
+    }
+
+    /// A running node that does not lead.
+    pub(crate) async fn follower(&self) -> u64 {
+        let leader = self.leader().await;
+        self.running().into_iter().find(|node| *node != leader).unwrap()
+    }
+
+    /// The members as the cluster's leader sees them, asked through any node.
+    pub(crate) async fn members(&self) -> Value {
+        let http = self.http();
+        eventually("the members", || async {
+            let answer = http.try_get("/v1/admin/cluster").await.filter(|answer| answer.status == 200);
+            if answer.is_none() {
+                http.turn();
+            }
+            answer.map(|answer| answer.json())
+        })
+        .await
+    }
+
+    /// Waits until all running nodes have applied the same entries. Their states must then be the same.
+    pub(crate) async fn converge(&self) {
+        let nodes = self.running();
+        let hashes = eventually("the same applied index everywhere", || async {
+            let states = join_all(nodes.iter().map(|node| self.state(*node))).await;
+            let states: Option<Vec<(u64, String)>> = states.into_iter().collect();
+            states.filter(|states| states.iter().all(|(applied, _)| *applied == states[0].0))
+        })
+        .await;
+        assert!(hashes.iter().all(|state| *state == hashes[0]), "the states differ: {nodes:?} {hashes:?}");
+    }
+
+    /// What a node has applied, and the hash of its state there.
+    async fn state(&self, node: u64) -> Option<(u64, String)> {
+        let answer = self.http_of(node).try_get("/v1/status?state_hash=true").await?;
+        let status = (answer.status == 200).then(|| answer.json())?;
+        let shard = &status["shards"][0];
+        Some((shard["applied"].as_u64()?, shard["state_hash"].as_str()?.to_owned()))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for (id, node) in &mut self.nodes {
+            if let Some(process) = &mut node.process {
+                // It may have ended already; one that is stopped is killed as well.
+                let _ = process.child.kill();
+                let _ = process.child.wait();
+            }
+            if std::thread::panicking() {
+                let log = node.log.lock().unwrap();
+                let lines: Vec<&str> = log.lines().collect();
+                eprintln!("--- end of the log of node {id}\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+            }
+        }
+    }
+}

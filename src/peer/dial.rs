@@ -81,7 +81,7 @@ impl Dialer {
             _ => failed(error.into()),
         })?;
         let certificate = socket.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        // The verifier takes a wildcard too.
+        // The verifier takes other spellings too.
         if !certificate.map(nodes_of).transpose()?.is_some_and(|nodes| nodes.contains(&node)) {
             return Err(mismatch(node, address));
         }

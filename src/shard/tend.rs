@@ -89,7 +89,7 @@ async fn is_refused(needs: &Needs) -> Option<String> {
         for other in config.cluster.nodes.iter().filter(|other| other.id != me.0) {
             match calls.hello(NodeId(other.id), &other.address).await {
                 Ok(hello) if hello.knows_other(me, directory) => {
-                    return Some(hello::wiped(me, &members.address()).to_string());
+                    return Some(hello::wiped(me, members.address()).to_string());
                 }
                 Ok(_) => {}
                 // It may be of another life of the cluster, which this node has to begin with then.

@@ -85,6 +85,9 @@ impl Config {
         at_least("wal.budget", self.wal.budget, self.wal.reserve.saturating_add(64 << 20));
         at_least("archive.file_size", self.archive.file_size, 1 << 20);
         at_least("archive.job_size", self.archive.job_size, self.flush.bytes);
+        if self.wal.spare != 0 {
+            at_least("wal.spare", self.wal.spare, self.wal.file_size);
+        }
         if self.cache.disk != 0 {
             at_least("cache.disk", self.cache.disk, 64 << 20);
         }

@@ -55,6 +55,8 @@ metrics! {
 
     // Raft and state, set when they are read
     Gauge WAL_BYTES "tidelog_wal_bytes" "Bytes of the write-ahead log's files";
+    Gauge WAL_SPARE_BYTES "tidelog_wal_spare_bytes"
+        "Bytes of files that are kept ready for the write-ahead log, not in tidelog_wal_bytes";
     Gauge WAL_BUDGET_BYTES "tidelog_wal_budget_bytes"
         "Bytes of log above which appends are refused: wal.budget less wal.reserve";
     Gauge WAL_DISK_FREE_BYTES "tidelog_wal_disk_free_bytes" "Free bytes of the disk of the write-ahead log";

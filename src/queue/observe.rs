@@ -13,6 +13,7 @@ impl Queue {
         let gate = self.0.shard.gate();
         let (used, limit) = gate.budget();
         gauge!(names::WAL_BYTES).set(used as f64);
+        gauge!(names::WAL_SPARE_BYTES).set(self.leader().node().spare_bytes() as f64);
         gauge!(names::WAL_BUDGET_BYTES).set(limit as f64);
         gauge!(names::WAL_DISK_FREE_BYTES).set(gate.free_bytes() as f64);
         gauge!(names::RAFT_TERM).set(raft.term as f64);

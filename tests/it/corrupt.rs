@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use crate::support::eventually;
 use crate::support::http::Http;
 use crate::support::server::{Server, Settings, copy_tree, files_under};
+use crate::support::wal;
 
 /// Records of each tier.
 const EACH: usize = 8;
@@ -23,6 +24,7 @@ fn settings() -> Settings {
         .set("flush.metadata_interval", "1h")
         .set("gc.enabled", "false")
         .set("cache.disk", "0B")
+        .set("wal.file_size", "1MiB")
 }
 
 fn value(offset: usize) -> String {
@@ -42,16 +44,8 @@ async fn three_tiers() -> Arc<TempDir> {
             http.flush("t", tier == 0).await;
         }
     }
-    // The mark that says that the last group was synced, which names the directory, follows it by a moment.
-    let node: Value = serde_json::from_slice(&std::fs::read(server.data().join("wal/node.json")).unwrap()).unwrap();
-    let directory: uuid::Uuid = node["directory"].as_str().unwrap().parse().unwrap();
-    let last = value(TIERS * EACH - 1);
-    eventually("the mark", || async {
-        let log = std::fs::read(&kind(&server.data(), "wal", ".wal")[0]).unwrap();
-        let group = log.windows(last.len()).rposition(|window| window == last.as_bytes())?;
-        log[group..].windows(16).any(|window| window == directory.as_bytes()).then_some(())
-    })
-    .await;
+    // The mark that says that the last group was synced follows it by a moment.
+    eventually("the mark", || async { wal::end(&server.data()).is_marked.then_some(()) }).await;
     server.kill()
 }
 
@@ -166,18 +160,17 @@ async fn a_flipped_bit_in_a_file_beside_the_log_refuses_the_start_and_names_the_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flipped_bit_in_the_log_refuses_the_start_if_it_was_acknowledged() {
     let dir = three_tiers().await;
-    let chunks = kind(&dir.path().join("data"), "wal/shard-00000/log", ".wal");
-    let [chunk] = &chunks[..] else { panic!("{chunks:?}") };
-    let bytes = std::fs::read(chunk).unwrap();
-    // Inside the last records that were acknowledged: the tail.
-    let tail = value((TIERS - 1) * EACH);
-    let inside = bytes.windows(tail.len()).position(|window| window == tail.as_bytes());
+    let end = wal::end(&dir.path().join("data"));
+    let chunk = &end.path;
+    // Zeros behind the end are no part of the log.
+    assert_eq!(with_flipped(&dir, chunk, (end.at + 1_000) * 8).await, Found::Harmless);
     let mut refused = 0;
-    for bit in bits(chunk, 8).into_iter().chain(inside.map(|at| at * 8)) {
+    let all_over = (0..8).map(|nth| (end.at - 1) * nth / 7 * 8 + nth);
+    for bit in all_over {
         match with_flipped(&dir, chunk, bit).await {
             Found::Refused => refused += 1,
             // What came after the newest acknowledged entry is cut.
-            Found::Harmless => assert!(bit / 8 + 200 > bytes.len(), "bit {bit} of {}", bytes.len() * 8),
+            Found::Harmless => assert!(bit / 8 + 200 > end.at, "bit {bit} of {}", end.at * 8),
             Found::Reads(count) => panic!("bit {bit}: {count} reads failed"),
         }
     }

@@ -16,6 +16,7 @@ use crate::support::http::Http;
 use crate::support::injected::Injected;
 use crate::support::load::Load;
 use crate::support::server::{Server, Settings, files_under, fixed_address};
+use crate::support::wal;
 
 const PARTITIONS: u64 = 2;
 /// More than any grace period, and more than the week of which a checkpoint a day is kept.
@@ -53,7 +54,11 @@ const STEPS: &[(&str, Reached)] = &[
     ("gc.checkpoints", Reached::Garbage),
     ("produce.assigned", Reached::Load),
     ("wal.append", Reached::Load),
+    ("wal.begun", Reached::Load),
+    ("wal.header", Reached::Load),
     ("wal.sync", Reached::Load),
+    ("spare.renamed", Reached::Load),
+    ("spare.filled", Reached::Load),
     ("repair.later_files", Reached::TornLog),
     ("repair.cut", Reached::TornLog),
     ("apply.entry", Reached::Load),
@@ -72,7 +77,7 @@ fn every_fail_point_is_in_the_table_of_steps() {
 
 /// The areas of the tests below.
 const AREAS: &[&[&str]] =
-    &[&["flush"], &["pointer", "purge"], &["archive"], &["gc"], &["produce", "wal", "repair", "apply"]];
+    &[&["flush"], &["pointer", "purge"], &["archive"], &["gc"], &["produce", "repair", "apply"], &["wal", "spare"]];
 
 fn area(point: &str) -> &str {
     point.split_once('.').unwrap().0
@@ -186,6 +191,9 @@ fn busy(settings: Settings) -> Settings {
         .set("archive.interval", "100ms")
         .set("archive.job_size", "1MiB")
         .set("gc.interval", "50ms")
+        // Files of the log that are soon full, and too few of them ready for all.
+        .set("wal.file_size", "64KiB")
+        .set("wal.spare", "64KiB")
 }
 
 /// No job at all.
@@ -227,21 +235,22 @@ async fn crash_at(server: Server, injected: &Injected, point: &str, reached: Rea
 
 /// Tears the log of a killed server, and kills the one that repairs it, twice.
 async fn crash_while_cutting(server: Server, injected: &Injected, settings: &Settings, point: &str) -> Arc<TempDir> {
-    let log = server.data().join("wal/shard-00000/log");
+    let data = server.data();
     let dir = server.kill();
-    let newest = files_under(&log).into_iter().filter(|path| path.extension().is_some_and(|end| end == "wal")).max();
-    let newest = newest.unwrap();
-    let mut bytes = std::fs::read(&newest).unwrap();
-    bytes.extend([0xa5; 77]);
-    std::fs::write(&newest, &bytes).unwrap();
+    let end = wal::end(&data);
+    let mut bytes = std::fs::read(&end.path).unwrap();
+    let torn = wal::torn_frame(end.offset);
+    bytes.resize(bytes.len().max(end.at + torn.len()), 0);
+    bytes[end.at..end.at + torn.len()].copy_from_slice(&torn);
+    std::fs::write(&end.path, &bytes).unwrap();
     // A later file too: what a group leaves that was torn where one file ends and the next begins.
-    let later = newest.with_file_name("r-00_999_999_999_999_999_999.wal");
+    let later = wal::next_file(&end);
     std::fs::write(&later, [0xa5; 99]).unwrap();
     for _ in 0..2 {
         injected.points(&format!("{point}=crash"));
         let log = Server::try_start(Arc::clone(&dir), settings.clone()).await.unwrap_err();
         assert!(log.contains("fail point fired"), "{log}");
-        if !later.exists() && !std::fs::read(&newest).unwrap().ends_with(&[0xa5; 77]) {
+        if !later.exists() && std::fs::metadata(&end.path).unwrap().len() <= end.at as u64 {
             break;
         }
     }
@@ -289,6 +298,11 @@ async fn a_crash_between_the_steps_of_garbage_collection_loses_and_doubles_nothi
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_in_the_log_its_repair_or_apply_loses_and_doubles_nothing() {
+async fn a_crash_before_the_log_in_its_repair_or_in_apply_loses_and_doubles_nothing() {
     survive(AREAS[4]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_while_the_log_is_written_and_its_files_are_made_ready_loses_and_doubles_nothing() {
+    survive(AREAS[5]).await;
 }

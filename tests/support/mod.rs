@@ -20,6 +20,7 @@ pub(crate) mod readers;
 pub(crate) mod s3;
 pub(crate) mod server;
 pub(crate) mod small_disk;
+pub(crate) mod wal;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -126,9 +126,9 @@ impl Core {
         self.end.load(Ordering::Acquire).saturating_sub(self.start.load(Ordering::Acquire))
     }
 
-    /// Takes the files below WAL offset `free` out of the log.
-    pub(super) fn release(&self, free: u64) {
-        let released = self.queue.release(free);
+    /// Takes the files below WAL offset `free` out of the log; file `newest` is the newest that has its header on disk.
+    pub(super) fn release(&self, free: u64, newest: u64) {
+        let released = self.queue.release(free, newest);
         if let Some(start) = self.queue.start() {
             self.start.store(start, Ordering::Release);
         }

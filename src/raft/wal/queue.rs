@@ -244,11 +244,12 @@ impl Queue {
         self.room.notify_waiters();
     }
 
-    /// Takes the files that end at or below WAL offset `free` out of the log.
-    pub(super) fn release(&self, free: u64) -> Vec<Span> {
+    /// Takes the files that end at or below WAL offset `free` out of the log, where file `newest` is the newest that has its
+    /// header on disk. The ones after it are only planned: what is before them is all there is.
+    pub(super) fn release(&self, free: u64, newest: u64) -> Vec<Span> {
         let mut inner = self.lock();
         let mut released = Vec::new();
-        while inner.files.get(1).is_some_and(|next| next.start <= free) {
+        while inner.files.get(1).is_some_and(|next| next.start <= free && next.sequence <= newest) {
             released.extend(inner.files.pop_front());
         }
         released
@@ -300,5 +301,91 @@ impl Inner {
     fn take(&mut self) -> VecDeque<Group> {
         self.is_wanted = false;
         std::mem::take(&mut self.groups)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn begin(queue: &Queue, sequence: u64, start: u64) {
+        let state = super::super::state::LogState::default();
+        queue.begin(FileHeader { directory: Uuid::nil(), sequence, start, chain: 0, recycled: false, state }).unwrap();
+    }
+
+    #[test]
+    fn all_that_is_queued_shares_one_write_and_nobody_waits_for_company() {
+        let queue = Queue::new([Span { sequence: 1, start: 0 }].into(), 0);
+        queue.push(b"a", None, 1).unwrap();
+        queue.sync(1, None, None).unwrap();
+        let Work::Groups(groups) = queue.next(|| false) else { panic!("a lone group goes at once") };
+        assert_eq!((groups.len(), groups[0].end), (1, 1));
+        for end in 2..10 {
+            queue.push(b"a", None, end).unwrap();
+            queue.sync(end, None, Some(end)).unwrap();
+        }
+        let Work::Groups(groups) = queue.next(|| false) else { panic!() };
+        assert_eq!((groups.len(), groups[0].end, groups[0].free, groups[0].syncs), (1, 9, Some(9), true));
+        // Frames of two files are two writes.
+        queue.push(b"a", None, 10).unwrap();
+        begin(&queue, 2, 10);
+        queue.push(b"a", None, 11).unwrap();
+        queue.sync(11, None, None).unwrap();
+        let Work::Groups(groups) = queue.next(|| false) else { panic!() };
+        assert_eq!(groups.iter().map(|group| (group.end, group.syncs)).collect::<Vec<_>>(), [(10, false), (11, true)]);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_goes_with_the_next_group_or_after_a_while() {
+        let queue = Queue::new([Span { sequence: 1, start: 0 }].into(), 0);
+        queue.push(b"a", None, 1).unwrap();
+        let begun = Instant::now();
+        assert!(matches!(queue.next(|| false), Work::Idle));
+        assert!(begun.elapsed() >= MARK_DELAY);
+        assert_eq!(queue.take().len(), 1);
+        assert!(matches!(queue.next(|| true), Work::Idle), "a mark is due");
+        queue.push(b"a", None, 2).unwrap();
+        queue.close();
+        assert!(matches!(queue.next(|| false), Work::Groups(groups) if groups.len() == 1));
+        assert!(matches!(queue.next(|| true), Work::Closed));
+    }
+
+    #[test]
+    fn a_file_is_given_up_only_for_one_that_is_on_disk() {
+        let queue = Queue::new([Span { sequence: 7, start: 0 }].into(), 100);
+        // All before 100 was purged, and the next file is planned to begin just there.
+        begin(&queue, 8, 100);
+        assert_eq!(queue.release(100, 7), []);
+        assert_eq!(queue.release(99, 8), []);
+        assert_eq!(queue.release(100, 8), [Span { sequence: 7, start: 0 }]);
+        assert_eq!(queue.release(u64::MAX, 8), []);
+    }
+
+    #[test]
+    fn entries_are_here_until_they_are_written() {
+        let queue = Queue::new([Span { sequence: 1, start: 0 }].into(), 0);
+        let payload = WalPayload::Command(Bytes::from_static(b"abc"));
+        queue.push_entry(b"head", 0, WalLogId { term: 1, index: 5 }, payload.clone()).unwrap();
+        assert!(matches!(queue.stored(0), Some(Stored::Memory(id, found)) if id.index == 5 && found == payload));
+        assert!(queue.stored(1).is_none());
+        queue.wrote(7);
+        assert!(matches!(queue.stored(0), Some(Stored::In(Span { sequence: 1, start: 0 }))));
+        assert_eq!(queue.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn a_failure_is_told_to_all() {
+        let queue = Queue::new([Span { sequence: 1, start: 0 }].into(), 0);
+        let (sender, mut receiver) = tokio::sync::oneshot::channel();
+        queue.sync(0, Some(Then::Caller(sender)), None).unwrap();
+        queue.fail(&io::Error::other("first"));
+        queue.fail(&io::Error::other("second"));
+        assert_eq!(receiver.try_recv().unwrap().unwrap_err().to_string(), "first");
+        assert_eq!(queue.push(b"a", None, 1).unwrap_err().to_string(), "first");
+        assert_eq!(queue.sync(1, None, None).unwrap_err().to_string(), "first");
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Cut {
     pub(crate) file: PathBuf,
     /// Where in it.
     pub(crate) offset: u64,
-    /// Bytes removed.
+    /// Bytes removed, later files included.
     pub(crate) bytes: u64,
 }
 
@@ -211,7 +211,8 @@ fn without_files(dir: &Path, directory: Uuid, found: &[FoundFile]) -> Result<Rec
             ));
         }
         if let Beginning::Damaged(why) = &file.beginning {
-            cut = Some(remove(dir, &[file], why, marks.used).map_err(failed)?);
+            remove(dir, &[file]).map_err(failed)?;
+            cut = Some(told(&file.path, 0, marks.used, why));
         }
     }
     sync_dir(dir).map_err(|error| unreadable(dir, error))?;
@@ -225,42 +226,43 @@ fn cut(
     later: &[FoundFile],
     (at, behind, why): (u64, &Behind<'_>, &io::Error),
 ) -> io::Result<Option<Cut>> {
-    let mut cut = None;
     let damaged = |file: &&FoundFile| matches!(file.beginning, Beginning::Damaged(_));
     let torn: Vec<&FoundFile> = later.iter().filter(damaged).collect();
-    if let Some(Beginning::Damaged(why)) = torn.first().map(|file| &file.beginning) {
-        cut = Some(remove(dir, &torn, why, torn.iter().map(|file| file.len).sum())?);
+    let bytes = torn.iter().map(|file| file.len).sum::<u64>() + behind.torn;
+    if bytes == 0 && torn.is_empty() {
+        return Ok(None);
     }
+    remove(dir, &torn)?;
     if behind.torn > 0 {
         let file = OpenOptions::new().write(true).open(&newest.file.path)?;
         file.set_len(at)?;
         file.sync_all()?;
-        crate::failpoint::hit("repair.cut").map_err(io::Error::other)?;
-        cut = Some(told(Cut { file: newest.file.path.clone(), offset: at, bytes: behind.torn }, why));
     }
-    Ok(cut)
+    crate::failpoint::hit("repair.cut").map_err(io::Error::other)?;
+    Ok(Some(match torn.first().map(|file| (file, &file.beginning)) {
+        Some((file, Beginning::Damaged(why))) if behind.torn == 0 => told(&file.path, 0, bytes, why),
+        _ => told(&newest.file.path, at, bytes, why),
+    }))
 }
 
 /// Removes files that were torn when they were begun, the last one first.
-fn remove(dir: &Path, files: &[&FoundFile], why: &io::Error, bytes: u64) -> io::Result<Cut> {
+fn remove(dir: &Path, files: &[&FoundFile]) -> io::Result<()> {
     for file in files.iter().rev() {
         std::fs::remove_file(&file.path)?;
     }
     sync_dir(dir)?;
-    crate::failpoint::hit("repair.later_files").map_err(io::Error::other)?;
-    let file = files.first().map(|file| file.path.clone()).unwrap_or_default();
-    Ok(told(Cut { file, offset: 0, bytes }, why))
+    crate::failpoint::hit("repair.later_files").map_err(io::Error::other)
 }
 
-fn told(cut: Cut, why: &io::Error) -> Cut {
+fn told(file: &Path, offset: u64, bytes: u64, why: &io::Error) -> Cut {
     tracing::warn!(
-        file = %cut.file.display(),
-        offset = cut.offset,
-        bytes = cut.bytes,
+        file = %file.display(),
+        offset,
+        bytes,
         reason = %why,
         "cut a torn tail of the write-ahead log: it was never acknowledged"
     );
-    cut
+    Cut { file: file.to_owned(), offset, bytes }
 }
 
 /// The later files that can be taken as they are.

@@ -76,6 +76,16 @@ pub(super) struct Taken {
     pub(super) recycled: bool,
 }
 
+/// Sees to it that the log does not wait for a thread that is gone.
+struct Ending<'a>(&'a Keeper);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.lock().busy = None;
+        self.0.done.notify_all();
+    }
+}
+
 /// What the thread does next.
 enum Task {
     Recycle {
@@ -176,6 +186,7 @@ impl Keeper {
 
     /// Prepares files until the log is closed.
     pub(super) fn run(&self) {
+        let _ending = Ending(self);
         let mut spares = self.lock();
         while !spares.closing {
             let task = self.task(&mut spares);

@@ -30,6 +30,7 @@ pub(super) struct Writer {
 /// The file that is written to.
 struct Current {
     file: File,
+    sequence: u64,
     /// It has bytes that are not synced.
     is_dirty: bool,
     /// Its name may not be durable.
@@ -99,8 +100,9 @@ impl Writer {
                 groups.for_each(|mut group| group.answer(&done));
                 return done;
             }
-            if let Some(free) = group.free.max(if group.syncs { self.free.take() } else { None }) {
-                self.core.release(free);
+            let free = group.free.max(if group.syncs { self.free.take() } else { None });
+            if let (Some(free), Some(current)) = (free, &self.file) {
+                self.core.release(free, current.sequence);
             }
         }
         Ok(())
@@ -133,7 +135,8 @@ impl Writer {
         if let Some((file, end)) = self.found.take() {
             let mut opened = OpenOptions::new().write(true).open(path_of(&self.core.dir, file.sequence))?;
             opened.seek(SeekFrom::Start(HEADER_BYTES as u64 + end - file.start))?;
-            self.file = Some(Current { file: opened, is_dirty: false, is_new: false, is_fresh: true });
+            let sequence = file.sequence;
+            self.file = Some(Current { file: opened, sequence, is_dirty: false, is_new: false, is_fresh: true });
         }
         self.file.as_mut().ok_or_else(|| io::Error::other("no file of the log was begun"))
     }
@@ -147,7 +150,8 @@ impl Writer {
         failpoint::hit("wal.begun").map_err(io::Error::other)?;
         header.recycled = taken.recycled;
         self.found = None;
-        self.file = Some(Current { file: taken.file, is_dirty: false, is_new: taken.is_new, is_fresh: true });
+        let (file, sequence) = (taken.file, header.sequence);
+        self.file = Some(Current { file, sequence, is_dirty: false, is_new: taken.is_new, is_fresh: true });
         Ok(header.encode())
     }
 

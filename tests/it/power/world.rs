@@ -34,6 +34,7 @@ pub(super) fn busy() -> Settings {
     let settings = [
         ("wal.keep", "0B"),
         ("wal.file_size", "64KiB"),
+        ("wal.spare", "256KiB"),
         ("flush.bytes", "64KiB"),
         ("flush.interval", "100ms"),
         ("flush.checkpoint_gap", "10ms"),
@@ -216,7 +217,8 @@ impl World {
 
 /// A server that is not watched.
 pub(super) fn alone() -> Settings {
-    Settings::default().set("cache.disk", "0B")
+    // A file of zeros as large as by default would be most of the journal.
+    Settings::default().set("cache.disk", "0B").set("wal.file_size", "64KiB")
 }
 
 /// Reads on; whatever is read is committed, so it has to stay.

@@ -36,8 +36,8 @@ pub(super) async fn log_of(kind: Kind, dir: &Path) -> (LogStore, u64) {
         append(&mut store, command(index, 100)).await;
     }
     let (path, header) = newest(dir);
-    let len = std::fs::metadata(path).unwrap().len();
-    assert_eq!((header.recycled, len == SMALL.file_size), (kind == Kind::Recycled, kind != Kind::Grown));
+    let is_full = std::fs::metadata(path).unwrap().len() > SMALL.file_size / 2;
+    assert_eq!((header.recycled, is_full), (kind == Kind::Recycled, kind != Kind::Grown));
     (store, next)
 }
 

@@ -62,6 +62,11 @@ metrics! {
     Gauge WAL_DISK_FREE_BYTES "tidelog_wal_disk_free_bytes" "Free bytes of the disk of the write-ahead log";
     Gauge RAFT_TERM "tidelog_raft_term" "The shard's Raft term";
     Gauge RAFT_IS_LEADER "tidelog_raft_is_leader" "1 if this node leads the shard";
+    Gauge RAFT_MEMBERS "tidelog_raft_members" "Voters and learners of the shard";
+    Gauge RAFT_AWAY_MEMBERS "tidelog_raft_away_members"
+        "Members that did not answer the leader of late; 0 on a node that does not lead";
+    Gauge RAFT_LAG_ENTRIES "tidelog_raft_lag_entries"
+        "Entries that the member furthest behind lacks, as far as the leader knows; 0 on a node that does not lead";
     Gauge RAFT_LAST_LOG_INDEX "tidelog_raft_last_log_index" "The newest entry of the Raft log";
     Gauge RAFT_APPLIED_INDEX "tidelog_raft_applied_index" "The newest entry applied";
     Gauge RAFT_FLUSHED_INDEX "tidelog_raft_flushed_index" "The entry up to which all is in the bucket";

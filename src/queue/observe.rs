@@ -18,6 +18,12 @@ impl Queue {
         gauge!(names::WAL_DISK_FREE_BYTES).set(gate.free_bytes() as f64);
         gauge!(names::RAFT_TERM).set(raft.term as f64);
         gauge!(names::RAFT_IS_LEADER).set(f64::from(u8::from(raft.is_leader)));
+        let members = self.0.shard.known_members().members;
+        let away = members.iter().filter(|member| member.reachable == Some(false)).count();
+        let lag = members.iter().filter_map(|member| member.lag).max().unwrap_or(0);
+        gauge!(names::RAFT_MEMBERS).set(members.len() as f64);
+        gauge!(names::RAFT_AWAY_MEMBERS).set(away as f64);
+        gauge!(names::RAFT_LAG_ENTRIES).set(lag as f64);
         gauge!(names::RAFT_LAST_LOG_INDEX).set(raft.last_log as f64);
         gauge!(names::RAFT_LOG_TIME_LAG_SECONDS).set(self.leader().log_time_lag_ms() as f64 / 1e3);
         gauge!(names::TAIL_CACHE_BYTES).set(raft.tail_bytes as f64);

@@ -33,7 +33,7 @@ const CATCH_UP: Duration = Duration::from_secs(60);
 /// How long the leader may take for a request of another node: catching up, and a change of the group before and after.
 const FORWARD_DEADLINE: Duration = Duration::from_secs(150);
 /// How far behind a learner may be when it begins to vote: what it lacks is sent within the time of an election.
-const VOTER_LAG: LogIndex = 1_000;
+const VOTER_LAG: LogIndex = 100;
 /// A member that answered within this counts as reachable; the leader asks every three seconds.
 const REACHABLE: Duration = Duration::from_secs(8);
 

@@ -194,6 +194,13 @@ async fn leadership_is_handed_over_by_command_drain_and_stop() {
 async fn a_node_that_lost_its_log_is_refused_and_replaced() {
     let mut group = Group::started(3).await;
     produce(group.queue(1), &["a"], Acks::Quorum).await;
+    group.stop(3).await;
+    let mut other = group.config(3);
+    other.cluster.node_id = Some(NodeChoice::Id(2));
+    let error = Group::open_with(other).await.unwrap_err();
+    assert_eq!(error.code(), "node_identity_mismatch");
+    assert!(error.message().contains("belongs to node 3"), "{error}");
+    group.open(3).await;
     for lost in [3, 1] {
         group.stop(lost).await;
         group.leader().await;

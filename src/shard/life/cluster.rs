@@ -30,16 +30,14 @@ const REPORT: Duration = Duration::from_secs(5);
 /// founder that lost its log before it believes that nobody is left.
 const ASK: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 5_000 });
 
-/// See [`super::begin`], for a directory without a log.
+/// See [`super::begin`], for a directory without a log; `identity` if it has its place already and was never open.
 pub(super) async fn begin(
     bucket: &Bucket,
     request: Request<'_>,
     identity: Option<NodeIdentity>,
     peering: &mut impl Peering,
 ) -> Result<Life> {
-    // A log that was lost is lost, but its number is still that of the directory.
     let known = identity.as_ref().map(|identity| identity.node);
-    let identity = identity.filter(|identity| !identity.opened);
     let me = match request.given_id().or(known) {
         Some(me) => me,
         None => next_id(bucket, &request, peering).await?,
@@ -163,17 +161,20 @@ async fn join(
 
 /// Answers the others from now on, and is taken in by them later; refused if they know this number with another directory.
 async fn admit(request: &Request<'_>, identity: NodeIdentity, peering: &mut impl Peering) -> Result<Life> {
+    let until = Instant::now() + ASK;
+    let mut round = greet(request, &identity, peering).await;
+    // First of all, so that a directory that is refused can begin under another number.
+    refuse_if_wiped(&round, &identity, peering)?;
     identity.save(request.wal_dir)?;
     peering.open(&identity, true)?;
-    let until = Instant::now() + ASK;
     loop {
-        let round = greet(request, &identity, peering).await;
-        refuse_if_wiped(&round, &identity, peering)?;
         let decided = round.silent.is_empty() || round.answers.iter().any(|hello| !hello.members.is_empty());
         if decided || Instant::now() >= until {
             return Ok(Life { identity, start: Start::Join });
         }
         tokio::time::sleep(PAUSE).await;
+        round = greet(request, &identity, peering).await;
+        refuse_if_wiped(&round, &identity, peering)?;
     }
 }
 

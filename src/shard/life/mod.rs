@@ -100,9 +100,9 @@ pub(crate) trait Peering: Send {
 pub(crate) async fn begin(bucket: &Bucket, request: Request<'_>, peering: &mut impl Peering) -> Result<Life> {
     let identity = NodeIdentity::load(request.wal_dir)?;
     if let Some(identity) = &identity {
-        check_given_id(&request, identity)?;
         match RaftNode::presence(request.wal_dir, identity.directory, SHARD)? {
             WalPresence::Present => {
+                check_given_id(&request, identity)?;
                 check_bucket(bucket, &request, identity).await?;
                 peering.open(identity, false)?;
                 return Ok(Life { identity: identity.clone(), start: Start::Wal });
@@ -110,17 +110,20 @@ pub(crate) async fn begin(bucket: &Bucket, request: Request<'_>, peering: &mut i
             // It was taken in and has seen nothing yet. (A start from a checkpoint that broke off has a vote too, but was not
             // opened.)
             WalPresence::Voted if identity.opened && !request.cluster.nodes.is_empty() => {
+                check_given_id(&request, identity)?;
                 peering.open(identity, true)?;
                 return Ok(Life { identity: identity.clone(), start: Start::Join });
             }
             WalPresence::Voted | WalPresence::Empty => {}
         }
     }
+    // The log of a directory that was open is lost, not new: what it acknowledged may be nowhere else. One that never was may
+    // get another number.
+    let given = request.given_id();
+    let identity = identity.filter(|identity| !identity.opened && given.is_none_or(|given| given == identity.node));
     if !request.cluster.nodes.is_empty() {
         return cluster::begin(bucket, request, identity, peering).await;
     }
-    // The log of a directory that was open is lost, not new: what it acknowledged may be nowhere else.
-    let identity = identity.filter(|identity| !identity.opened);
     let node = request.given_id();
     let life = match files::cluster(bucket).await? {
         None => {
@@ -146,7 +149,7 @@ fn alone(identity: &NodeIdentity, peering: &impl Peering) -> Start {
     Start::New([(identity.node, member)].into())
 }
 
-/// A directory keeps its number.
+/// A directory with a log keeps its number.
 fn check_given_id(request: &Request<'_>, identity: &NodeIdentity) -> Result<()> {
     match request.given_id() {
         Some(given) if given != identity.node => {

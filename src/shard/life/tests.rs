@@ -146,8 +146,7 @@ async fn a_number_that_the_members_know_with_another_directory_is_refused() {
         assert_eq!(error.code(), "node_identity_mismatch");
         let command = format!("tidelog admin replace-node {node} NEW host-{node}:7072");
         assert!(error.message().contains(&command), "{error}");
-        assert!(NodeIdentity::load(bench.dir.path()).unwrap().is_none_or(|identity| !identity.opened));
-        let _ = std::fs::remove_dir_all(bench.dir.path());
+        assert_eq!(NodeIdentity::load(bench.dir.path()).unwrap(), None, "it can begin under another number");
     }
 }
 
@@ -160,8 +159,14 @@ async fn a_directory_that_was_open_and_lost_its_log_is_another_one() {
     identity.save(bench.dir.path()).unwrap();
     let mut known = member(1);
     known.members[1].directory = identity.directory;
-    let error = bench.begin(2, &mut Others::answering([known])).await.unwrap_err();
+    let error = bench.begin(2, &mut Others::answering([known.clone()])).await.unwrap_err();
     assert_eq!(error.code(), "node_identity_mismatch");
+    // As the message advises.
+    let auto = cluster(Some(NodeChoice::Auto));
+    let mut others = Others::answering([known]);
+    let life = begin(&bench.bucket, request(bench.dir.path(), &auto), &mut others).await.unwrap();
+    assert_eq!((life.identity.node, life.identity.opened), (NodeId(4), false));
+    assert_ne!(life.identity.directory, identity.directory);
 }
 
 #[tokio::test]
@@ -196,14 +201,14 @@ async fn auto_takes_the_number_after_all_that_are_known() {
 }
 
 #[tokio::test]
-async fn a_directory_keeps_its_number_and_its_cluster() {
+async fn a_directory_that_was_never_open_may_get_another_number_and_no_other_cluster() {
     let bench = Bench::begun().await;
-    bench.begin(2, &mut Others::answering([fresh(1), fresh(3)])).await.unwrap();
-    let error = bench.begin(3, &mut Others::default()).await.unwrap_err();
-    assert_eq!(error.code(), "node_identity_mismatch");
-    assert!(error.message().contains("belongs to node 2"), "{error}");
+    let second = bench.begin(2, &mut Others::answering([fresh(1), fresh(3)])).await.unwrap();
+    let third = bench.begin(3, &mut Others::answering([fresh(1), fresh(2)])).await.unwrap();
+    assert_eq!(third.identity.node, NodeId(3));
+    assert_ne!(third.identity.directory, second.identity.directory);
     let other = Bench { bucket: Bench::begun().await.bucket, dir: bench.dir };
-    assert_eq!(other.begin(2, &mut Others::default()).await.unwrap_err().code(), "cluster_mismatch");
+    assert_eq!(other.begin(3, &mut Others::default()).await.unwrap_err().code(), "cluster_mismatch");
 }
 
 #[tokio::test]

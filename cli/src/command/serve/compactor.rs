@@ -12,12 +12,13 @@ pub(super) struct Compactor {
 }
 
 impl Compactor {
-    /// Starts as many workers as the settings say; none if archiving is off.
+    /// Starts as many workers as the settings say; none if archiving is off, or others do it.
     pub(super) fn start(queue: &Queue) -> Self {
         let settings = &queue.config().archive;
         let shutdown = CancellationToken::new();
         let mut workers = JoinSet::new();
-        let count = if settings.enabled { settings.workers } else { 0 };
+        let converts = settings.enabled && queue.config().cluster.is_compactor();
+        let count = if converts { settings.workers } else { 0 };
         for number in 0..count {
             let (jobs, shutdown) = (queue.archive_jobs(), shutdown.clone());
             let name = format!("node-{}-worker-{number}", queue.node_id());

@@ -24,6 +24,7 @@ mod logs;
 mod outage;
 mod power;
 mod produce;
+mod purge;
 mod s3;
 mod slow_clients;
 mod steps;

@@ -62,9 +62,11 @@ async fn a_start_that_crashed_after_its_vote_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("shard-00000/log");
     std::fs::create_dir_all(&log).unwrap();
-    let (mut store, _) =
-        LogStore::open(&log, LogOptions { directory: Uuid::from_u128(4), tail_memory: 0, file_size: 16 << 20, spare: 0 })
-            .unwrap();
+    let (mut store, _) = LogStore::open(
+        &log,
+        LogOptions { directory: Uuid::from_u128(4), tail_memory: 0, file_size: 16 << 20, spare: 0 },
+    )
+    .unwrap();
     store.save_vote(&Vote::new(8, 4)).await.unwrap();
     drop(store);
     assert_eq!(presence(dir.path()), WalPresence::Empty);

@@ -70,7 +70,12 @@ impl<'a> Fields<'a> {
 }
 
 /// Writes what [`Fields::option`] reads, of a value of `len` bytes.
-pub(super) fn encode_option<T>(value: Option<&T>, len: usize, into: &mut Vec<u8>, encode: impl FnOnce(&T, &mut Vec<u8>)) {
+pub(super) fn encode_option<T>(
+    value: Option<&T>,
+    len: usize,
+    into: &mut Vec<u8>,
+    encode: impl FnOnce(&T, &mut Vec<u8>),
+) {
     into.push(u8::from(value.is_some()));
     match value {
         Some(value) => encode(value, into),

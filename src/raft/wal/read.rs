@@ -137,7 +137,9 @@ impl RaftLogReader<TypeConfig> for LogReader {
             }
             match ready.pop_front() {
                 Some(entry) => Ok(Some((entry, (reader, ready, next + 1)))),
-                None if reader.core().read(|tip| Ok(tip.state().last))?.is_none_or(|last| last.index < next) => Ok(None),
+                None if reader.core().read(|tip| Ok(tip.state().last))?.is_none_or(|last| last.index < next) => {
+                    Ok(None)
+                }
                 // Ending here would leave a committed entry out.
                 None => Err(invalid(format!("entry {next} is not in the log"))),
             }

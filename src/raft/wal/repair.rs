@@ -204,7 +204,11 @@ fn without_files(dir: &Path, directory: Uuid, found: &[FoundFile]) -> Result<Rec
         let marks = File::open(&file.path).and_then(|file| mark::search(&file, 0, directory, |_| true));
         let marks = marks.map_err(failed)?;
         if marks.synced > 0 {
-            return Err(corrupt(&file.path, 0, &format!("it has no header; the log was synced up to {}", marks.synced)));
+            return Err(corrupt(
+                &file.path,
+                0,
+                &format!("it has no header; the log was synced up to {}", marks.synced),
+            ));
         }
         if let Beginning::Damaged(why) = &file.beginning {
             remove(dir, &[file]).map_err(failed)?;

@@ -64,7 +64,10 @@ impl Scan {
             )));
         }
         if header.state != self.state {
-            return Err(invalid(format!("the file begins with {:?}, the one before it ends with {:?}", header.state, self.state)));
+            return Err(invalid(format!(
+                "the file begins with {:?}, the one before it ends with {:?}",
+                header.state, self.state
+            )));
         }
         Ok(())
     }

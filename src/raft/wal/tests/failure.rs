@@ -88,7 +88,9 @@ async fn a_spare_that_cannot_be_made_is_no_error() {
     let third = dir.path().join("0000000003.wal");
     let mut next = 0;
     while newest_or_none(dir.path()) < 2 {
-        std::os::unix::fs::symlink("/dev/full", &third).or_else(|error| third.is_symlink().then_some(()).ok_or(error)).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &third)
+            .or_else(|error| third.is_symlink().then_some(()).ok_or(error))
+            .unwrap();
         append(&mut store, command(next, 5_000)).await;
         next += 1;
     }

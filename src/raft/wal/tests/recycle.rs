@@ -96,7 +96,10 @@ async fn stale_frames_and_marks_say_nothing() {
     let file = std::fs::File::open(&path).unwrap();
     let stale = search(&file, byte_of(&header, end) as u64, DIRECTORY, |start| start < header.start).unwrap();
     assert!(stale.synced > 0 && stale.synced < header.start, "there are stale marks: {stale:?}");
-    assert_eq!(search(&file, byte_of(&header, end) as u64, DIRECTORY, |start| start == header.start).unwrap().synced, 0);
+    assert_eq!(
+        search(&file, byte_of(&header, end) as u64, DIRECTORY, |start| start == header.start).unwrap().synced,
+        0
+    );
     let (store, cut) = LogStore::open(dir.path(), SMALL).unwrap();
     assert_eq!((indices(&store).await, cut), (vec![next], None));
     drop(store);
@@ -221,7 +224,8 @@ async fn records_larger_than_what_is_left_and_than_a_file_are_whole() {
         for (index, len) in lens.into_iter().enumerate() {
             append(&mut store, command(index as u64, len)).await;
             let killed = copy(dir.path());
-            let expected: Vec<_> = lens[..=index].iter().enumerate().map(|(at, len)| command(at as u64, *len)).collect();
+            let expected: Vec<_> =
+                lens[..=index].iter().enumerate().map(|(at, len)| command(at as u64, *len)).collect();
             assert!(entries(&store).await == expected, "{len} bytes");
             assert!(entries(&open_with(killed.path(), SMALL)).await == expected, "{len} bytes, killed");
         }

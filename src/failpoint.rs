@@ -51,6 +51,12 @@ pub const POINTS: &[&str] = &[
 pub const SAFEGUARDS: &[&str] = &[
     // An append is answered when it was written, without waiting for its `fdatasync`.
     "wal.await_sync",
+    // The log goes on in another file without syncing the one before.
+    "wal.sync_last_file",
+    // The log goes on in a file without syncing the directory that names it.
+    "wal.sync_directory",
+    // Files of the log are given up without waiting for the sync of the purge.
+    "purge.await_sync",
     // A PUT to a local bucket returns without syncing the directory that names the object.
     "bucket.sync_directory",
     // The log is purged up to a checkpoint without waiting for the pointer to it.

@@ -80,7 +80,7 @@ impl Config {
         at_least("produce.entry", self.produce.entry, 1 << 20);
         at_least("cache.memory", self.cache.memory, 8 << 20);
         at_least("flush.bytes", self.flush.bytes, 64 << 10);
-        at_least("wal.file_size", self.wal.file_size, 64 << 10);
+        at_least("wal.file_size", self.wal.file_size, 16 << 10);
         at_least("wal.reserve", self.wal.reserve, 8 << 20);
         at_least("wal.budget", self.wal.budget, self.wal.reserve.saturating_add(64 << 20));
         at_least("archive.file_size", self.archive.file_size, 1 << 20);

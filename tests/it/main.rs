@@ -25,6 +25,7 @@ mod logs;
 mod outage;
 mod power;
 mod produce;
+mod purge;
 mod s3;
 mod slow_clients;
 mod steps;

@@ -45,8 +45,11 @@ pub(crate) fn end(data: &Path) -> End {
         let name: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
         (bytes.len() >= HEADER && bytes.starts_with(b"TLGWALOG") && u64_at(&bytes, 32) == name).then_some(bytes)
     };
-    let (path, bytes) =
-        files(data).into_iter().rev().find_map(|path| begun(&path).map(|bytes| (path, bytes))).expect("a file of the log");
+    let (path, bytes) = files(data)
+        .into_iter()
+        .rev()
+        .find_map(|path| begun(&path).map(|bytes| (path, bytes)))
+        .expect("a file of the log");
     let (mut at, mut offset, mut is_marked, mut entry) = (HEADER, u64_at(&bytes, 40), true, 0);
     while bytes.len() >= at + HEAD + 40 && (1..=7).contains(&bytes[at + 4]) && u64_at(&bytes, at + 5) == offset {
         let frame = HEAD + u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;

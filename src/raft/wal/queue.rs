@@ -121,17 +121,25 @@ impl Queue {
         Ok(())
     }
 
-    /// Has all that was queued so far, up to WAL offset `end`, synced, and `then` told; after that what is below WAL
-    /// offset `free` is given up.
-    pub(super) fn sync(&self, end: u64, then: Option<Then>, free: Option<u64>) -> io::Result<()> {
+    /// Has all that was queued so far, up to WAL offset `end`, synced, and `then` told.
+    pub(super) fn sync(&self, end: u64, then: Then) -> io::Result<()> {
         let mut inner = self.usable()?;
         let group = inner.group();
         group.end = end;
         group.syncs = true;
-        group.free = group.free.max(free);
-        if let Some(then) = then {
-            group.waiting.push(then);
-        }
+        group.waiting.push(then);
+        self.wake(inner);
+        Ok(())
+    }
+
+    /// Has all that was queued so far, up to WAL offset `end`, synced, and what is below WAL offset `free` given up after
+    /// that.
+    pub(super) fn purge(&self, end: u64, free: u64) -> io::Result<()> {
+        let mut inner = self.usable()?;
+        let group = inner.group();
+        group.end = end;
+        group.syncs = true;
+        group.free = group.free.max(Some(free));
         self.wake(inner);
         Ok(())
     }
@@ -321,12 +329,12 @@ mod tests {
     fn all_that_is_queued_shares_one_write_and_nobody_waits_for_company() {
         let queue = Queue::new([Span { sequence: 1, start: 0 }].into(), 0);
         queue.push(b"a", None, 1).unwrap();
-        queue.sync(1, None, None).unwrap();
+        queue.purge(1, 0).unwrap();
         let Work::Groups(groups) = queue.next(|| false) else { panic!("a lone group goes at once") };
         assert_eq!((groups.len(), groups[0].end), (1, 1));
         for end in 2..10 {
             queue.push(b"a", None, end).unwrap();
-            queue.sync(end, None, Some(end)).unwrap();
+            queue.purge(end, end).unwrap();
         }
         let Work::Groups(groups) = queue.next(|| false) else { panic!() };
         assert_eq!((groups.len(), groups[0].end, groups[0].free, groups[0].syncs), (1, 9, Some(9), true));
@@ -334,7 +342,7 @@ mod tests {
         queue.push(b"a", None, 10).unwrap();
         begin(&queue, 2, 10);
         queue.push(b"a", None, 11).unwrap();
-        queue.sync(11, None, None).unwrap();
+        queue.purge(11, 0).unwrap();
         let Work::Groups(groups) = queue.next(|| false) else { panic!() };
         assert_eq!(groups.iter().map(|group| (group.end, group.syncs)).collect::<Vec<_>>(), [(10, false), (11, true)]);
     }
@@ -381,11 +389,11 @@ mod tests {
     fn a_failure_is_told_to_all() {
         let queue = Queue::new([Span { sequence: 1, start: 0 }].into(), 0);
         let (sender, mut receiver) = tokio::sync::oneshot::channel();
-        queue.sync(0, Some(Then::Caller(sender)), None).unwrap();
+        queue.sync(0, Then::Caller(sender)).unwrap();
         queue.fail(&io::Error::other("first"));
         queue.fail(&io::Error::other("second"));
         assert_eq!(receiver.try_recv().unwrap().unwrap_err().to_string(), "first");
         assert_eq!(queue.push(b"a", None, 1).unwrap_err().to_string(), "first");
-        assert_eq!(queue.sync(1, None, None).unwrap_err().to_string(), "first");
+        assert_eq!(queue.purge(1, 1).unwrap_err().to_string(), "first");
     }
 }

@@ -288,7 +288,7 @@ impl Keeper {
         }
         std::fs::rename(&from, &path)?;
         failpoint::hit("spare.renamed").map_err(io::Error::other)?;
-        sync_dir(&self.dir)?;
+        self.sync_names()?;
         let file = File::open(&path)?;
         // A write of a part of a page that is not in memory would wait until it is read. This is only a hint.
         let _ = rustix::fs::fadvise(&file, 0, std::num::NonZeroU64::new(len), rustix::fs::Advice::WillNeed);
@@ -305,8 +305,13 @@ impl Keeper {
         };
         let len = fill(&mut file, 0, self.file_size, is_wanted)?;
         failpoint::hit("spare.filled").map_err(io::Error::other)?;
-        sync_dir(&self.dir)?;
+        self.sync_names()?;
         Ok(Spare { len, recycled: false })
+    }
+
+    /// Makes what was renamed or made durable under its name.
+    fn sync_names(&self) -> io::Result<()> {
+        if failpoint::skips("wal.sync_directory") { Ok(()) } else { sync_dir(&self.dir) }
     }
 
     /// Removes a file, or leaves it to the next start.

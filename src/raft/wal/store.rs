@@ -212,6 +212,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     /// Not waited for: a purge that a crash undoes is made again. Files go after the sync.
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.shared.tail.evict(upto.index);
-        self.core().write(|tip, queue| tip.purge(queue, (&upto).into()))
+        let given_up = self.core().write(|tip, queue| {
+            tip.purge(queue, (&upto).into())?;
+            Ok(tip.file().map(|file| (tip.needed_from(), file.sequence)))
+        })?;
+        if let Some((free, newest)) = given_up.filter(|_| crate::failpoint::skips("purge.await_sync")) {
+            self.core().release(free, newest);
+        }
+        Ok(())
     }
 }

@@ -115,7 +115,7 @@ impl Tip {
     pub(super) fn purge(&mut self, queue: &Queue, upto: WalLogId) -> io::Result<()> {
         self.change(queue, &Record::Purge(upto))?;
         self.places.purge(upto.index);
-        queue.sync(self.end, None, Some(self.needed_from()))
+        queue.purge(self.end, self.needed_from())
     }
 
     /// WAL offset below which nothing is needed.
@@ -128,7 +128,7 @@ impl Tip {
         if matches!(then, Then::Raft(_)) && failpoint::skips("wal.await_sync") {
             return queue.skip_sync(self.end, then);
         }
-        queue.sync(self.end, Some(then), None)
+        queue.sync(self.end, then)
     }
 
     /// Where entry `index` is.

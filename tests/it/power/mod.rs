@@ -137,6 +137,16 @@ async fn an_answer_before_its_fdatasync_is_caught() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_the_log_begun_before_the_last_one_is_synced_is_caught() {
+    caught("wal.sync_last_file=skip").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_the_log_whose_name_is_not_durable_is_caught() {
+    caught("wal.sync_directory=skip").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_local_put_without_a_sync_of_its_directory_is_caught() {
     caught("bucket.sync_directory=skip").await;
 }

@@ -33,8 +33,8 @@ const START_OPERATIONS: u32 = 120;
 pub(super) fn busy() -> Settings {
     let settings = [
         ("wal.keep", "0B"),
-        ("wal.file_size", "64KiB"),
-        ("wal.spare", "256KiB"),
+        ("wal.file_size", "16KiB"),
+        ("wal.spare", "16KiB"),
         ("flush.bytes", "64KiB"),
         ("flush.interval", "100ms"),
         ("flush.checkpoint_gap", "10ms"),
@@ -218,7 +218,7 @@ impl World {
 /// A server that is not watched.
 pub(super) fn alone() -> Settings {
     // A file of zeros as large as by default would be most of the journal.
-    Settings::default().set("cache.disk", "0B").set("wal.file_size", "64KiB")
+    Settings::default().set("cache.disk", "0B").set("wal.file_size", "16KiB")
 }
 
 /// Reads on; whatever is read is committed, so it has to stay.

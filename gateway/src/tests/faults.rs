@@ -49,7 +49,7 @@ async fn errors_about_nodes_keep_their_names_and_whether_to_try_again() {
     let front = front::over(app, router);
     for (_, code, status, retryable) in codes {
         let request = request(Method::POST, &format!("/{code}")).body(Body::empty()).unwrap();
-        let answer = Answer::of(front.clone().oneshot(request).await.unwrap().map(Body::new)).await;
+        let answer = Answer::of(front.clone().answer(request).await.map(Body::new)).await;
         let error = answer.error(status, code);
         assert_eq!((&error["retryable"], &error["message"]), (&json!(retryable), &json!("as the engine says it")));
     }

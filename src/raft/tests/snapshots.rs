@@ -157,6 +157,12 @@ async fn a_kill_between_pointer_and_purge_leaves_a_node_that_starts() {
         std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
     group.put(behind, killed);
+    // A leader that was told of the entries which came after, and are gone with this directory, would rightly take it for a disk
+    // that lost what was synced.
+    let leader = group.leader().await;
+    group.stop(leader).await;
+    group.start(leader, Start::Wal).await;
+    group.leader().await;
     group.start(behind, Start::Wal).await;
     assert!(*group.node(behind).applied().borrow() >= flushed);
     let leader = group.leader().await;

@@ -83,6 +83,15 @@ pub(crate) enum Source {
     },
 }
 
+/// Consecutive entries that lie in one closed chunk, synced: read them without holding the log.
+pub(crate) struct Run {
+    pub(crate) path: PathBuf,
+    /// Index of the first entry.
+    pub(crate) first: u64,
+    /// Where each is within the file, ascending; at least one.
+    pub(crate) places: Vec<(u64, u32)>,
+}
+
 /// See the module.
 pub(crate) struct WalLog {
     inner: RaftLog<WalTypes>,
@@ -228,22 +237,35 @@ impl WalLog {
 
     /// Where to read entry `index`; `None` if the log does not have it.
     pub(crate) fn source(&self, index: u64) -> io::Result<Option<Source>> {
-        let Some(place) = self.places.get(index) else { return Ok(None) };
-        let chunk = self.chunks.partition_point(|start| *start <= place.offset).checked_sub(1);
-        let Some(&start) = chunk.and_then(|at| self.chunks.get(at)) else {
-            return Err(invalid(format!("entry {index} is in no file of the log")));
-        };
-        // An entry is replicated, and applied if others have it on disk, before it is on this one: what was not synced,
-        // raft-log keeps in memory, whichever chunk it is in.
-        let is_synced = place.offset + u64::from(place.len) <= self.synced.load(Ordering::Acquire);
-        if is_synced && Some(&start) != self.chunks.back() {
-            let path = PathBuf::from(self.inner.config().wal.chunk_path(ChunkId(start)));
-            return Ok(Some(Source::Disk { path, offset: place.offset - start, len: place.len }));
+        if let Some(run) = self.run(index, index + 1, 0)? {
+            return Ok(run.places.first().map(|(offset, len)| Source::Disk { path: run.path, offset: *offset, len: *len }));
         }
         match self.inner.read(index, index + 1).next() {
             Some(entry) => entry.map(|(id, payload)| Some(Source::Memory(id, payload))),
             None => Ok(None),
         }
+    }
+
+    /// The entries from `index` on and before `end` that one read of `bytes` takes, at least one; `None` if entry `index` is not
+    /// to be read from a file.
+    pub(crate) fn run(&self, index: u64, end: u64, bytes: u64) -> io::Result<Option<Run>> {
+        let Some(place) = self.places.get(index) else { return Ok(None) };
+        let chunk = self.chunks.partition_point(|start| *start <= place.offset);
+        let Some(&start) = chunk.checked_sub(1).and_then(|at| self.chunks.get(at)) else {
+            return Err(invalid(format!("entry {index} is in no file of the log")));
+        };
+        // An entry is replicated, and applied if others have it on disk, before it is on this one: what was not synced,
+        // raft-log keeps in memory, whichever chunk it is in.
+        let Some(next) = self.chunks.get(chunk) else { return Ok(None) };
+        let readable = (*next).min(self.synced.load(Ordering::Acquire));
+        if place.end() > readable {
+            return Ok(None);
+        }
+        let upto = readable.min(place.offset.saturating_add(bytes).max(place.end()));
+        let others = (index + 1..end).map_while(|index| self.places.get(index)).take_while(|place| place.end() <= upto);
+        let places = std::iter::once(place).chain(others).map(|place| (place.offset - start, place.len)).collect();
+        let path = PathBuf::from(self.inner.config().wal.chunk_path(ChunkId(start)));
+        Ok(Some(Run { path, first: index, places }))
     }
 
     /// Where entry `index` is.

@@ -18,6 +18,13 @@ pub(crate) struct Place {
     pub(crate) len: u32,
 }
 
+impl Place {
+    /// The WAL offset after it.
+    pub(crate) fn end(&self) -> u64 {
+        self.offset + u64::from(self.len)
+    }
+}
+
 /// The entries `[first, first + list.len())`.
 #[derive(Debug, Default)]
 pub(crate) struct Places {

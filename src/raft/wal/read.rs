@@ -1,7 +1,7 @@
 //! Reading the log: by openraft for applying and replicating, and by fetches whose batches left the tail cache.
 //!
-//! Reads are limited in bytes, and what is in no cache is read one entry at a time on a blocking thread without holding
-//! the log's lock: a reader of old entries is never in the way of an append.
+//! Reads are limited in bytes, and what is in no cache is read on a blocking thread without holding the log's lock, at once as
+//! far as it lies together: a reader of old entries is never in the way of an append.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -19,7 +19,7 @@ use raft_log::codeq::Decode;
 use raft_log::{RaftLogAction, RaftLogRecord, WALRecord};
 
 use super::codec::{WalLogId, WalPayload, WalTypes, invalid};
-use super::log::Source;
+use super::log::{Run, Source};
 use super::store::Shared;
 use crate::raft::types::{LogEntry, TypeConfig, Vote};
 
@@ -57,24 +57,66 @@ impl LogReader {
     /// Entries from `start` on, before `end`, of at most [`READ_BYTES`] together, but at least one if there is one.
     pub(crate) async fn entries(&self, start: u64, end: u64) -> io::Result<Vec<LogEntry>> {
         let mut entries = Vec::new();
-        let mut bytes = 0;
-        for index in start..end {
-            let Some((id, payload)) = self.entry(index).await? else { break };
-            bytes += payload.charge();
-            if bytes > READ_BYTES && !entries.is_empty() {
+        let (mut bytes, mut next) = (0, start);
+        while next < end {
+            let found = self.some(next, end, READ_BYTES.saturating_sub(bytes)).await?;
+            if found.is_empty() {
                 break;
             }
-            entries.push(Entry { log_id: id.into(), payload: payload.try_into()? });
+            for (id, payload) in found {
+                bytes += payload.charge();
+                if bytes > READ_BYTES && !entries.is_empty() {
+                    return Ok(entries);
+                }
+                entries.push(Entry { log_id: id.into(), payload: payload.try_into()? });
+                next += 1;
+            }
         }
         Ok(entries)
     }
+
+    /// Entry `start` and those after it that are had with it at once, before `end` and about `bytes`; empty if the log does not have
+    /// it.
+    async fn some(&self, start: u64, end: u64, bytes: u64) -> io::Result<Vec<(WalLogId, WalPayload)>> {
+        if let Some(found) = self.shared.tail.get(start) {
+            return Ok(vec![found]);
+        }
+        let Some(run) = self.shared.read(|log| log.run(start, end, bytes))? else {
+            return Ok(self.entry(start).await?.into_iter().collect());
+        };
+        match tokio::task::spawn_blocking(move || read_run(&run)).await.map_err(io::Error::other)? {
+            Ok(found) => Ok(found),
+            // The file went with a purge between the two steps.
+            Err(_) if self.shared.read(|log| Ok(log.place(start).is_none()))? => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads all entries of `run` at once.
+fn read_run(run: &Run) -> io::Result<Vec<(WalLogId, WalPayload)>> {
+    let (Some((start, _)), Some((last, len))) = (run.places.first(), run.places.last()) else { return Ok(Vec::new()) };
+    let span = usize::try_from(last + u64::from(*len) - start).map_err(io::Error::other)?;
+    let mut bytes = vec![0; span];
+    File::open(&run.path)?.read_exact_at(&mut bytes, *start)?;
+    let mut entries = Vec::with_capacity(run.places.len());
+    for ((offset, len), index) in run.places.iter().zip(run.first..) {
+        let at = usize::try_from(offset - start).map_err(io::Error::other)?;
+        let record = bytes.get(at..at + *len as usize).ok_or(io::ErrorKind::UnexpectedEof)?;
+        entries.push(decode_record(record, &run.path, *offset, index)?);
+    }
+    Ok(entries)
 }
 
 fn read_record(path: &Path, offset: u64, len: u32, index: u64) -> io::Result<(WalLogId, WalPayload)> {
     let mut record = vec![0; len as usize];
     File::open(path)?.read_exact_at(&mut record, offset)?;
+    decode_record(&record, path, offset, index)
+}
+
+fn decode_record(record: &[u8], path: &Path, offset: u64, index: u64) -> io::Result<(WalLogId, WalPayload)> {
     let damaged = |why: String| invalid(format!("entry {index} in {} at byte {offset}: {why}", path.display()));
-    match RaftLogRecord::<WalTypes>::decode(&record[..]) {
+    match RaftLogRecord::<WalTypes>::decode(record) {
         Ok(WALRecord::Action(RaftLogAction::Append(id, payload))) if id.index == index => Ok((id, payload)),
         Ok(_) => Err(damaged("another record is there".to_owned())),
         Err(error) => Err(damaged(error.to_string())),

@@ -165,7 +165,8 @@ impl RaftNode {
                 return Ok(());
             }
             if Instant::now() + LAG_INTERVAL >= deadline {
-                let behind = member.matched.map_or_else(|| "nothing yet".to_owned(), |matched| format!("entry {matched}"));
+                let behind =
+                    member.matched.map_or_else(|| "nothing yet".to_owned(), |matched| format!("entry {matched}"));
                 return Err(Error::unavailable(format!("node {node} has {behind} of {last} entries")));
             }
             tokio::time::sleep(LAG_INTERVAL).await;
@@ -299,10 +300,9 @@ fn check_identity(members: &Membership, node: NodeId, member: &Member) -> Result
 /// Whether a change has to wait for another, or for the first entry of a new leader.
 fn waits(error: &RaftError<TypeConfig, ClientWriteError<TypeConfig>>) -> bool {
     match error {
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => matches!(
-            error,
-            ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_)
-        ),
+        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
+            matches!(error, ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_))
+        }
         // A fresh leader says this until its first quorum acknowledgement.
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => forward.leader_id.is_none(),
         RaftError::APIError(_) | RaftError::Fatal(_) => false,

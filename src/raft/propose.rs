@@ -123,9 +123,7 @@ impl RaftNode {
             let leader = leadership.leader.filter(|leader| *leader != self.inner.node);
             return wire::encode_proposed(&Proposed::NotLeader(leader));
         }
-        if is_append
-            && let Some(gate) = self.inner.gate.0.get()
-        {
+        if is_append && let Some(gate) = self.inner.gate.0.get() {
             gate()?;
         }
         wire::encode_proposed(&match self.propose_stamped(body).await {

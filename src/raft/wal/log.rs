@@ -238,7 +238,11 @@ impl WalLog {
     /// Where to read entry `index`; `None` if the log does not have it.
     pub(crate) fn source(&self, index: u64) -> io::Result<Option<Source>> {
         if let Some(run) = self.run(index, index + 1, 0)? {
-            return Ok(run.places.first().map(|(offset, len)| Source::Disk { path: run.path, offset: *offset, len: *len }));
+            return Ok(run.places.first().map(|(offset, len)| Source::Disk {
+                path: run.path,
+                offset: *offset,
+                len: *len,
+            }));
         }
         match self.inner.read(index, index + 1).next() {
             Some(entry) => entry.map(|(id, payload)| Some(Source::Memory(id, payload))),

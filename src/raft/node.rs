@@ -148,7 +148,8 @@ impl RaftNode {
     /// `corrupt` if what was acknowledged is damaged; `internal` if the directory cannot be used or holds something
     /// else than `options.start` says.
     pub async fn start(options: RaftOptions) -> Result<Self> {
-        let start::Started { raft, shared } = start::start(&options).await?;
+        // Large: kept off the stacks of all who open.
+        let start::Started { raft, shared } = Box::pin(start::start(&options)).await?;
         let inner = Arc::new(Inner {
             node: options.node,
             directory: options.directory,

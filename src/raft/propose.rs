@@ -60,7 +60,8 @@ impl RaftNode {
         let leadership = *self.inner.shared.leadership.borrow();
         match leadership.leader {
             Some(_) if leadership.is_leader => self.propose_stamped(entry).await,
-            Some(leader) if leader != self.inner.node => self.forward(leader, entry).await,
+            // Apart, so that a leader's proposals do not carry what forwarding needs.
+            Some(leader) if leader != self.inner.node => Box::pin(self.forward(leader, entry)).await,
             _ => Err(ProposeError::NotWritten { leader: None }),
         }
     }

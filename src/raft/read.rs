@@ -139,7 +139,7 @@ impl RaftNode {
                 return answer;
             }
         }
-        self.inner.rounds.join(ask(&self.inner)).await
+        Box::pin(self.inner.rounds.join(ask(&self.inner))).await
     }
 
     /// Waits until this node has applied entry `index`.

@@ -111,7 +111,7 @@ pub(super) async fn start(options: &RaftOptions) -> Result<Started> {
     };
     let shared = Arc::new(Shared::new(state, pointer, meta, log.reader()));
     replay(&shared, &mut log).await?;
-    let raft = run(options, log, &shared).await?;
+    let raft = Box::pin(run(options, log, &shared)).await?;
     Ok(Started { raft, shared })
 }
 
@@ -196,7 +196,8 @@ async fn run(options: &RaftOptions, log: LogStore, shared: &Arc<Shared>) -> Resu
     let failed = |error: &dyn std::error::Error| Error::internal(format!("cannot start raft: {error}"));
     let config = Arc::new(config(options)?);
     let network = Network::new(options, Arc::clone(shared));
-    let raft = Raft::new(options.node.0, config, network, log, machine).await.map_err(|error| failed(&error))?;
+    let starting = Box::pin(Raft::new(options.node.0, config, network, log, machine));
+    let raft = starting.await.map_err(|error| failed(&error))?;
     if let Start::New(members) = &options.start {
         let members: BTreeMap<u64, Member> = members.iter().map(|(id, member)| (id.0, member.clone())).collect();
         raft.initialize(members).await.map_err(|error| failed(&error))?;

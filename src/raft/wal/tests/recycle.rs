@@ -244,6 +244,18 @@ async fn records_larger_than_what_is_left_and_than_a_file_are_whole() {
     }
 }
 
+/// More parts than the system takes in one call, some of them empty.
+#[tokio::test]
+async fn a_group_of_thousands_of_parts_is_written_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_with(dir.path(), LogOptions { spare: 64 * MIB, ..OPTIONS });
+    let group: Vec<_> = (0..3_000).map(|index| command(index, [0, 1, 512, 513, 900][index as usize % 5])).collect();
+    store.blocking_append(group.clone()).await.unwrap();
+    assert!(entries(&store).await == group);
+    drop(store);
+    assert!(entries(&open(dir.path())).await == group);
+}
+
 /// What a log is asked to do.
 #[derive(Debug, Clone)]
 enum Step {

@@ -97,7 +97,7 @@ async fn files_kept_ready_for_the_log_are_given_back_before_an_append_is_refused
     let http = Http::new(server.url());
     http.create_topic("bulk", &json!({"compression": "none"})).await;
     for number in 0..24_u64 {
-        http.produce("bulk", &json!([{"text": format!("{number:01000000}")}])).await.expect(200);
+        http.produce("bulk", &json!([{"text": format!("{number:02}").repeat(500_000)}])).await.expect(200);
     }
     http.flush("bulk", false).await;
     let spare = || async {

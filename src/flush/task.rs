@@ -105,6 +105,12 @@ impl FlushHandle {
         });
     }
 
+    /// Another node flushes from now on; what went wrong here is not this node's to report any more.
+    pub fn rest(&self) {
+        self.0.progress.send_modify(|progress| progress.last_error = None);
+        metrics::job_elsewhere("flush");
+    }
+
     /// The largest index of which somebody asked that it be flushed.
     pub(super) fn wanted(&self) -> LogIndex {
         self.0.wanted.load(Ordering::Acquire)

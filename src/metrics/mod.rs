@@ -14,7 +14,7 @@ use std::time::Duration;
 use ::metrics::{Key, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-pub use jobs::{job_age, job_failed, job_succeeded, jobs};
+pub use jobs::{job_age, job_begins, job_elsewhere, job_failed, job_succeeded, jobs};
 pub use table::*;
 pub use topics::{Direction, TopicTraffic};
 

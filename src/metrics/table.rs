@@ -131,7 +131,7 @@ metrics! {
     // Background jobs
     Gauge JOB_LAST_SUCCESS_AGE_SECONDS "tidelog_job_last_success_age_seconds"
         [job: "flush" | "archive" | "retention" | "gc"]
-        "Seconds since a background job last succeeded, since the start if it never did";
+        "Seconds since a background job last succeeded, since the start if it never did; 0 for one that another node does";
     Counter JOB_FAILURES "tidelog_job_failures_total"
         [job: "flush" | "archive" | "retention" | "gc"] "Runs of a background job that failed";
 

@@ -84,6 +84,12 @@ impl Job {
         }
     }
 
+    /// Another node does it from now on; what went wrong here is not this node's to report any more.
+    pub(super) fn rest(&self) {
+        self.lock().error = None;
+        metrics::job_elsewhere(self.0.name);
+    }
+
     /// Runs `work` every `interval` until dropped.
     pub async fn every<F: Future<Output = Result<()>>>(self, interval: Duration, mut work: impl FnMut() -> F) {
         loop {

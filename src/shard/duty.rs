@@ -12,11 +12,12 @@ use tracing::{info, warn};
 
 use super::members::Members;
 use super::tasks::{Scope, Tasks};
-use super::{Jobs, adopt, upkeep};
+use super::{Job, Jobs, adopt, upkeep};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flush::{self, AskLeader, FlushHandle, FlushTask, Flusher, FlusherOptions, Triggers};
+use crate::metrics;
 use crate::model::{Control, Limits, LogIndex, ShardId};
 use crate::raft::{Leader, Leadership, NodeIdentity};
 use crate::store::Bucket;
@@ -71,6 +72,8 @@ impl Duty {
         let needs = &*self.0;
         let unsealed = begin(&needs.leader, &needs.identity).await?;
         set_limits(&needs.leader, &needs.config).await?;
+        // From now on their age counts here.
+        ["flush", "gc", "retention"].into_iter().for_each(metrics::job_begins);
         let scope = needs.tasks.scope();
         self.start_flush(&scope);
         upkeep::start(&scope, &needs.jobs, needs.leader.clone(), &needs.bucket, &needs.config);
@@ -147,6 +150,8 @@ impl Duty {
 
     fn follow(&self) -> Now {
         let needs = &*self.0;
+        needs.flush.rest();
+        [&needs.jobs.gc, &needs.jobs.retention].into_iter().for_each(Job::rest);
         let scope = needs.tasks.scope();
         let following = flush::follow(needs.leader.node().clone(), needs.flush.clone(), needs.members.clone());
         scope.spawn("flush", async move {

@@ -82,6 +82,7 @@ async fn garbage_is_collected_once_every_member_has_said_where_it_is() {
         gc(group.queue(next)).1.filter(|error| error.contains(&named))
     })
     .await;
+    assert_eq!(gc(group.queue(leader)).1, None, "what it did not do any more is not its fault");
     group.open(away).await;
     let collects = || async {
         let leader = group.leader().await;

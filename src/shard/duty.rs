@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::members::Members;
+use super::reopening::Reopening;
 use super::tasks::{Scope, Tasks};
 use super::{Job, Jobs, adopt, upkeep};
 use crate::clock::Clock;
@@ -40,6 +41,7 @@ pub(super) struct Needs {
     pub(super) bucket: Bucket,
     pub(super) flush: FlushHandle,
     pub(super) jobs: Jobs,
+    pub(super) reopening: Reopening,
     pub(super) config: Config,
     pub(super) clock: Clock,
 }
@@ -70,7 +72,7 @@ impl Duty {
     /// The log's.
     pub(super) async fn begin(&self, term: u64) -> Result<Office> {
         let needs = &*self.0;
-        let unsealed = begin(&needs.leader, &needs.identity).await?;
+        let unsealed = begin(&needs.leader, &needs.identity, &needs.reopening).await?;
         set_limits(&needs.leader, &needs.config).await?;
         // From now on their age counts here.
         ["flush", "gc", "retention"].into_iter().for_each(metrics::job_begins);
@@ -198,14 +200,21 @@ impl AskLeader for Members {
 }
 
 /// Begins the incarnation of this directory, or unseals a shard that was closed in it; the log index of the latter.
-async fn begin(leader: &Leader, identity: &NodeIdentity) -> Result<Option<LogIndex>> {
-    let (incarnation, closed) = leader.node().with_state(|state| (state.incarnation(), state.is_closed()));
+async fn begin(leader: &Leader, identity: &NodeIdentity, reopening: &Reopening) -> Result<Option<LogIndex>> {
+    let node = leader.node();
+    let (incarnation, closed, clean) =
+        node.with_state(|state| (state.incarnation(), state.is_closed(), state.is_clean()));
     if incarnation == identity.incarnation && !closed {
         return Ok(None);
     }
     if incarnation != identity.incarnation {
         leader.control(Control::Reopen { incarnation: identity.incarnation }).await?;
         info!(incarnation = identity.incarnation.0, "the shard begins another life");
+        return Ok(None);
+    }
+    // What an earlier leader unsealed is opened by whoever leads.
+    if clean && !reopening.is_wanted(node).await {
+        info!("the shard stays closed: it was closed while this node ran");
         return Ok(None);
     }
     let (index, _) = leader.control(Control::Unseal).await?;

@@ -14,6 +14,7 @@ use super::duty::{Duty, Needs, Office};
 use super::gate::AppendGate;
 use super::members::Members;
 use super::network::{Calls, Network};
+use super::reopening::Reopening;
 use super::tasks::Tasks;
 use super::{Inner, Job, Jobs, Shard, tend};
 use crate::archive::Requests;
@@ -86,6 +87,7 @@ impl Shard {
                 gc: Job::new("gc", clock.clone()),
                 retention: Job::new("retention", clock.clone()),
             },
+            reopening: Reopening::default(),
             config,
             clock,
         }));
@@ -128,6 +130,11 @@ impl Shard {
             });
         }
         tasks.spawn("duty", duty.clone().run(office));
+        let opening = duty.clone();
+        tasks.spawn("reopening", async move {
+            opening.0.reopening.fulfilled(opening.0.leader.node()).await;
+            None
+        });
         Self(Arc::new(Inner {
             leader: leader.clone(),
             batcher,

@@ -9,6 +9,7 @@ mod identity;
 mod kill;
 mod membership;
 mod rolling;
+mod stop;
 
 use std::time::{Duration, Instant};
 

@@ -85,40 +85,6 @@ async fn a_disk_that_runs_low_refuses_appends_before_it_is_full() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_kept_ready_for_the_log_are_given_back_before_an_append_is_refused() {
-    let Some((disks, dir, wal)) = small("data/wal", "64m") else { return };
-    let settings = Settings::default()
-        .set("flush.interval", "1h")
-        .set("flush.bytes", "1GiB")
-        .set("archive.job_size", "1GiB")
-        .set("wal.file_size", "1MiB")
-        .set("wal.spare", "32MiB");
-    let server = Server::start_in(dir, disks.enter(settings)).await;
-    let http = Http::new(server.url());
-    http.create_topic("bulk", &json!({"compression": "none"})).await;
-    for number in 0..24_u64 {
-        http.produce("bulk", &json!([{"text": format!("{number:01000000}")}])).await.expect(200);
-    }
-    http.flush("bulk", false).await;
-    let spare = || async {
-        let metrics = String::from_utf8(http.get("/metrics").await.body).unwrap();
-        let line = metrics.lines().find_map(|line| line.strip_prefix("tidelog_wal_spare_bytes ")).unwrap();
-        line.parse::<f64>().unwrap()
-    };
-    eventually("the recycling", || async { (spare().await >= 16.0 * MIB as f64).then_some(()) }).await;
-    // Less than the mark of a small disk, a quarter of it, if it were not for the files that are ready.
-    disks.fill(&wal, 10 * MIB);
-    let mut taken = 0;
-    eventually("the room", || async { (disks.free(&wal) >= 20 * MIB).then_some(()) }).await;
-    while taken < 20 {
-        http.produce("bulk", &json!([{"text": "x"}])).await.expect(200);
-        taken += 1;
-    }
-    assert_eq!(spare().await, 0.0);
-    assert!(!server.log().contains("the disk runs low"), "{}", server.log());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_meets_the_end_of_its_disk_loses_nothing_and_starts_again_with_room() {
     let Some((disks, dir, wal)) = small("data/wal", "64m") else { return };
     let settings = Settings::default()

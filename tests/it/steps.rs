@@ -192,8 +192,8 @@ fn busy(settings: Settings) -> Settings {
         .set("archive.job_size", "1MiB")
         .set("gc.interval", "50ms")
         // Files of the log that are soon full, and too few of them ready for all.
-        .set("wal.file_size", "32KiB")
-        .set("wal.spare", "32KiB")
+        .set("wal.file_size", "64KiB")
+        .set("wal.spare", "64KiB")
 }
 
 /// No job at all.

@@ -10,7 +10,8 @@ mod replication;
 mod restart;
 mod snapshots;
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -161,21 +162,36 @@ pub(super) async fn flush_and_adopt(node: &RaftNode) -> LogIndex {
     index
 }
 
-/// A copy of all files as a kill would leave them.
+/// A copy of all files as a kill would leave them: one during which no file was renamed or removed.
 pub(super) fn copy(dir: &Path) -> TempDir {
-    fn into(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            let target = to.join(entry.file_name());
+    fn names(dir: &Path, found: &mut BTreeSet<PathBuf>) {
+        for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
             if entry.file_type().unwrap().is_dir() {
-                into(&entry.path(), &target);
-            } else {
-                std::fs::copy(entry.path(), target).unwrap();
+                names(&entry.path(), found);
             }
+            found.insert(entry.path());
         }
     }
-    let copied = tempfile::tempdir().unwrap();
-    into(dir, copied.path());
-    copied
+    fn into(dir: &Path, names: &BTreeSet<PathBuf>, to: &Path) -> std::io::Result<()> {
+        for path in names {
+            let target = to.join(path.strip_prefix(dir).unwrap());
+            if path.is_dir() {
+                std::fs::create_dir_all(target)?;
+            } else {
+                std::fs::copy(path, target)?;
+            }
+        }
+        Ok(())
+    }
+    loop {
+        let (mut before, mut after) = (BTreeSet::new(), BTreeSet::new());
+        let copied = tempfile::tempdir().unwrap();
+        names(dir, &mut before);
+        let whole = into(dir, &before, copied.path());
+        names(dir, &mut after);
+        if before == after {
+            whole.unwrap();
+            return copied;
+        }
+    }
 }

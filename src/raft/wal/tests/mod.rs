@@ -71,14 +71,18 @@ fn place(store: &LogStore, index: u64) -> Place {
     store.reader().core().read(|tip| Ok(tip.place(index))).unwrap().unwrap()
 }
 
-/// A copy of the files as a crash would find them.
+/// A copy of the files as a crash would find them: one during which no file was renamed or removed.
 fn copy(dir: &Path) -> tempfile::TempDir {
-    let copied = tempfile::tempdir().unwrap();
-    for path in files(dir) {
-        // What a thread renames or removes meanwhile is there under its other name, or not.
-        let _ = std::fs::copy(&path, copied.path().join(path.file_name().unwrap()));
+    loop {
+        let copied = tempfile::tempdir().unwrap();
+        let found = files(dir);
+        let copying = |path: &PathBuf| std::fs::copy(path, copied.path().join(path.file_name().unwrap()));
+        let whole = found.iter().try_for_each(|path| copying(path).map(drop));
+        if files(dir) == found {
+            whole.unwrap();
+            return copied;
+        }
     }
-    copied
 }
 
 /// The files, in the order of their numbers.

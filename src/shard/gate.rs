@@ -76,6 +76,8 @@ impl AppendGate {
     }
 
     fn measure(&self) {
+        // Before the free space: what is given back in between counts twice for a moment, and never not at all.
+        let spare = self.0.node.spare_bytes();
         let Ok(disk) = rustix::fs::statvfs(&self.0.dir) else { return };
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         let total = disk.f_blocks.saturating_mul(disk.f_frsize);
@@ -87,7 +89,7 @@ impl AppendGate {
         if free < mark {
             self.0.node.release_spares();
         }
-        let low = free.saturating_add(self.0.node.spare_bytes()) < mark;
+        let low = free.saturating_add(spare) < mark;
         self.0.free.store(free, Ordering::Relaxed);
         if self.0.low_space.swap(low, Ordering::Relaxed) != low {
             if low {

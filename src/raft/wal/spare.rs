@@ -52,6 +52,8 @@ struct Spares {
     /// When the newest file was begun, its header on disk.
     begun: Option<Instant>,
     release: bool,
+    /// Bytes of the ready file that is being removed.
+    going: u64,
     low_until: Option<Instant>,
     closing: bool,
 }
@@ -173,7 +175,7 @@ impl Keeper {
         self.work.notify_one();
     }
 
-    /// Bytes of files that are ready.
+    /// Bytes of files that are ready, or are given back and still there.
     pub(super) fn bytes(&self) -> u64 {
         self.lock().bytes()
     }
@@ -204,7 +206,7 @@ impl Keeper {
                 // What failed would fail again.
                 spares.low_until = Some(Instant::now() + LOW_PAUSE);
             }
-            spares.busy = None;
+            (spares.busy, spares.going) = (None, 0);
             spares.ready.extend(ready);
             self.done.notify_all();
         }
@@ -220,7 +222,10 @@ impl Keeper {
         }
         let after = spares.next + spares.ready.len() as u64;
         // The last one first, so that those that are left follow each other.
-        if spares.release && spares.ready.pop_back().is_some() {
+        if spares.release
+            && let Some(last) = spares.ready.pop_back()
+        {
+            spares.going = last.len;
             spares.busy = Some(after - 1);
             return Task::Remove(after - 1);
         }
@@ -333,6 +338,6 @@ impl Keeper {
 
 impl Spares {
     fn bytes(&self) -> u64 {
-        self.ready.iter().map(|spare| spare.len).sum()
+        self.going + self.ready.iter().map(|spare| spare.len).sum::<u64>()
     }
 }

@@ -2,7 +2,7 @@
 # The measured lines: each starts a server of its own on a temporary directory, measures it and its baseline in the same
 # run, and says whether the target is reached. docs/performance.md says what each line is for.
 #
-#   tests/bench.sh [LINE ...]      default: all, about 15 minutes
+#   tests/bench.sh [LINE ...]      default: all, about 18 minutes
 #
 #   lone     1 connection, one 256 B record a request: p50 <= 2 x (p50 of the no-op handler + p50 of 4 KiB write+fdatasync)
 #   many     64 connections, one 256 B record a request: >= 0.5 x the rate of the no-op handler
@@ -11,7 +11,7 @@
 #   steady   the same for 60 s with flushes to the same disk, compactor off: >= 0.3 x
 #   ndjson   1 KiB records as NDJSON, 1 MiB requests, 4 connections: reported
 #   catchup  1 GB read from segments (cold and warm) and from Parquet, as batches, NDJSON and JSON: reported
-#   memory   5 GB pass through: resident <= budgets + 200 MiB, and flat
+#   memory   15 GB pass through in 4 minutes: resident <= budgets + 200 MiB, and flat
 #   wide     1,000 topics x 10 partitions, each written once a second for 60 s: reported
 #
 # TIDELOG   the binary                                   default: target/release/tidelog
@@ -192,7 +192,7 @@ line_memory() {
     budgets=$(python3 -c "print(round($budgets + 256 + 256))")
     # Archived almost at once, or the compactor would only begin after a minute, near the end of the run.
     "$binary" topic create bench --partitions 4 --set archive_after_ms=1000 >/dev/null
-    produce memory "${large[@]}" --partitions 4 --bytes "$(scaled 5000)MB" --rate 60
+    produce memory "${large[@]}" --partitions 4 --bytes "$(scaled 15000)MB" --rate 60
     local series="memory['server']['rss_mib_series']"
     result memory "$(calc "memory['server']['peak_rss_mib']") MiB at most, $(calc "memory['value_mb_per_second']") MB/s" \
         "budgets $budgets MiB + 200" "$(calc "memory['server']['peak_rss_mib'] / ($budgets + 200)")" "r <= 1"

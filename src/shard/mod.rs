@@ -1,6 +1,6 @@
 //! One Raft group wired: node, log time, peers, batcher, flush and the background jobs of its leader.
 //!
-//! [`life`] finds out in which life of the cluster a directory is; [`Shard::open`] starts everything. A [`Shard`] is a cheap
+//! `life` finds out in which life of the cluster a directory is; [`Shard::open`] starts everything. A [`Shard`] is a cheap
 //! handle. Nothing here knows topics by name or HTTP.
 //!
 //! | module | what |

@@ -104,8 +104,8 @@ impl Config {
             let (keep, half) = (size(keep), size(appends / 2));
             problems.push(format!("wal.keep: {keep} is more than half of wal.budget less wal.reserve ({half})"));
         }
-        if self.wal.min_free_percent > 99 {
-            problems.push(format!("wal.min_free_percent: {} is more than 99", self.wal.min_free_percent));
+        if self.wal.min_free_percent > 50 {
+            problems.push(format!("wal.min_free_percent: {} is more than 50", self.wal.min_free_percent));
         }
     }
 

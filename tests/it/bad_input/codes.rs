@@ -153,7 +153,7 @@ async fn codes_of_time_and_collision() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn codes_of_a_damaged_object_a_full_disk_and_an_end() {
+async fn codes_of_a_damaged_object_a_full_log_and_an_end() {
     let server = Server::start_with(Settings::default().set("cache.disk", "0B").set("wal.keep", "0B")).await;
     let http = Http::new(server.url());
     http.create_topic("t", &json!({})).await;
@@ -167,13 +167,22 @@ async fn codes_of_a_damaged_object_a_full_disk_and_an_end() {
         bytes[60] ^= 1;
         std::fs::write(&path, bytes).unwrap();
     }
-    // A share, since of the absolute mark no more counts than a quarter of the disk.
-    let settings = Settings::default().set("wal.min_free_percent", "99").set("shutdown.drain_delay", "3s");
-    let server = Server::start_in(dir, settings.set("cache.disk", "0B")).await;
+    // A log that is full whatever the disk is: the smallest that may be, and nothing drains it.
+    let settings = Settings::default().set("wal.reserve", "8MiB").set("wal.budget", "72MiB");
+    let settings = settings.set("cache.disk", "0B").set("shutdown.drain_delay", "3s");
+    let server = Server::start_in(dir, settings).await;
     let http = Http::new(server.url());
     let damaged = http.get("/v1/topics/t/partitions/0/records?offset=0").await.error(500, "corrupt");
     assert_eq!(damaged["retryable"], false);
 
+    http.create_topic("bulk", &json!({"compression": "none"})).await;
+    http.json(Method::POST, "/v1/admin/jobs/flush:pause", &json!({})).await.expect(200);
+    let three = json!(vec![json!({"text": "x".repeat(1_000_000)}); 3]);
+    let mut requests = 0;
+    while http.produce("bulk", &three).await.status == 200 {
+        requests += 1;
+        assert!(requests < 30, "the log takes more than its budget");
+    }
     let full = http.produce("t", &json!([{"text": "x"}])).await;
     assert!(full.header("retry-after").is_some_and(|seconds| seconds.parse::<u64>().is_ok()));
     let full = full.error(503, "overloaded");

@@ -162,6 +162,9 @@ pub(super) async fn flush_and_adopt(node: &RaftNode) -> LogIndex {
     index
 }
 
+/// How often a directory is copied until no file is renamed meanwhile.
+pub(crate) const COPIES: usize = 1_000;
+
 /// A copy of all files as a kill would leave them: one during which no file was renamed or removed.
 pub(super) fn copy(dir: &Path) -> TempDir {
     fn names(dir: &Path, found: &mut BTreeSet<PathBuf>) {
@@ -183,7 +186,7 @@ pub(super) fn copy(dir: &Path) -> TempDir {
         }
         Ok(())
     }
-    loop {
+    for _ in 0..COPIES {
         let (mut before, mut after) = (BTreeSet::new(), BTreeSet::new());
         let copied = tempfile::tempdir().unwrap();
         names(dir, &mut before);
@@ -194,4 +197,5 @@ pub(super) fn copy(dir: &Path) -> TempDir {
             return copied;
         }
     }
+    panic!("files of {} are renamed all the time", dir.display());
 }

@@ -16,6 +16,8 @@ use openraft::storage::{RaftLogReader, RaftLogStorage, RaftLogStorageExt};
 use openraft::{Entry, EntryPayload};
 use uuid::Uuid;
 
+use crate::raft::tests::COPIES;
+
 use super::header::{Beginning, FileHeader, HEADER_BYTES};
 use super::places::Place;
 use super::*;
@@ -73,7 +75,7 @@ fn place(store: &LogStore, index: u64) -> Place {
 
 /// A copy of the files as a crash would find them: one during which no file was renamed or removed.
 fn copy(dir: &Path) -> tempfile::TempDir {
-    loop {
+    for _ in 0..COPIES {
         let copied = tempfile::tempdir().unwrap();
         let found = files(dir);
         let copying = |path: &PathBuf| std::fs::copy(path, copied.path().join(path.file_name().unwrap()));
@@ -83,6 +85,7 @@ fn copy(dir: &Path) -> tempfile::TempDir {
             return copied;
         }
     }
+    panic!("files of {} are renamed all the time", dir.display());
 }
 
 /// The files, in the order of their numbers.

@@ -49,6 +49,8 @@ impl Answer {
 const ANSWER: Duration = Duration::from_secs(5);
 /// Longer than a flush waits.
 const FLUSH_ANSWER: Duration = Duration::from_secs(60);
+/// Longer than the leader takes to change the members, with a node that has to catch up or does not answer.
+const CHANGE_ANSWER: Duration = Duration::from_secs(180);
 
 /// Requests to one server, or to several of one cluster, of which each clone asks one until it turns to the next.
 #[derive(Debug)]
@@ -112,6 +114,12 @@ impl Http {
     /// Any method with a JSON body.
     pub(crate) async fn json(&self, method: Method, path: &str, body: &Value) -> Answer {
         send(self.request(method, path).header("content-type", "application/json").body(body.to_string())).await
+    }
+
+    /// `POST` that changes the members of the cluster.
+    pub(crate) async fn change(&self, path: &str, body: &Value) -> Answer {
+        let request = self.request(Method::POST, path).timeout(CHANGE_ANSWER);
+        send(request.header("content-type", "application/json").body(body.to_string())).await
     }
 
     /// `PUT` of a topic with these settings; it has to be new.

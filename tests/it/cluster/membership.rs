@@ -121,7 +121,7 @@ async fn what_no_operator_may_do_is_refused_by_its_name() {
     let cluster = Cluster::start_with(3, busy()).await;
     let post = |path: &str, body: Value| {
         let (http, path) = (cluster.http_of(2), path.to_owned());
-        async move { http.json(reqwest::Method::POST, &path, &body).await }
+        async move { http.change(&path, &body).await }
     };
     // Nobody listens at the discard port.
     post("/v1/admin/nodes:add", json!({"node": 9, "address": "127.0.0.1:9"})).await.error(503, "unavailable");

@@ -10,6 +10,8 @@
 //! | `history`, `checker` | what clients saw, and the promises held against it; pure |
 //! | `bucket` | a reader of the bucket that shares nothing with the engine's |
 
+pub mod bucket;
 pub mod checker;
+pub mod entropy;
 pub mod history;
 pub mod random;

@@ -20,7 +20,8 @@ pub(super) fn check(known: &Known<'_>, verdict: &mut Verdict) {
     verdict.expect(Invariant::BucketIsWhole, known.end.bucket.problems.is_empty(), || {
         known.end.bucket.problems.join("; ")
     });
-    verdict.expect(Invariant::SameEverywhere, known.end.http.problems.is_empty(), || known.end.http.problems.join("; "));
+    verdict
+        .expect(Invariant::SameEverywhere, known.end.http.problems.is_empty(), || known.end.http.problems.join("; "));
     replicas(known, verdict);
     retention(known, verdict);
     topics(known, verdict);

@@ -26,10 +26,9 @@ impl Case {
     /// Three records acknowledged in partition 0 one after the other, read, flushed (the first two) and replicated.
     fn good() -> Self {
         let mut case = Self { history: History::default(), end: End::default() };
-        case.history.topics.insert(
-            "t".to_owned(),
-            Topic { created: Some(0), deleting: None, deleted: None, retention: None },
-        );
+        case.history
+            .topics
+            .insert("t".to_owned(), Topic { created: Some(0), deleting: None, deleted: None, retention: None });
         for (at, value) in ["a", "b", "c"].into_iter().enumerate() {
             case.send(value, Outcome::Written(Durability::Quorum, vec![Some((0, at as u64))]));
         }
@@ -228,9 +227,12 @@ fn a_conditional_request_at_another_offset_is_found() {
 
 #[test]
 fn a_gap_is_found() {
-    breaks([Invariant::Dense, Invariant::AcknowledgedIsThere, Invariant::ReadsStay, Invariant::SameEverywhere], |case| {
-        case.http().records.remove(1);
-    });
+    breaks(
+        [Invariant::Dense, Invariant::AcknowledgedIsThere, Invariant::ReadsStay, Invariant::SameEverywhere],
+        |case| {
+            case.http().records.remove(1);
+        },
+    );
     breaks([Invariant::Dense], |case| {
         case.bucket().records.remove(0);
     });

@@ -20,6 +20,7 @@ use super::meta::{MetaDir, Pointer};
 use super::options::CheckpointFiles;
 use super::types::{EncodedCommand, LogEntry, LogId, Member, Reply, StoredMembership, TypeConfig};
 use super::wal::LogReader;
+use crate::blocking;
 use crate::failpoint;
 use crate::format::command;
 use crate::log_clock::LogClock;
@@ -137,7 +138,7 @@ impl Shared {
     /// `Inner::adopting`.
     pub(crate) async fn adopt(&self, files: Arc<CheckpointFiles>, pointer: Pointer) -> crate::error::Result<()> {
         let (meta, named) = (self.meta.clone(), pointer.clone());
-        let writing = tokio::task::spawn_blocking(move || meta.adopt(&files, &named));
+        let writing = blocking::spawn(move || meta.adopt(&files, &named));
         if !failpoint::skips("purge.await_pointer") {
             writing.await.map_err(|error| {
                 crate::error::Error::internal("writing the local checkpoint panicked").with_source(error)

@@ -25,6 +25,7 @@ use super::start;
 use super::transport::{CheckpointSource, PeerAddress, Transport, TransportError};
 use super::types::{EncodedCommand, Member, Reply, TypeConfig, term_of};
 use super::wal::WalPayload;
+use crate::blocking;
 use crate::error::{Error, Result};
 use crate::format::command::MAX_COMMAND_BYTES;
 use crate::model::{Answer, LogIndex, NodeId, ShardId, TopicPartition};
@@ -343,8 +344,10 @@ impl RaftNode {
             tracing::warn!(%error, "raft did not stop in order");
         }
         let log = self.inner.shared.log.clone();
-        if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
+        if blocking::spawn(move || log.close()).await.is_err() {
             tracing::error!("closing the write-ahead log panicked");
         }
+        #[cfg(feature = "simulation")]
+        self.inner.shared.log.ended().await;
     }
 }

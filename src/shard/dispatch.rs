@@ -161,7 +161,7 @@ impl Inner {
             }
             identity.opened = true;
             let dir = self.wal_dir.clone();
-            let saving = tokio::task::spawn_blocking(move || identity.save(&dir));
+            let saving = crate::blocking::spawn(move || identity.save(&dir));
             saving.await.map_err(|error| Error::internal("writing node.json panicked").with_source(error))?
         };
         self.opened.get_or_try_init(|| opening).await.map(|&()| ())

@@ -157,7 +157,7 @@ impl<P: Proposer> Task<P> {
         let flight = Arc::new(flight);
         let away = Arc::clone(&flight);
         self.boarding.insert(number, Boarding { flight, entry: None });
-        self.encoding.push(tokio::task::spawn_blocking(move || {
+        self.encoding.push(crate::blocking::spawn(move || {
             let entry = away.encode(log_time);
             // Before the answer is seen: the task takes the flight apart.
             drop(away);

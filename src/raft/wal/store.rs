@@ -117,6 +117,14 @@ impl LogReader {
         self.core().read(|tip| Ok(tip.purge_limit(keep)))
     }
 
+    /// Returns once a log that was closed has written all of it: with [`LogReader::close`] unless its thread is a task.
+    #[cfg(feature = "simulation")]
+    pub(crate) async fn ended(&self) {
+        if crate::blocking::is_inline() {
+            self.core().ended().await;
+        }
+    }
+
     /// Writes and syncs what is pending and gives the directory back; all reads and writes fail from then on.
     pub(crate) fn close(&self) {
         self.shared.log.close();

@@ -1,6 +1,7 @@
 //! One job from claim to files.
 
 use tidelog::archive::{ClaimedJob, CompletedJob};
+use tidelog::blocking;
 use tidelog::error::{Error, Result};
 use tidelog::format::segment::{FrameReader, Seek};
 use tidelog::model::{Offset, StoredBatch, TopicPartition};
@@ -22,8 +23,13 @@ const MESSAGES: usize = 4;
 /// `corrupt` if a segment is not what its checksums say, or whatever the bucket says.
 pub async fn convert(bucket: &Bucket, job: &ClaimedJob) -> Result<CompletedJob> {
     let (work, queue) = mpsc::channel(MESSAGES);
-    let encoder = Encoder::new(tokio::runtime::Handle::current(), bucket.clone(), job.clone());
-    let encoding = tokio::task::spawn_blocking(move || encoder.run(queue));
+    let runtime = tokio::runtime::Handle::current();
+    let encoder = Encoder::new(runtime.clone(), bucket.clone(), job.clone());
+    let encoding = if blocking::is_inline() {
+        tokio::spawn(encoder.run(queue))
+    } else {
+        tokio::task::spawn_blocking(move || runtime.block_on(encoder.run(queue)))
+    };
     let (read, encoded) = tokio::join!(read(bucket, job, work), encoding);
     let encoded = encoded.map_err(|error| Error::internal("the encoder broke off").with_source(error))?;
     let (files, ranges) = match (read, encoded) {

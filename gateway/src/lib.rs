@@ -9,6 +9,7 @@
 //! | module | what |
 //! |---|---|
 //! | `server` | listener, connections, drain |
+//! | `in_process` | the same without a listener |
 //! | `front` | what a connection calls: compression, the short way of produce requests |
 //! | `router`, `openapi` | the table of routes, and its description |
 //! | `context`, `naming`, `access`, `guard`, `held` | what happens to every request; answers that nobody reads |
@@ -29,6 +30,7 @@ mod error;
 mod front;
 mod guard;
 mod held;
+mod in_process;
 mod naming;
 mod negotiate;
 mod openapi;
@@ -43,5 +45,6 @@ mod tests;
 mod walk;
 
 pub use app::AdminHooks;
+pub use in_process::InProcess;
 pub use naming::{RequestName, current as current_request};
 pub use server::{Bound, Server};

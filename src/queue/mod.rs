@@ -31,7 +31,7 @@ use crate::state::{self, State};
 use crate::store::Bucket;
 
 pub use self::flush::MAX_FILES_PAGE;
-pub use self::open::Options;
+pub use self::open::{Options, Surroundings};
 pub use self::status::{BucketStatus, BudgetStatus, JobStatus, ShardStatus, Status};
 pub use self::topics::MAX_TOPICS_PAGE;
 pub use crate::archive::{ClaimedJob, CompletedJob, JobRef, JobServer};

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fetch::Fetcher;
+use crate::peer::Wire;
 use crate::produce::{Admission, Sticky};
 use crate::raft::DirLock;
 use crate::shard::{Network, Shard, ShardOptions, life};
@@ -26,6 +27,22 @@ pub struct Options {
     pub restore: bool,
 }
 
+/// What takes the place of the network and the bucket under a node of a simulation. Its disk is what is mounted at its data
+/// directory ([`crate::disk`]).
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Carries the calls between nodes; a node listens at `peer.listen`, or rather at `peer.advertise`.
+    pub wire: Arc<dyn Wire>,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("bucket", &self.bucket).finish_non_exhaustive()
+    }
+}
+
 impl Queue {
     /// Opens the engine on the data directory of `config`; serves when this returns.
     ///
@@ -39,7 +56,7 @@ impl Queue {
             .bucket_url()
             .map_err(|error| Error::invalid("invalid_bucket", "the bucket cannot be named").with_source(error))?;
         let bucket = Bucket::open(&url, &config.store)?;
-        Self::open_on(Options { config, clock, restore }, bucket, lock).await
+        Self::open_on(Options { config, clock, restore }, bucket, lock, None).await
     }
 
     /// As [`Queue::open`], on a bucket that the caller brings: tests decorate it.
@@ -48,13 +65,22 @@ impl Queue {
     /// As [`Queue::open`].
     pub async fn open_with_bucket(options: Options, bucket: Bucket) -> Result<Self> {
         let lock = DirLock::acquire(&options.config.data_dir, &options.config.http.listen.to_string())?;
-        Self::open_on(options, bucket, lock).await
+        Self::open_on(options, bucket, lock, None).await
     }
 
-    async fn open_on(options: Options, bucket: Bucket, lock: DirLock) -> Result<Self> {
+    /// As [`Queue::open`], in surroundings that the caller brings: a simulation.
+    ///
+    /// # Errors
+    /// As [`Queue::open`].
+    pub async fn open_within(options: Options, surroundings: Surroundings) -> Result<Self> {
+        let lock = DirLock::acquire(&options.config.data_dir, &options.config.http.listen.to_string())?;
+        Self::open_on(options, surroundings.bucket, lock, Some(surroundings.wire)).await
+    }
+
+    async fn open_on(options: Options, bucket: Bucket, lock: DirLock, wire: Option<Arc<dyn Wire>>) -> Result<Self> {
         let Options { config, clock, restore } = options;
         let wal_dir = config.wal_dir();
-        let mut network = Network::bind(&config, &wal_dir).await?;
+        let mut network = Network::bind(&config, &wal_dir, wire).await?;
         let request = life::Request { wal_dir: &wal_dir, restore, now: clock.wall(), cluster: &config.cluster };
         // Boxed: both are large, and whoever opens holds what surrounds them too.
         let life = Box::pin(life::begin(&bucket, request, &mut network)).await?;

@@ -17,7 +17,7 @@ use super::life::Peering;
 use crate::config::{ClusterNode, Config};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{NodeId, ShardId};
-use crate::peer::{Bound, CallError, Local, PeerServer, Peers, Target};
+use crate::peer::{Bound, CallError, Local, PeerServer, Peers, Target, Wire};
 use crate::raft::{NodeIdentity, PeerAddress, Transport, TransportError};
 
 /// How long a node is asked who it is.
@@ -37,6 +37,8 @@ struct Listening {
     server: Option<PeerServer>,
     /// The calls of this node, and who it is in them: it greets others before it has its number.
     calls: Mutex<Option<(Uuid, Peers)>>,
+    /// Carries the calls in the place of TCP.
+    wire: Option<Arc<dyn Wire>>,
 }
 
 impl std::fmt::Debug for Network {
@@ -47,14 +49,18 @@ impl std::fmt::Debug for Network {
 }
 
 impl Network {
-    /// Takes the port of the peer listener, if there is to be one. Nobody is answered yet.
+    /// Takes the port of the peer listener, if there is to be one, or its place on `wire`. Nobody is answered yet.
     ///
     /// # Errors
     /// `peer_listen` if the address or the files of `peer.tls` cannot be used.
-    pub async fn bind(config: &Config, wal_dir: &Path) -> Result<Self> {
+    pub async fn bind(config: &Config, wal_dir: &Path, wire: Option<Arc<dyn Wire>>) -> Result<Self> {
         let dispatch = Dispatch::new(wal_dir.to_owned());
         let Some(listen) = config.peer.listen else { return Ok(Self { listening: None, dispatch }) };
-        let bound = PeerServer::bind(&config.peer).await.map_err(|error| {
+        let bound = match &wire {
+            Some(wire) => PeerServer::on(Arc::clone(wire), &config.peer),
+            None => PeerServer::bind(&config.peer).await,
+        };
+        let bound = bound.map_err(|error| {
             Error::new(ErrorKind::Unavailable, "peer_listen", format!("cannot listen for peers on {listen}"))
                 .with_source(error)
         })?;
@@ -64,6 +70,7 @@ impl Network {
             bound: Some(bound),
             server: None,
             calls: Mutex::default(),
+            wire,
         };
         Ok(Self { listening: Some(listening), dispatch })
     }
@@ -85,7 +92,11 @@ impl Network {
         {
             return Ok(Some(Calls(peers.clone())));
         }
-        let peers = Peers::new(local(identity), &listening.config.peer)?;
+        let settings = &listening.config.peer;
+        let peers = match &listening.wire {
+            Some(wire) => Peers::over(Arc::clone(wire), local(identity), settings),
+            None => Peers::new(local(identity), settings)?,
+        };
         *calls = Some((identity.directory, peers.clone()));
         Ok(Some(Calls(peers)))
     }

@@ -155,8 +155,9 @@ impl Shard {
 async fn take_office(duty: &Duty, node: &RaftNode) -> Result<Office> {
     let mut leadership = node.leadership();
     let leading = tokio::time::timeout(READY_DEADLINE, leadership.wait_for(|now| now.is_leader)).await;
-    let term = match leading {
-        Ok(Ok(now)) => now.term,
+    // Not the guard itself: it would be held until the duty has begun.
+    let term = match leading.map(|leading| leading.map(|now| now.term)) {
+        Ok(Ok(term)) => term,
         Ok(Err(_)) => return Err(Error::unavailable("the node has stopped")),
         Err(late) => return Err(Error::unavailable("the shard has no leader").with_source(late)),
     };

@@ -9,9 +9,28 @@
 //! | `random`, `entropy` | the numbers of a seed, and the system's randomness answered from it |
 //! | `history`, `checker` | what clients saw, and the promises held against it; pure |
 //! | `bucket` | a reader of the bucket that shares nothing with the engine's |
+//! | `plan`, `profile`, `bugs` | what goes wrong and when; what runs are like; planted bugs |
+//! | `machine`, `net`, `store`, `web` | a node; between nodes; the bucket; between clients and nodes |
+//! | `clients` | who produces, reads and operates |
+//! | `world`, `faults`, `errands` | all of it, and what is done to it |
+//! | `run`, `report`, `trace` | a seed from beginning to end, and what is told of it |
 
 pub mod bucket;
+pub mod bugs;
 pub mod checker;
+pub mod clients;
 pub mod entropy;
+pub mod errands;
+pub mod faults;
 pub mod history;
+pub mod machine;
+pub mod net;
+pub mod plan;
+pub mod profile;
 pub mod random;
+pub mod report;
+pub mod run;
+pub mod store;
+pub mod trace;
+pub mod web;
+pub mod world;

@@ -1,0 +1,326 @@
+//! One seed from beginning to end: start, faults under load, heal, converge, check.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use crate::bucket;
+use crate::checker::{self, Verdict, Violation};
+use crate::clients::{self, EPOCH, Kind, Producer, settings};
+use crate::history::{End, Millis, Part, Replica, Scan};
+use crate::plan::Plan;
+use crate::profile::Profile;
+use crate::random::Rng;
+use crate::trace::Trace;
+use crate::world::World;
+
+/// How long everything may take to be well again after it was healed.
+const CONVERGES: Millis = 120_000;
+/// How long clients may take to end, and the final scan.
+const ENDS: Millis = 60_000;
+/// Topics of every run, with partitions.
+const TOPICS: [(&str, u32); 2] = [("t", 3), ("r", 2)];
+
+/// What came of a seed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// Hash of all that happened.
+    pub hash: u64,
+    /// How much that was.
+    pub events: u64,
+    /// Requests of clients.
+    pub requests: u64,
+    /// Records that were acknowledged.
+    pub acknowledged: u64,
+    /// Calls between nodes.
+    pub calls: u64,
+    /// How often promises were held against something.
+    pub evaluated: u64,
+    /// Simulated milliseconds.
+    pub time: Millis,
+    /// Faults and other things by kind.
+    pub counts: BTreeMap<String, u64>,
+    /// What went wrong.
+    pub failures: Vec<String>,
+}
+
+/// Runs a seed in this thread, which [`crate::entropy::enter`] was called for.
+#[must_use]
+pub fn run(seed: u64, profile: &Profile, print: bool) -> Report {
+    let rng = Rng::new(seed);
+    let mut shape = rng.fork("shape");
+    let mut profile = profile.clone();
+    if profile.name == "mixed" {
+        vary(&mut shape, &mut profile);
+    }
+    let plan = Plan::new(&mut rng.fork("plan"), &profile);
+    let trace = Trace::new(print);
+    let mut world = World::new(&rng, profile, trace.clone());
+    let mut failures = Vec::new();
+    let verdict = match story(&mut world, &rng, plan) {
+        Ok(verdict) => verdict,
+        Err(why) => {
+            failures.push(why);
+            Verdict::default()
+        }
+    };
+    failures.extend(verdict.violations.iter().map(Violation::to_string));
+    failures.append(&mut world.problems);
+    let history = world.desk.history();
+    let acknowledged = history.sends.iter().filter(|send| is_acknowledged(send)).map(|send| send.records.len() as u64);
+    Report {
+        seed,
+        hash: trace.hash(),
+        events: trace.events(),
+        requests: world.desk.web.requests(),
+        acknowledged: acknowledged.sum(),
+        calls: world.net.calls(),
+        evaluated: verdict.evaluated,
+        time: world.now,
+        counts: trace.counts().into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect(),
+        failures,
+    }
+}
+
+fn is_acknowledged(send: &crate::history::Send) -> bool {
+    send.attempts.iter().any(|attempt| matches!(attempt.outcome, crate::history::Outcome::Written(..)))
+}
+
+/// Seeds of the mixed profile differ in more than their faults.
+fn vary(rng: &mut Rng, profile: &mut Profile) {
+    let knobs = &mut profile.knobs;
+    knobs.nodes = *rng.pick(&[3, 3, 3, 5]);
+    knobs.flush = *rng.pick(&[400, 1_500, 4_000]);
+    knobs.keep = *rng.pick(&[0, 32 << 10, 1 << 20]);
+    knobs.grace = *rng.pick(&[3_000, 20_000]);
+    knobs.object = *rng.pick(&[0, 100, 400]);
+    knobs.rest = *rng.pick(&[20, 80, 200]);
+    knobs.retention = *rng.pick(&[None, Some(4_000), Some(15_000)]);
+    knobs.answers_lost = *rng.pick(&[0, 10, 100]);
+    knobs.bucket_delay = *rng.pick(&[2, 20, 200]);
+    knobs.sync_delay = *rng.pick(&[0, 1, 5]);
+}
+
+fn story(world: &mut World, rng: &Rng, plan: Plan) -> Result<Verdict, String> {
+    begin(world, rng)?;
+    let clients = load(world, rng);
+    let mut faults = plan.faults.into_iter().peekable();
+    let began = world.now;
+    while world.now < began + plan.heals_at {
+        while let Some((_, fault)) = faults.next_if(|(at, _)| began + *at <= world.now) {
+            world.inflict(fault);
+        }
+        world.step();
+    }
+    world.heal();
+    converge(world, "after the faults")?;
+    world.desk.stop();
+    finish(world, clients)?;
+    fresh_writes(world, rng)?;
+    Ok(check(world, rng))
+}
+
+/// The cluster is there, with its topics.
+fn begin(world: &mut World, rng: &Rng) -> Result<(), String> {
+    if !world.until(30_000, |world| world.now % 20 == 0 && world.leader().is_some()) {
+        return Err("no leader in the beginning".to_owned());
+    }
+    let retention = world.profile.knobs.retention;
+    let (desk, mut rng) = (world.desk.clone(), rng.fork("topics"));
+    let creating = world.spawn(async move {
+        let mut created = true;
+        for (topic, partitions) in TOPICS {
+            let retention = retention.filter(|_| topic == "r");
+            created &= desk.create(&mut rng, topic, settings(partitions, retention), 50).await;
+        }
+        created
+    });
+    if world.until(30_000, |_| creating.is_finished()) && world.take(creating) {
+        Ok(())
+    } else {
+        Err("the topics were not created in the beginning".to_owned())
+    }
+}
+
+/// Producers of every kind, a reader for each partition, an operator.
+fn load(world: &World, rng: &Rng) -> Vec<JoinHandle<()>> {
+    let knobs = world.profile.knobs.clone();
+    let kinds = [Kind::Triple, Kind::Triple, Kind::Key, Kind::Plain, Kind::Plain, Kind::Conditional, Kind::Careless];
+    let mut tasks = Vec::new();
+    for (me, kind) in (0_u32..).zip(kinds) {
+        // A condition holds only where nobody else writes.
+        let topic = match kind {
+            Kind::Conditional => ("r", 2),
+            Kind::Triple if me == 1 => ("r", 1),
+            _ => ("t", 3),
+        };
+        let producer = Producer::new(world.desk.clone(), rng.fork(&format!("producer {me}")), (me, kind), topic);
+        tasks.push(world.spawn(producer.with(knobs.object, knobs.rest).run()));
+    }
+    for (topic, partitions) in TOPICS {
+        for partition in 0..partitions {
+            let part: Part = (topic.to_owned(), partition);
+            let rng = rng.fork(&format!("reader {topic} {partition}"));
+            tasks.push(world.spawn(clients::reader(world.desk.clone(), rng, part)));
+        }
+    }
+    let topics = TOPICS.map(|(topic, _)| topic.to_owned()).to_vec();
+    tasks.push(world.spawn(clients::operator(world.desk.clone(), rng.fork("operator"), (topics, knobs.operate))));
+    tasks
+}
+
+fn finish(world: &mut World, clients: Vec<JoinHandle<()>>) -> Result<(), String> {
+    if !world.until(ENDS, |_| clients.iter().all(JoinHandle::is_finished)) {
+        return Err("clients did not end: a request is not answered".to_owned());
+    }
+    clients.into_iter().for_each(|client| world.take(client));
+    Ok(())
+}
+
+/// One leader that all know, the same applied index everywhere, no errand left.
+fn converge(world: &mut World, when: &str) -> Result<(), String> {
+    let mut last = String::new();
+    let converged = world.until(CONVERGES, |world| {
+        if world.now % 50 != 0 {
+            return false;
+        }
+        match unlike(world) {
+            Some(how) => {
+                last = how;
+                false
+            }
+            None => true,
+        }
+    });
+    if converged { Ok(()) } else { Err(format!("not converged {when}: {last}")) }
+}
+
+/// How the nodes are not of one mind; `None` if they are.
+fn unlike(world: &World) -> Option<String> {
+    if let Some(errand) = &world.errand {
+        return Some(format!("an operator is still at it: {}", errand.name()));
+    }
+    let mut leaders: BTreeMap<u32, Option<u64>> = BTreeMap::new();
+    for machine in world.members() {
+        let Some(queue) = machine.queue() else {
+            return Some(format!("node {} does not serve", machine.id));
+        };
+        for shard in queue.status().shards {
+            let known = *leaders.entry(shard.shard).or_insert(shard.leader);
+            if shard.leader.is_none() || known != shard.leader {
+                return Some(format!(
+                    "node {} takes {:?} for the leader of shard {}, another one {known:?}",
+                    machine.id, shard.leader, shard.shard
+                ));
+            }
+        }
+    }
+    if leaders.is_empty() { Some("no node serves".to_owned()) } else { None }
+}
+
+/// All replicas have applied the same, and it is flushed.
+fn settled(world: &World) -> Option<String> {
+    let mut applied: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    for machine in world.members() {
+        let Some(queue) = machine.queue() else { return Some(format!("node {} does not serve", machine.id)) };
+        for shard in queue.status().shards {
+            let now = (shard.applied, shard.flushed);
+            let first = *applied.entry(shard.shard).or_insert(now);
+            if first != now {
+                return Some(format!("shard {}: node {} is at {now:?}, another at {first:?}", shard.shard, machine.id));
+            }
+        }
+    }
+    None
+}
+
+/// Every partition takes a record again, and what is there can be flushed.
+fn fresh_writes(world: &mut World, rng: &Rng) -> Result<(), String> {
+    let mut writes = Vec::new();
+    let mut me = 100;
+    for (topic, partitions) in TOPICS {
+        for partition in 0..partitions {
+            me += partitions - me % partitions + partition;
+            let rng = rng.fork(&format!("fresh {topic} {partition}"));
+            let producer = Producer::new(world.desk.clone(), rng, (me, Kind::Plain), (topic, partitions));
+            writes.push(world.spawn(producer.once(200)));
+        }
+    }
+    if !world.until(ENDS, |_| writes.iter().all(JoinHandle::is_finished)) {
+        return Err("fresh writes are not answered".to_owned());
+    }
+    if !writes.into_iter().all(|write| world.take(write)) {
+        return Err("fresh writes are not acknowledged".to_owned());
+    }
+    let (desk, mut rng) = (world.desk.clone(), rng.fork("flush"));
+    let topics = TOPICS.map(|(topic, _)| topic.to_owned()).to_vec();
+    let archive = world.profile.knobs.archive;
+    let flushing = world.spawn(async move { clients::flush_all(&desk, &mut rng, &topics, archive).await });
+    if world.until(2 * ENDS, |_| flushing.is_finished()) && world.take(flushing) {
+        Ok(())
+    } else {
+        Err("what is there cannot be flushed and archived".to_owned())
+    }
+}
+
+/// The final scans, the replicas, and the checker over everything.
+fn check(world: &mut World, rng: &Rng) -> Verdict {
+    let mut end = End { bucket: Scan::default(), ..End::default() };
+    let (desk, mut rng) = (world.desk.clone(), rng.fork("scan"));
+    let scanning = world.spawn(async move { clients::scan(&desk, &mut rng).await });
+    if world.until(ENDS, |_| scanning.is_finished()) {
+        end.http = world.take(scanning);
+    } else {
+        end.http.problems.push("the final scan did not come to an end".to_owned());
+    }
+    let mut last = None;
+    let settled = world.until(ENDS, |world| {
+        world.now % 10 == 0 && {
+            last = settled(world);
+            last.is_none()
+        }
+    });
+    if !settled {
+        world.problems.push(format!("replicas did not settle: {}", last.unwrap_or_default()));
+    }
+    let mut flushed = BTreeMap::new();
+    for machine in world.members() {
+        let Some(queue) = machine.queue() else { continue };
+        for shard in queue.status_with_hash().shards {
+            let log_time = i64::try_from(shard.log_time_ms).unwrap_or(i64::MAX) - EPOCH.cast_signed();
+            let least: &mut u64 = flushed.entry(shard.shard).or_insert(shard.flushed);
+            *least = (*least).min(shard.flushed);
+            end.replicas.push(Replica {
+                node: machine.id,
+                shard: shard.shard,
+                applied: shard.applied,
+                hash: shard.state_hash.unwrap_or_default(),
+                log_time,
+            });
+        }
+    }
+    end.bucket = bucket::scan(&world.store.objects(), &flushed);
+    end.time = world.now;
+    let history = world.desk.history();
+    checker::check(&history, &end)
+}
+
+/// Runs a seed in a thread of its own, and says how long that took.
+#[must_use]
+pub fn run_alone(seed: u64, profile: &Profile, print: bool) -> (Report, Duration) {
+    let begun = Instant::now();
+    let profile = profile.clone();
+    let report = crate::entropy::in_thread(seed, move || {
+        crate::bugs::plant();
+        run(seed, &profile, print)
+    });
+    let report = report.unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().cloned();
+        let why = why.or_else(|| panic.downcast_ref::<&str>().map(|why| (*why).to_owned()));
+        Report { seed, failures: vec![format!("panicked: {}", why.unwrap_or_default())], ..Report::default() }
+    });
+    (report, begun.elapsed())
+}

@@ -153,7 +153,7 @@ impl Machine {
         let Some(process) = &mut self.process else { return };
         process.ticks += millis;
         let until = process.begun + Duration::from_millis(process.ticks);
-        process.runtime.block_on(tokio::time::sleep_until(until));
+        process.runtime.block_on(async { tokio::time::sleep_until(until).await });
     }
 
     /// Time passes while the process is stopped.

@@ -152,7 +152,7 @@ impl World {
             self.step_machine(id);
         }
         let until = self.clients.begun + Duration::from_millis(self.now);
-        self.clients.runtime.block_on(tokio::time::sleep_until(until));
+        self.clients.runtime.block_on(async { tokio::time::sleep_until(until).await });
     }
 
     fn step_machine(&mut self, id: u64) {

@@ -24,12 +24,15 @@ async fn a_bucket_that_can_be_used_is_timed_and_left_as_it_was() {
     assert!(table.contains("can be written, read, listed and deleted") && table.contains("16 MiB"), "{table}");
 }
 
+/// Arguments, what differs in the environment, and what is told.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+
 #[tokio::test]
 async fn what_is_wrong_with_a_bucket_is_told_in_one_sentence() {
     let s3 = S3::start().await;
     let url = s3.url();
     let check = ["bucket", "check", "--bucket", url.as_str()];
-    let cases: [(&[&str], &[(&str, &str)], &str); 4] = [
+    let cases: [Case<'_>; 4] = [
         (&["bucket", "check", "--bucket", "s3://not-there/x"], &[], "there is no such bucket"),
         (&check, &[("AWS_SECRET_ACCESS_KEY", "another")], "the secret key does not belong to the access key"),
         (&check, &[("AWS_ACCESS_KEY_ID", "nobody")], "does not know the access key"),

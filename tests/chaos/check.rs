@@ -184,8 +184,10 @@ fn ends_are_new(records: &Records) -> Verdict {
         }
         let least = highest.get(&page.partition).copied().unwrap_or(0);
         verdict.holds(end >= least, || {
-            format!("consumer {} was told at {asked} us that partition {} ends at {end}; {least} was acknowledged before",
-                page.consumer, page.partition)
+            format!(
+                "consumer {} was told at {asked} us that partition {} ends at {end}; {least} was acknowledged before",
+                page.consumer, page.partition
+            )
         });
     }
     verdict

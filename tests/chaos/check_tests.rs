@@ -14,14 +14,8 @@ fn history() -> (Records, Scan) {
     journal.acked(&values(&["a", "b"]), &[(0, 0), (0, 2)]);
     journal.acked(&values(&["c"]), &[(0, 1)]);
     let mut records = std::mem::take(&mut *journal.records());
-    let page = |from, names: &[&str], end, asked| Page {
-        consumer: 0,
-        partition: 0,
-        from,
-        values: values(names),
-        end,
-        asked,
-    };
+    let page =
+        |from, names: &[&str], end, asked| Page { consumer: 0, partition: 0, from, values: values(names), end, asked };
     for acked in &mut records.acked {
         acked.at = 10;
     }

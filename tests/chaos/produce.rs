@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::PARTITIONS;
 use super::journal::{Fate, Journal, Place, Repeated};
 use super::support::eventually;
-use super::support::http::{Http, try_send};
+use super::support::http::{ANSWER, Http, try_send};
 
 /// Records of a request, at most.
 const RECORDS: usize = 10;
@@ -206,9 +206,11 @@ impl Producer {
             for (name, value) in &request.headers {
                 sent = sent.header(*name, value);
             }
-            let said = match try_send(sent.body(body.clone())).await {
-                Some(answer) => self.read(answer.status, &answer.body),
-                None => Said::Unknown,
+            let said = match attempt(sent.body(body.clone())).await {
+                Ok((status, answer)) => self.read(status, &answer),
+                // Nobody was there to write it.
+                Err(error) if error.is_connect() => Said::NotWritten,
+                Err(_) => Said::Unknown,
             };
             let again = match (&said, &self.kind) {
                 (Said::Written(..), _) => false,
@@ -232,7 +234,8 @@ impl Producer {
         };
         let Ok(body) = serde_json::from_slice::<Value>(body) else { return wrong() };
         if status == 200 {
-            return places(&body["records"]).map_or_else(wrong, |places| Said::Written(places, Some(body["duplicate"] == true)));
+            return places(&body["records"])
+                .map_or_else(wrong, |places| Said::Written(places, Some(body["duplicate"] == true)));
         }
         let (error, outcome) = (&body["error"], body["error"]["outcome"].as_str().unwrap_or_default());
         match (status, outcome) {
@@ -249,10 +252,13 @@ impl Producer {
     }
 }
 
+async fn attempt(request: reqwest::RequestBuilder) -> reqwest::Result<(u16, Vec<u8>)> {
+    let response = request.timeout(ANSWER).send().await?;
+    Ok((response.status().as_u16(), response.bytes().await?.to_vec()))
+}
+
 /// Where the records of an answer are.
 fn places(records: &Value) -> Option<Vec<Place>> {
-    let place = |record: &Value| {
-        Some((u32::try_from(record["partition"].as_u64()?).ok()?, record["offset"].as_u64()?))
-    };
+    let place = |record: &Value| Some((u32::try_from(record["partition"].as_u64()?).ok()?, record["offset"].as_u64()?));
     records.as_array()?.iter().map(place).collect()
 }

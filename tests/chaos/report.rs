@@ -32,7 +32,8 @@ impl Report {
         for fault in Fault::ALL {
             let mut pauses = self.faults.get(&fault).cloned().unwrap_or_default();
             pauses.sort_unstable();
-            let told = |pause: Option<&u64>| pause.map_or_else(|| "-".to_owned(), |pause| format!("{} ms", pause / 1_000));
+            let told =
+                |pause: Option<&u64>| pause.map_or_else(|| "-".to_owned(), |pause| format!("{} ms", pause / 1_000));
             let median = pauses.get(pauses.len() / 2);
             println!("{:62} {:>6} {:>14} {:>14}", fault.name(), pauses.len(), told(median), told(pauses.last()));
         }

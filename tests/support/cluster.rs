@@ -85,6 +85,16 @@ impl Cluster {
         self.nodes.insert(node, Node { listen, admin, peer, address, process: None, log: Arc::default() });
     }
 
+    /// Gives `new` a peer port of its own and the clients' port of `old`, which is gone for ever: another machine behind the
+    /// same name. It is not started.
+    pub(crate) async fn place_for(&mut self, new: u64, old: u64) {
+        self.place(new).await;
+        let gone = self.nodes.remove(&old).unwrap();
+        assert!(gone.process.is_none(), "node {old} runs");
+        let node = self.nodes.get_mut(&new).unwrap();
+        (node.listen, node.log) = (gone.listen, gone.log);
+    }
+
     /// Starts a node that does not run.
     pub(crate) fn spawn(&mut self, node: u64) {
         self.spawn_on(node, &self.bucket());
@@ -133,15 +143,24 @@ impl Cluster {
 
     /// Waits until a node is ready; it must not end meanwhile.
     pub(crate) async fn ready(&mut self, node: u64) {
+        if let Some(status) = self.ready_or_ended(node).await {
+            panic!("node {node} has ended: {status}\n{}", self.log(node));
+        }
+    }
+
+    /// Waits until a node is ready, or has ended instead.
+    pub(crate) async fn ready_or_ended(&mut self, node: u64) -> Option<ExitStatus> {
         let http = self.http_of(node);
         let begun = Instant::now();
         while http.try_get("/readyz").await.is_none_or(|answer| answer.status != 200) {
             if let Some(status) = self.process(node).child.try_wait().unwrap() {
-                panic!("node {node} has ended: {status}\n{}", self.log(node));
+                self.nodes.get_mut(&node).unwrap().process = None;
+                return Some(status);
             }
             assert!(begun.elapsed() < DEADLINE, "node {node} is not ready:\n{}", self.log(node));
             tokio::time::sleep(POLL).await;
         }
+        None
     }
 
     /// `kill -9`
@@ -248,7 +267,14 @@ impl Cluster {
         self.dir.path().join("bucket")
     }
 
-    fn data(&self, node: u64) -> PathBuf {
+    /// Leaves everything on the disk when it is dropped.
+    pub(crate) fn keep(&mut self) -> &Path {
+        self.dir.disable_cleanup(true);
+        self.dir.path()
+    }
+
+    /// Directory of a node.
+    pub(crate) fn data(&self, node: u64) -> PathBuf {
         self.dir.path().join(format!("node-{node}"))
     }
 

@@ -1,5 +1,6 @@
 //! The real binary as a server: started on a free port and its own directory, killed, stopped, started again.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -302,11 +303,13 @@ pub(crate) fn files_under(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// An address on which a server can listen, end, and listen again: its port is below those that the system gives to
-/// connections, or one of them could take it in between.
+/// connections, or one of them could take it in between, and no other server of this process ever gets it.
 pub(crate) fn fixed_address() -> String {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
-        let address = format!("127.0.0.1:{}", rand::random_range(15_000..30_000));
-        if std::net::TcpListener::bind(&address).is_ok() {
+        let port = rand::random_range(15_000..30_000);
+        let address = format!("127.0.0.1:{port}");
+        if std::net::TcpListener::bind(&address).is_ok() && GIVEN.lock().unwrap().insert(port) {
             return address;
         }
     }

@@ -8,8 +8,8 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `server` | listener, connections, drain |
-//! | `in_process` | the same without a listener |
+//! | `server` | listeners, connections, drain |
+//! | `in_process` | the same without listeners |
 //! | `front` | what a connection calls: compression, the short way of produce requests |
 //! | `router`, `openapi` | the table of routes, and its description |
 //! | `context`, `naming`, `access`, `guard`, `held` | what happens to every request; answers that nobody reads |
@@ -44,7 +44,7 @@ mod server;
 mod tests;
 mod walk;
 
-pub use app::AdminHooks;
+pub use app::{AdminHooks, Listener};
 pub use in_process::InProcess;
 pub use naming::{RequestName, current as current_request};
-pub use server::{Bound, Server};
+pub use server::{BindError, Bound, Server};

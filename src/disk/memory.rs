@@ -114,6 +114,14 @@ impl Disk {
         inner.failing_syncs = 0;
     }
 
+    /// The process that has files open is gone and the machine is not: nobody has them open any more, and all that was written is
+    /// there.
+    pub fn release(&self) {
+        let mut inner = self.lock();
+        inner.locked.clear();
+        inner.crashes += 1;
+    }
+
     /// Loses everything: another disk takes its place.
     pub fn wipe(&self) {
         let mut inner = self.lock();

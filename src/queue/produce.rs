@@ -9,6 +9,7 @@ use super::{ProducerPosition, Queue};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::failpoint;
 use crate::model::{Acks, Answer, Appended, Control, ProduceRequest, Produced, ProducerId, Rejection, Topic, TopicId};
+use crate::planted::{self, Bug};
 use crate::produce::{Context, Layout, Pending, digest, prepare};
 
 /// Bytes of a producer's name.
@@ -38,7 +39,9 @@ impl Queue {
             let Ok((anew, pending)) = self.submit(again.clone(), deadline).await else { break };
             (layout, answers) = (anew, self::answers(pending).await);
         }
-        let newest = answers.iter().filter_map(|answer| answer.as_ref().ok()).map(|appended| appended.log_index).max();
+        let written = answers.iter().filter_map(|answer| answer.as_ref().ok());
+        let written = written.filter(|one| !(one.duplicate && planted::is(Bug::ObjectForUnflushedDuplicate)));
+        let newest = written.map(|appended| appended.log_index).max();
         let mut produced = layout.finish(answers);
         if let (Acks::Object, Some(index)) = (acks, newest) {
             produced.flush_failure = self.wait_flushed(index, deadline).await.err();

@@ -25,6 +25,7 @@ use crate::failpoint;
 use crate::format::command;
 use crate::log_clock::LogClock;
 use crate::model::{Answer, CheckpointRef, Command, Control, LogIndex};
+use crate::planted::{self, Bug};
 use crate::state::State;
 
 type Meta = openraft::alias::SnapshotMetaOf<TypeConfig>;
@@ -138,7 +139,8 @@ impl Shared {
     /// `Inner::adopting`.
     pub(crate) async fn adopt(&self, files: Arc<CheckpointFiles>, pointer: Pointer) -> crate::error::Result<()> {
         let (meta, named) = (self.meta.clone(), pointer.clone());
-        let writing = blocking::spawn(move || meta.adopt(&files, &named));
+        let forgets = planted::is(Bug::PurgeWithoutKeep);
+        let writing = blocking::spawn(move || if forgets { Ok(()) } else { meta.adopt(&files, &named) });
         if !failpoint::skips("purge.await_pointer") {
             writing.await.map_err(|error| {
                 crate::error::Error::internal("writing the local checkpoint panicked").with_source(error)
@@ -170,8 +172,16 @@ impl Shared {
     }
 
     fn apply_command(&self, index: LogIndex, encoded: &EncodedCommand) -> io::Result<Answer> {
-        let logged = command::decode(&encoded.0)
+        #[cfg_attr(
+            not(feature = "planted-bugs"),
+            allow(unused_mut, reason = "only a planted bug changes what was logged")
+        )]
+        let mut logged = command::decode(&encoded.0)
             .map_err(|error| self.fail(format!("entry {index} of the log cannot be applied: {error}")))?;
+        #[cfg(feature = "planted-bugs")]
+        if let Some(clock) = self.clock.get().filter(|_| planted::is(Bug::WallClockInApply)) {
+            logged.log_time = clock.wall();
+        }
         failpoint::hit("apply.entry").map_err(|error| self.fail(format!("entry {index} of the log: {error}")))?;
         let applied = std::panic::catch_unwind(AssertUnwindSafe(|| {
             self.state.write().map(|mut state| state.apply(index, &logged)).ok()
@@ -285,7 +295,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let (Some(prepared), Some(last)) = (snapshot.prepared, meta.last_log_id) else {
             return Err(fail("its files did not come with it".to_owned()));
         };
-        let Prepared { files, state } = prepared;
+        #[cfg_attr(not(feature = "planted-bugs"), allow(unused_mut, reason = "only a planted bug changes it"))]
+        let Prepared { files, mut state } = prepared;
+        #[cfg(feature = "planted-bugs")]
+        if planted::is(Bug::InstallKeepsTail) {
+            self.shared.with_state(|old| state.keep_tails(old));
+        }
         let membership = meta.last_membership.clone();
         let pointer = Pointer { reference: snapshot.reference, last, membership: membership.clone() };
         self.shared.adopt(files, pointer).await.map_err(|error| fail(error.to_string()))?;

@@ -77,6 +77,7 @@ impl RaftNode {
     async fn forward(&self, leader: NodeId, entry: Bytes) -> Result<(LogIndex, Answer), ProposeError> {
         let calling = self.inner.call(leader, kind::PROPOSE, vec![entry], FORWARD_DEADLINE);
         let answered = tokio::select! {
+            biased;
             answered = calling => answered,
             () = self.moved_from(leader) => return Err(ProposeError::Unknown),
         };

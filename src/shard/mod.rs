@@ -244,6 +244,7 @@ impl Shard {
     /// Returns why once the process has to end.
     pub async fn fatal(&self) -> String {
         tokio::select! {
+            biased;
             reason = self.0.tasks.fatal() => reason,
             reason = self.leader().node().fatal() => reason,
         }

@@ -154,9 +154,9 @@ impl Shard {
 /// Begins the leadership of a sole voter, before anything is served.
 async fn take_office(duty: &Duty, node: &RaftNode) -> Result<Office> {
     let mut leadership = node.leadership();
-    let leading = tokio::time::timeout(READY_DEADLINE, leadership.wait_for(|now| now.is_leader)).await;
-    // Not the guard itself: it would be held until the duty has begun.
-    let term = match leading.map(|leading| leading.map(|now| now.term)) {
+    // Only the term: what the wait returns holds a lock.
+    let leading = async { leadership.wait_for(|now| now.is_leader).await.map(|now| now.term) };
+    let term = match tokio::time::timeout(READY_DEADLINE, leading).await {
         Ok(Ok(term)) => term,
         Ok(Err(_)) => return Err(Error::unavailable("the node has stopped")),
         Err(late) => return Err(Error::unavailable("the shard has no leader").with_source(late)),

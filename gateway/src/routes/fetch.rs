@@ -140,6 +140,7 @@ pub(crate) async fn fetch_until_drain(app: &App, request: FetchRequest, wait: Du
     }
     let now = FetchRequest { wait: Duration::ZERO, ..request.clone() };
     tokio::select! {
+        biased;
         page = app.queue().fetch(request) => Ok(page?),
         () = app.lifecycle().waits_ended() => Ok(app.queue().fetch(now).await?),
     }

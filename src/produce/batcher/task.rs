@@ -93,6 +93,7 @@ impl<P: Proposer> Task<P> {
                 return;
             }
             tokio::select! {
+                biased;
                 waiting = self.inbox.recv(), if takes => self.receive(waiting),
                 Some(encoded) = self.encoding.next(), if !self.encoding.is_empty() => self.encoded(encoded),
                 Some((flight, proposed)) = self.flying.next(), if !self.flying.is_empty() => self.landed(flight, proposed),

@@ -3,6 +3,8 @@
 
 mod cluster;
 mod group;
+#[cfg(feature = "simulation")]
+mod simulated;
 
 use std::path::Path;
 use std::time::Duration;

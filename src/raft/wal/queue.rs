@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::codec::{WalLogId, WalPayload};
-use super::group::{Group, Then, copy};
+use super::group::{Group, Then, Waiting, copy};
 use super::header::FileHeader;
 
 /// How long a mark waits for a group to go with. Waking the thread for it each time costs as much as the group; and until
@@ -127,7 +127,14 @@ impl Queue {
 
     /// Has all that was queued so far, up to WAL offset `end`, synced, and `then` told.
     pub(super) fn sync(&self, end: u64, then: Then) -> io::Result<()> {
-        let mut inner = self.usable()?;
+        let mut inner = match self.usable() {
+            Ok(inner) => inner,
+            Err(error) => {
+                // It failed since the frames were queued: whoever is to be told must not wait for ever.
+                Waiting::of(then).answer(&Err(copy(&error)));
+                return Err(error);
+            }
+        };
         let group = inner.group();
         group.end = end;
         group.syncs = true;
@@ -448,5 +455,8 @@ mod tests {
         assert_eq!(receiver.try_recv().unwrap().unwrap_err().to_string(), "first");
         assert_eq!(queue.push(b"a", None, 1).unwrap_err().to_string(), "first");
         assert_eq!(queue.purge(1, 1).unwrap_err().to_string(), "first");
+        let (sender, mut receiver) = tokio::sync::oneshot::channel();
+        assert_eq!(queue.sync(1, Then::Caller(sender)).unwrap_err().to_string(), "first");
+        assert_eq!(receiver.try_recv().unwrap().unwrap_err().to_string(), "first", "whoever came too late");
     }
 }

@@ -17,6 +17,7 @@ use super::read::LogReader;
 use super::repair::Cut;
 use super::tip::Tip;
 use crate::error::Result;
+use crate::planted::{self, Bug};
 use crate::raft::tail::TailCache;
 use crate::raft::types::{LogEntry, LogId, TypeConfig, Vote};
 
@@ -219,6 +220,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     /// Not waited for: a purge that a crash undoes is made again. Files go after the sync.
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let committed = self.core().read(|tip| Ok(tip.state().committed))?.map(LogId::from);
+        let too_far = committed.filter(|_| planted::is(Bug::PurgePastCheckpoint));
+        let upto = too_far.map_or(upto, |committed| committed.max(upto));
         self.shared.tail.evict(upto.index);
         let given_up = self.core().write(|tip, queue| {
             tip.purge(queue, (&upto).into())?;

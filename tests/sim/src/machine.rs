@@ -137,6 +137,8 @@ impl Machine {
 
     /// Ends the process where it stands; the disk keeps all that was written.
     pub fn kill(&mut self) {
+        // What tasks hold of each other in a circle would keep its files open.
+        self.disk.release();
         *self.room() = Room::default();
         self.process = None;
     }

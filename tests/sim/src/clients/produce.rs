@@ -125,17 +125,19 @@ impl Producer {
         };
         loop {
             let outcome = self.attempt(at, &ask, is_object).await;
-            let is_done = match outcome {
+            let is_done = match &outcome {
                 // Of a part that failed only a retry tells more.
                 Outcome::Written(_, places) => self.kind != Kind::Key || places.iter().all(Option::is_some),
                 Outcome::Accepted => true,
                 Outcome::Unknown | Outcome::NotWritten => !matches!(self.kind, Kind::Triple | Kind::Key),
             };
+            if matches!(outcome, Outcome::Unknown | Outcome::NotWritten) {
+                self.node = self.desk.any(&mut self.rng);
+                sleep(Duration::from_millis(20)).await;
+            }
             if is_done || self.desk.is_stopped() || self.gave_up(at) {
                 return;
             }
-            self.node = self.desk.any(&mut self.rng);
-            sleep(Duration::from_millis(20)).await;
         }
     }
 

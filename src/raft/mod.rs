@@ -12,6 +12,7 @@
 //! | `hand_over` | giving leadership away while others propose |
 //! | `members`, `peers` | who belongs to the group, and what the leader knows of them |
 //! | `transport`, `network`, `wire` | the way to the peers; openraft's calls over it; their bytes |
+//! | `acknowledged` | followers that lost what they had acknowledged |
 //! | `receive`, `checkpoint_files` | what a node does for its peers; a checkpoint from a peer's disk |
 //! | `machine` | openraft's state machine over [`crate::state::State`] |
 //! | `wal` | the log on disk |
@@ -20,6 +21,7 @@
 //! | `growth` | who waits for which partitions |
 //! | `identity`, `lock` | whose directory it is, and who holds it |
 
+mod acknowledged;
 mod adopt;
 mod checkpoint_files;
 mod error;

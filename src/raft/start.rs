@@ -21,7 +21,7 @@ use super::network::Network;
 use super::options::{RaftOptions, Start, StartCheckpoint, WalPresence};
 use super::types::{LogId, Member, Membership, StoredMembership, TypeConfig, Vote, log_id, term_of};
 use super::wal::{LogOptions, LogStore};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{NodeId, ShardId};
 use crate::state::State;
 
@@ -76,6 +76,9 @@ pub(super) fn presence(wal_dir: &Path, directory: Uuid, shard: ShardId) -> Resul
 pub(super) async fn start(options: &RaftOptions) -> Result<Started> {
     let dirs = Dirs::create(&options.wal_dir, options.shard)?;
     let meta = MetaDir::new(dirs.meta);
+    if let Some(why) = meta.lost()? {
+        return Err(Error::new(ErrorKind::Conflict, "node_identity_mismatch", why).with_number("node", options.node.0));
+    }
     let log_options = LogOptions {
         directory: options.directory,
         tail_memory: options.tail_memory,

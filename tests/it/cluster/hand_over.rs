@@ -132,3 +132,43 @@ async fn no_request_to_the_others_fails_when_the_leader_is_drained() {
         cluster.converge().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failover_figures() {
+    let rounds: usize = std::env::var("ROUNDS").map_or(8, |rounds| rounds.parse().unwrap());
+    let super::Busy { mut cluster, mut load, readers: _readers } = super::Busy::start(busy()).await;
+    let history = load.history();
+    let mut pauses = Vec::new();
+    for _ in 0..rounds {
+        let pause = load
+            .during(async {
+                super::Busy::more(&history, 300).await;
+                let leader = cluster.leader().await;
+                cluster.kill(leader);
+                let killed = Instant::now();
+                let (mut last, mut at, mut pause) = (history.count(), killed, Duration::ZERO);
+                while killed.elapsed() < Duration::from_secs(8) {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    let now = history.count();
+                    if now != last {
+                        pause = pause.max(at.elapsed());
+                        (last, at) = (now, Instant::now());
+                    }
+                }
+                let pause = pause.max(at.elapsed());
+                cluster.restart(leader).await;
+                pause
+            })
+            .await;
+        println!("pause {pause:?}");
+        pauses.push(pause);
+        load.repeat().await;
+    }
+    pauses.sort();
+    println!("pauses {pauses:?}");
+    for node in 1..=3 {
+        let log = cluster.log(node);
+        let tail: Vec<&str> = log.lines().collect();
+        println!("--- {node}\n{}", tail[tail.len().saturating_sub(60)..].join("\n"));
+    }
+}

@@ -87,7 +87,10 @@ impl RaftNode {
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
         let last = metrics.last_log_index.unwrap_or(0);
         if told.vote < metrics.vote || last >= told.acknowledged {
-            return Err(Error::invalid("peer_message", "this node has what it acknowledged, or follows another leader"));
+            return Err(Error::invalid(
+                "peer_message",
+                "this node has what it acknowledged, or follows another leader",
+            ));
         }
         let why = format!(
             "this node had acknowledged entry {} of the log and has {last} entries: its disk was restored from an older copy, \

@@ -121,11 +121,7 @@ impl Sent {
 impl Peer {
     /// Notes what `answer` acknowledges. An answer that takes back an earlier one is not for openraft, which asserts that there is
     /// none: the peer is told, and counts as one that cannot be reached.
-    async fn judge(
-        &self,
-        sent: &Sent,
-        answer: &AppendEntriesResponse<TypeConfig>,
-    ) -> Result<(), RPCError<TypeConfig>> {
+    async fn judge(&self, sent: &Sent, answer: &AppendEntriesResponse<TypeConfig>) -> Result<(), RPCError<TypeConfig>> {
         let Some(lost) = sent.lost(answer) else {
             if let Some(last) = acknowledged_by(answer, sent.last) {
                 self.acknowledged.note(self.target, self.member.directory, &sent.vote, last);

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::binary::{command, text};
 use super::http::Http;
 use super::net::Net;
+use super::operators;
 use super::server::{Settings, copy_lines, fixed_address};
 use super::{DEADLINE, POLL, eventually};
 
@@ -39,6 +40,7 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 struct Node {
     listen: String,
+    admin: String,
     peer: String,
     /// Where its peers reach it.
     address: SocketAddr,
@@ -77,9 +79,10 @@ impl Cluster {
 
     /// Gives a node its ports; it is not started.
     pub(crate) async fn place(&mut self, node: u64) {
-        let (listen, peer) = (fixed_address(), fixed_address());
+        let (listen, admin, peer) = (fixed_address(), fixed_address(), fixed_address());
+        operators::remember(&format!("http://{listen}"), &format!("http://{admin}"));
         let address = self.net.proxy(node, peer.parse().unwrap()).await;
-        self.nodes.insert(node, Node { listen, peer, address, process: None, log: Arc::default() });
+        self.nodes.insert(node, Node { listen, admin, peer, address, process: None, log: Arc::default() });
     }
 
     /// Gives `new` a peer port of its own and the clients' port of `old`, which is gone for ever: another machine behind the
@@ -106,7 +109,16 @@ impl Cluster {
         let number = id.to_string();
         let mut serve =
             command(&["serve", "--node-id", &number, "--listen", &node.listen, "--peer-listen", &node.peer]);
-        serve.args(["--cluster", &self.first, "--bucket", &bucket, "--data-dir", text(&data)]);
+        serve.args([
+            "--admin-listen",
+            &node.admin,
+            "--cluster",
+            &self.first,
+            "--bucket",
+            &bucket,
+            "--data-dir",
+            text(&data),
+        ]);
         serve.env("TIDELOG__PEER__ADVERTISE", node.address.to_string());
         self.settings.apply(&mut serve);
         let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

@@ -7,6 +7,8 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
+use super::operators;
+
 /// An answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -101,6 +103,7 @@ impl Http {
     /// A request that is not sent yet.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let base = &self.bases[self.current.load(Ordering::Relaxed) % self.bases.len()];
+        let base = if operators::has(path) { operators::of(base) } else { base.clone() };
         self.http.request(method, format!("{base}{path}"))
     }
 

@@ -85,14 +85,14 @@ impl Cluster {
         self.nodes.insert(node, Node { listen, admin, peer, address, process: None, log: Arc::default() });
     }
 
-    /// Gives `new` a peer port of its own and the clients' port of `old`, which is gone for ever: another machine behind the
-    /// same name. It is not started.
+    /// Gives `new` a peer port of its own and the other ports of `old`, which is gone for ever: another machine behind the same
+    /// name. It is not started.
     pub(crate) async fn place_for(&mut self, new: u64, old: u64) {
         self.place(new).await;
         let gone = self.nodes.remove(&old).unwrap();
         assert!(gone.process.is_none(), "node {old} runs");
         let node = self.nodes.get_mut(&new).unwrap();
-        (node.listen, node.log) = (gone.listen, gone.log);
+        (node.listen, node.admin, node.log) = (gone.listen, gone.admin, gone.log);
     }
 
     /// Starts a node that does not run.

@@ -19,6 +19,7 @@ mod asleep;
 mod bad_input;
 mod bench;
 mod bucket;
+mod bucket_check;
 mod client;
 mod clock;
 mod cluster;

@@ -33,7 +33,8 @@ pub(crate) struct Cluster {
     /// `cluster.nodes` of a first start.
     first: String,
     nodes: BTreeMap<u64, Node>,
-    net: Net,
+    /// None if the nodes reach each other without a proxy between them.
+    net: Option<Net>,
 }
 
 /// A node, whether it runs or not.
@@ -63,9 +64,18 @@ impl Cluster {
 
     /// Nodes 1 to `count`, all with these settings.
     pub(crate) async fn start_with(count: u64, settings: Settings) -> Self {
+        Self::start_over(Some(Net::new()), count, settings).await
+    }
+
+    /// The same without a proxy before each peer listener: for measurements. Nothing can be cut.
+    pub(crate) async fn start_direct(count: u64, settings: Settings) -> Self {
+        Self::start_over(None, count, settings).await
+    }
+
+    async fn start_over(net: Option<Net>, count: u64, settings: Settings) -> Self {
         let settings = settings.set("raft.election_min", "1s").set("raft.heartbeat", "200ms");
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Self { dir, settings, first: String::new(), nodes: BTreeMap::new(), net: Net::new() };
+        let mut cluster = Self { dir, settings, first: String::new(), nodes: BTreeMap::new(), net };
         for node in 1..=count {
             cluster.place(node).await;
         }
@@ -81,7 +91,11 @@ impl Cluster {
     pub(crate) async fn place(&mut self, node: u64) {
         let (listen, admin, peer) = (fixed_address(), fixed_address(), fixed_address());
         operators::remember(&format!("http://{listen}"), &format!("http://{admin}"));
-        let address = self.net.proxy(node, peer.parse().unwrap()).await;
+        let target = peer.parse().unwrap();
+        let address = match &self.net {
+            Some(net) => net.proxy(node, target).await,
+            None => target,
+        };
         self.nodes.insert(node, Node { listen, admin, peer, address, process: None, log: Arc::default() });
     }
 
@@ -124,7 +138,9 @@ impl Cluster {
         let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&node.log));
         std::thread::spawn(move || copy_lines(stderr, &log));
-        self.net.runs(child.id(), id);
+        if let Some(net) = &self.net {
+            net.runs(child.id(), id);
+        }
         node.process = Some(Process { child, stopped: false });
     }
 
@@ -218,7 +234,12 @@ impl Cluster {
 
     /// The links between the nodes.
     pub(crate) fn net(&self) -> &Net {
-        &self.net
+        self.net.as_ref().expect("a cluster with proxies")
+    }
+
+    /// The process of a node that runs.
+    pub(crate) fn process_id(&self, node: u64) -> u32 {
+        self.nodes[&node].process.as_ref().unwrap_or_else(|| panic!("node {node} does not run")).child.id()
     }
 
     /// Nodes that run and are not stopped.

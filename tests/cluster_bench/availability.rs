@@ -54,7 +54,8 @@ pub(crate) async fn failover(table: &mut Table) {
     let (p50, worst) = (median(&mut pauses), *pauses.iter().max().unwrap());
     let beside = format!("longest election timeout {} ms", MAX_ELECTION_MS);
     let ratio = |time: Duration| time.as_secs_f64() / election.as_secs_f64();
-    let told = |name: &str, time| format!("{name} of {} kills {:.0} ms without acknowledgement", pauses.len(), millis(time));
+    let told =
+        |name: &str, time| format!("{name} of {} kills {:.0} ms without acknowledgement", pauses.len(), millis(time));
     table.line("failover", &told("p50", p50), &beside, (ratio(p50), Target::AtMost(1.8)));
     // Twice the timeout and a second.
     let most = ratio(2 * election + Duration::from_secs(1));

@@ -46,7 +46,8 @@ impl Used {
         let resident = |node: &u64| (Process::of(cluster.process_id(*node)).resident() >> 20).to_string();
         let resident: Vec<String> = cluster.running().iter().map(resident).collect();
         let measured = format!("{what}: {} cores by node, {} MiB resident", cores.join(" "), resident.join(" "));
-        let checkpoints = format!("{:.0} kB of checkpoints in {seconds:.0} s", (self.checkpoints - since.checkpoints) / 1e3);
+        let checkpoints =
+            format!("{:.0} kB of checkpoints in {seconds:.0} s", (self.checkpoints - since.checkpoints) / 1e3);
         table.told("idle", &measured, &checkpoints);
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use futures::future::join_all;
@@ -52,6 +53,8 @@ struct Node {
 #[derive(Debug)]
 struct Process {
     child: Child,
+    /// Copies what it logs until it has ended.
+    reader: JoinHandle<()>,
     /// Between SIGSTOP and SIGCONT.
     stopped: bool,
 }
@@ -137,11 +140,11 @@ impl Cluster {
         self.settings.apply(&mut serve);
         let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&node.log));
-        std::thread::spawn(move || copy_lines(stderr, &log));
+        let reader = std::thread::spawn(move || copy_lines(stderr, &log));
         if let Some(net) = &self.net {
             net.runs(child.id(), id);
         }
-        node.process = Some(Process { child, stopped: false });
+        node.process = Some(Process { child, reader, stopped: false });
     }
 
     /// Starts a node and waits until it is ready.
@@ -169,8 +172,7 @@ impl Cluster {
         let http = self.http_of(node);
         let begun = Instant::now();
         while http.try_get("/readyz").await.is_none_or(|answer| answer.status != 200) {
-            if let Some(status) = self.process(node).child.try_wait().unwrap() {
-                self.nodes.get_mut(&node).unwrap().process = None;
+            if let Some(status) = self.has_ended(node) {
                 return Some(status);
             }
             assert!(begun.elapsed() < DEADLINE, "node {node} is not ready:\n{}", self.log(node));
@@ -184,6 +186,7 @@ impl Cluster {
         let mut process = self.nodes.get_mut(&node).unwrap().process.take().unwrap();
         process.child.kill().unwrap();
         process.child.wait().unwrap();
+        process.reader.join().unwrap();
     }
 
     /// SIGTERM, and its end.
@@ -196,13 +199,20 @@ impl Cluster {
     pub(crate) async fn ended(&mut self, node: u64) -> ExitStatus {
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.process(node).child.try_wait().unwrap() {
-                self.nodes.get_mut(&node).unwrap().process = None;
+            if let Some(status) = self.has_ended(node) {
                 return status;
             }
             assert!(begun.elapsed() < DEADLINE, "node {node} does not end:\n{}", self.log(node));
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// How a node ended, if it has; all that it logged is in its log then.
+    fn has_ended(&mut self, node: u64) -> Option<ExitStatus> {
+        let status = self.process(node).child.try_wait().unwrap()?;
+        let process = self.nodes.get_mut(&node).unwrap().process.take().unwrap();
+        process.reader.join().unwrap();
+        Some(status)
     }
 
     /// SIGSTOP: it does nothing and keeps its connections.

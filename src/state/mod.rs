@@ -49,8 +49,8 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
-pub use self::checkpoint::FlushMismatch;
 use self::catalog::{Catalog, TopicEntry};
+pub use self::checkpoint::FlushMismatch;
 use self::flushed::Flush;
 use self::keys::Keys;
 use self::names::Names;
@@ -61,8 +61,8 @@ pub use self::producer::{ProducerPosition, Producers};
 pub use self::ranges::RangeList;
 pub use self::restore::RestoreError;
 use crate::model::{
-    Answer, CATALOG_SHARD, CheckpointRef, Command, Control, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex, LogTime,
-    LoggedCommand, ObjectId, ProducerId, Rejection, ShardId, TopicId, TopicPartition,
+    Answer, CATALOG_SHARD, CheckpointRef, Command, Control, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex,
+    LogTime, LoggedCommand, ObjectId, ProducerId, Rejection, ShardId, TopicId, TopicPartition,
 };
 
 /// The behaviour of `apply` that this program starts new shards with, and the newest that it knows.

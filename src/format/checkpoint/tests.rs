@@ -11,8 +11,8 @@ use crate::model::checkpoint::{
     Extent, KeyRecord, NameRecord, PartitionRecord, ProducerRecord, RememberedBatch, SegmentRecord, TopicRecord,
 };
 use crate::model::{
-    ArchiveFile, CheckpointRef, IdempotencyKey, Incarnation, IndexPartRef, Job, JobId, Limits, NodeId, ObjectId,
-    Place, PlacementRun, ProducerId, Revision, SegmentInfo, ShardId, StoredRange, Topic, TopicId, TopicSettings,
+    ArchiveFile, CheckpointRef, IdempotencyKey, Incarnation, IndexPartRef, Job, JobId, Limits, NodeId, ObjectId, Place,
+    PlacementRun, ProducerId, Revision, SegmentInfo, ShardId, StoredRange, Topic, TopicId, TopicSettings,
 };
 
 fn object(number: u128) -> ObjectId {

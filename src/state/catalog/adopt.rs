@@ -54,7 +54,9 @@ impl State {
             }
         }
         let unknown = |id: &TopicId, found: &Found<'_>| match self.topics.get(id) {
-            Some(entry) => !entry.removed && partitions_of(found.partitions, &found.held) > entry.topic.settings.partitions,
+            Some(entry) => {
+                !entry.removed && partitions_of(found.partitions, &found.held) > entry.topic.settings.partitions
+            }
             None => true,
         };
         let adopt = |found: Found<'_>| {

@@ -138,9 +138,9 @@ impl TopicEntry {
         let total = self.topic.settings.partitions;
         let runs = self.placed.as_ref().map_or(&[][..], |placed| &placed.runs);
         let ends = runs.iter().skip(1).map(|run| run.first).chain([total]);
-        runs.iter().zip(ends).map(|(run, end)| {
-            (run.shard, PartitionRun { first: run.first, count: end.saturating_sub(run.first) })
-        })
+        runs.iter()
+            .zip(ends)
+            .map(|(run, end)| (run.shard, PartitionRun { first: run.first, count: end.saturating_sub(run.first) }))
     }
 
     /// Whether the partitions that are here are those that the placement says.

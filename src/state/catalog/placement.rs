@@ -62,12 +62,7 @@ impl State {
     }
 
     /// Gives the topic of `entry` one more partition, from `first` on, in each of `owners`.
-    pub(super) fn place_at(
-        &mut self,
-        entry: &mut TopicEntry,
-        first: u32,
-        owners: &[ShardId],
-    ) -> Result<(), Rejection> {
+    pub(super) fn place_at(&mut self, entry: &mut TopicEntry, first: u32, owners: &[ShardId]) -> Result<(), Rejection> {
         self.check_room(owners.iter().filter(|shard| **shard == CATALOG_SHARD).count() as u32)?;
         let mut next = first;
         for run in owners.chunk_by(|left, right| left == right) {

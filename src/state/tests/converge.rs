@@ -179,7 +179,7 @@ impl History {
 
     fn rare_step(&mut self, a: u32, b: u32, c: u32) {
         let shards = self.cluster.worlds.len();
-        if c % 6 == 0 && shards < MOST_SHARDS && !self.restored {
+        if c.is_multiple_of(6) && shards < MOST_SHARDS && !self.restored {
             self.cluster.worlds.push(World::of(ShardId(shards as u32)));
             let time = self.cluster.worlds[0].time;
             self.cluster.worlds[shards].time = time;

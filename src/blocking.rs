@@ -10,6 +10,15 @@ pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Jo
     if is_inline() { tokio::spawn(async move { work() }) } else { tokio::task::spawn_blocking(work) }
 }
 
+/// Runs a future whose steps may take a while to its end, also if nobody waits for it; to be called within a runtime.
+pub fn spawn_future<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    if is_inline() {
+        return tokio::spawn(work);
+    }
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(work))
+}
+
 /// Whether there are no threads but this one.
 #[cfg(not(feature = "simulation"))]
 #[must_use]

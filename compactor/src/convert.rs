@@ -1,7 +1,6 @@
 //! One job from claim to files.
 
 use tidelog::archive::{ClaimedJob, CompletedJob};
-use tidelog::blocking;
 use tidelog::error::{Error, Result};
 use tidelog::format::segment::{FrameReader, Seek};
 use tidelog::model::{Offset, StoredBatch, TopicPartition};
@@ -23,13 +22,8 @@ const MESSAGES: usize = 4;
 /// `corrupt` if a segment is not what its checksums say, or whatever the bucket says.
 pub async fn convert(bucket: &Bucket, job: &ClaimedJob) -> Result<CompletedJob> {
     let (work, queue) = mpsc::channel(MESSAGES);
-    let runtime = tokio::runtime::Handle::current();
-    let encoder = Encoder::new(runtime.clone(), bucket.clone(), job.clone());
-    let encoding = if blocking::is_inline() {
-        tokio::spawn(encoder.run(queue))
-    } else {
-        tokio::task::spawn_blocking(move || runtime.block_on(encoder.run(queue)))
-    };
+    let encoder = Encoder::new(tokio::runtime::Handle::current(), bucket.clone(), job.clone());
+    let encoding = tidelog::blocking::spawn_future(encoder.run(queue));
     let (read, encoded) = tokio::join!(read(bucket, job, work), encoding);
     let encoded = encoded.map_err(|error| Error::internal("the encoder broke off").with_source(error))?;
     let (files, ranges) = match (read, encoded) {

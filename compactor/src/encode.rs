@@ -1,4 +1,4 @@
-//! Batches to Parquet: runs where it may take its time, fed and drained through bounded channels.
+//! Batches to Parquet: runs on a thread that may take its time over a row group, fed and drained through bounded channels.
 
 use std::collections::BTreeMap;
 
@@ -167,7 +167,8 @@ impl Encoder {
 
     async fn finish(&mut self, open: Open) -> Result<()> {
         let FinishedArchive { bytes, file, ranges } = open.writer.finish()?;
-        let sent = open.parts.send(Part::Bytes(bytes)).await.is_ok() && open.parts.send(Part::End).await.is_ok();
+        let parts = &open.parts;
+        let sent = parts.send(Part::Bytes(bytes)).await.is_ok() && parts.send(Part::End).await.is_ok();
         if !sent {
             return Err(failure_of(open.upload).await);
         }

@@ -53,13 +53,12 @@ impl State {
     pub(crate) fn keep_tails(&mut self, of: &Self) {
         for slot in &of.unflushed {
             let (Some(old), Some(new)) = (of.partitions.get(slot), self.partitions.get_mut(slot)) else { continue };
-            if old.id != new.id || new.high_watermark >= old.high_watermark {
+            if old.id != new.id || !new.tail.is_empty() {
                 continue;
             }
             let new = Arc::make_mut(new);
             new.tail = old.tail.clone();
             new.tail_bytes = old.tail_bytes;
-            new.high_watermark = old.high_watermark;
             self.tail_bytes += old.tail_bytes;
             self.unflushed.insert(*slot);
         }

@@ -205,7 +205,8 @@ impl World {
         };
         if is_open {
             if expects_refusal {
-                self.problems.push("a bucket that was not closed was taken without being told to lose records".to_owned());
+                self.problems
+                    .push("a bucket that was not closed was taken without being told to lose records".to_owned());
             }
             let more: Vec<u64> = (0..self.profile.knobs.nodes - 1).map(|more| self.next_id + more).collect();
             self.next_id += more.len() as u64;

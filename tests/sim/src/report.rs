@@ -59,7 +59,10 @@ pub fn print<'a>(reports: impl Iterator<Item = &'a Report> + Clone, took: Durati
     println!("peer calls   {}", sum(|report| report.calls));
     println!("events       {}", sum(|report| report.events));
     println!("evaluated    {} promises", sum(|report| report.evaluated));
-    println!("happened     {}", counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", "));
+    println!(
+        "happened     {}",
+        counts.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ")
+    );
     println!("wall time    {:.1} s", took.as_secs_f64());
     println!("failed       {} {failed:?}", failed.len());
     failed.len()

@@ -144,7 +144,13 @@ impl Faulty {
             inner.trace.note("bucket", format_args!("{} {what} {location}", self.node));
             let delay = Duration::from_millis(inner.rng.below(rules.delay + 1));
             let (before, after) = (inner.rng.chance(rules.before), inner.rng.chance(rules.after));
-            let fate = if before { Fate::Before } else if after { Fate::After } else { Fate::Done };
+            let fate = if before {
+                Fate::Before
+            } else if after {
+                Fate::After
+            } else {
+                Fate::Done
+            };
             (delay, fate, rules.is_away)
         };
         if is_away {

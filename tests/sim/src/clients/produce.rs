@@ -263,9 +263,7 @@ impl Producer {
         }
         match error["outcome"].as_str() {
             Some("not_written") => Outcome::NotWritten,
-            Some("written" | "partial") => {
-                Outcome::Written(Durability::Quorum, places(&error["details"]["records"]))
-            }
+            Some("written" | "partial") => Outcome::Written(Durability::Quorum, places(&error["details"]["records"])),
             _ => Outcome::Unknown,
         }
     }

@@ -155,13 +155,17 @@ async fn partition(desk: &Desk, rng: &mut Rng, part: &Part, bounds: Bounds) -> R
     let mut found = PartScan { start: bounds.log_start, end: bounds.high_watermark, records: Vec::new() };
     let mut next = bounds.log_start;
     while next < bounds.high_watermark {
-        let path = format!("/v1/topics/{}/partitions/{}/records?offset={next}&max_records=200&values=text", part.0, part.1);
+        let path =
+            format!("/v1/topics/{}/partitions/{}/records?offset={next}&max_records=200&values=text", part.0, part.1);
         match desk.insist(rng, &Ask::get(path, 10_000), 100).await {
             Some((200, body)) => {
                 let page = records(&body["records"]);
                 let after = body["next_offset"].as_u64().unwrap_or(next);
                 if after <= next {
-                    return Err(format!("the page from {next} is empty, the high watermark is {}", bounds.high_watermark));
+                    return Err(format!(
+                        "the page from {next} is empty, the high watermark is {}",
+                        bounds.high_watermark
+                    ));
                 }
                 found.records.extend(page.into_iter().filter(|(offset, _)| *offset < bounds.high_watermark));
                 next = after;

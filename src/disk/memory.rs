@@ -17,6 +17,8 @@ use super::node::{Change, Names, Naming, Node, Random, Versions};
 
 /// The mounted directory.
 const ROOT: usize = 0;
+/// What a file holds.
+type Content = Versions<Vec<u8>, Change>;
 /// Of a disk without a limit.
 const LARGE: u64 = 1 << 40;
 
@@ -216,7 +218,7 @@ impl Inner {
         })
     }
 
-    fn walk(&self, node: usize, path: &Path, see: &mut dyn FnMut(&Path, &Versions<Vec<u8>, Change>)) {
+    fn walk(&self, node: usize, path: &Path, see: &mut dyn FnMut(&Path, &Content)) {
         match &self.nodes[node] {
             Node::File(file) => see(path, file),
             Node::Dir(names) => names.live.iter().for_each(|(name, node)| self.walk(*node, &path.join(name), see)),
@@ -247,7 +249,7 @@ impl Inner {
         Ok(number)
     }
 
-    fn file(&mut self, node: usize) -> io::Result<&mut Versions<Vec<u8>, Change>> {
+    fn file(&mut self, node: usize) -> io::Result<&mut Content> {
         match &mut self.nodes[node] {
             Node::File(file) => Ok(file),
             Node::Dir(_) => Err(io::ErrorKind::IsADirectory.into()),

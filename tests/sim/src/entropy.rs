@@ -48,7 +48,7 @@ fn fill(buffer: &mut [u8]) -> bool {
         let mut seeded = seeded.try_borrow_mut().ok()?;
         let rng = seeded.as_mut()?;
         for chunk in buffer.chunks_mut(8) {
-            chunk.copy_from_slice(&rng.next().to_le_bytes()[..chunk.len()]);
+            chunk.copy_from_slice(&rng.draw().to_le_bytes()[..chunk.len()]);
         }
         Some(())
     });

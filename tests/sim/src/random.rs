@@ -14,12 +14,12 @@ impl Rng {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut rng = Self(seed ^ 0x5DEE_CE66_D1CE_4E5B);
-        rng.next();
+        rng.draw();
         rng
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -31,7 +31,7 @@ impl Rng {
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(bound > 0, "nothing is below 0");
         // The bias of the remainder is below 2^-40 for all that is drawn here.
-        self.next() % bound
+        self.draw() % bound
     }
 
     /// A number of `range`, which is not empty.
@@ -71,7 +71,7 @@ mod tests {
     fn a_seed_gives_the_same_numbers_and_another_one_gives_others() {
         let numbers = |seed| {
             let mut rng = Rng::new(seed);
-            std::array::from_fn::<u64, 8, _>(|_| rng.next())
+            std::array::from_fn::<u64, 8, _>(|_| rng.draw())
         };
         assert_eq!(numbers(7), numbers(7));
         assert_ne!(numbers(7), numbers(8));
@@ -81,10 +81,10 @@ mod tests {
     fn a_fork_is_the_same_however_much_was_drawn_from_another_fork() {
         let rng = Rng::new(1);
         let mut other = rng.fork("b");
-        let first = rng.fork("a").next();
-        other.next();
-        assert_eq!(rng.fork("a").next(), first);
-        assert_ne!(rng.fork("b").next(), first);
+        let first = rng.fork("a").draw();
+        other.draw();
+        assert_eq!(rng.fork("a").draw(), first);
+        assert_ne!(rng.fork("b").draw(), first);
     }
 
     #[test]

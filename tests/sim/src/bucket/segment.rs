@@ -13,13 +13,16 @@ const HEADER: usize = 32;
 const FRAME_HEAD: usize = 20;
 const TRAILER: usize = 20;
 
+/// Offset, position and largest timestamp of an interval, the first two as differences to its range.
+type Interval = (u64, u64, i64);
+
 /// What the footer has in front of its trailer.
 #[derive(Debug, Deserialize)]
 struct Body {
     _min_append_time: u64,
     _max_append_time: u64,
     _topics: Vec<(TopicId, String, String, TopicSettings, u64)>,
-    partitions: Vec<(SegmentRange, Vec<(u64, u64, i64)>)>,
+    partitions: Vec<(SegmentRange, Vec<Interval>)>,
 }
 
 /// A segment with all its checksums verified.

@@ -24,7 +24,7 @@ use crate::config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Direction, FETCH_REPLANS, FETCH_SECONDS, topic_traffic};
 use crate::model::{Bounds, Chunk, FetchFrom, FetchPage, FetchRequest, Hold, Offset, Topic, TopicPartition};
-use crate::raft::RaftNode;
+use crate::raft::Handle;
 use crate::state::{PartitionState, State};
 use crate::store::Bucket;
 
@@ -34,7 +34,7 @@ const PLANS: u32 = 4;
 const PIECES: usize = 8;
 
 /// Reads the partitions of one shard; clones share caches and budgets.
-pub struct Fetcher<S: Source = RaftNode>(Arc<Inner<S>>);
+pub struct Fetcher<S: Source = Handle>(Arc<Inner<S>>);
 
 struct Inner<S> {
     source: S,
@@ -97,6 +97,7 @@ impl<S: Source> Fetcher<S> {
     pub async fn fetch(&self, topic: &Arc<Topic>, request: &FetchRequest) -> Result<FetchPage> {
         let partition = TopicPartition::new(topic.id, request.partition);
         let deadline = Instant::now() + request.wait;
+        self.0.source.usable()?;
         let start = self.start(topic, partition, request).await?;
         let page = self.page(topic, partition, request, start).await?;
         if page.next_offset > page.start || request.wait.is_zero() || request.end.is_some() {
@@ -104,6 +105,7 @@ impl<S: Source> Fetcher<S> {
         }
         let ready = |view: &State| look(view, partition).is_none_or(|found| found.bounds().high_watermark > page.start);
         wait_until(&self.0.source, &[partition], deadline, ready).await?;
+        self.0.source.usable()?;
         // A `latest` that was resolved stays where it was.
         self.page(topic, partition, request, page.start).await
     }

@@ -13,9 +13,12 @@ pub(super) const fn name(kind: u8) -> &'static str {
         7 => "read_index",
         8 => "checkpoint_files",
         9 => "status",
+        10 => "follow",
+        11 => "read_entries",
         32 => "flush",
         33 => "admin",
         34 => "archive",
+        36 => "archive_requests",
         _ => "other",
     }
 }

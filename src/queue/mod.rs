@@ -25,7 +25,7 @@ use crate::fetch::Fetcher;
 use crate::flush::FlushHandle;
 use crate::model::{BackgroundJob, NodeId, Offset};
 use crate::produce::{Admission, Batcher, Sticky};
-use crate::raft::{DirLock, Leader, NodeIdentity};
+use crate::raft::{DirLock, Handle, NodeIdentity};
 use crate::shard::Shard;
 use crate::state::{self, State};
 use crate::store::Bucket;
@@ -243,7 +243,7 @@ impl Queue {
         }
     }
 
-    fn leader(&self) -> &Leader {
+    fn leader(&self) -> &Handle {
         self.0.shard.leader()
     }
 

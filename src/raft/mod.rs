@@ -11,6 +11,7 @@
 //! | `propose`, `read` | proposals and linearizable reads of nodes that do not lead |
 //! | `members`, `peers` | who belongs to the group, and what the leader knows of them |
 //! | `transport`, `network`, `wire` | the way to the peers; openraft's calls over it; their bytes |
+//! | `handle`, `remote`, `publish` | a shard whether its log is here or not; following one; what a node does for those that do |
 //! | `receive`, `checkpoint_files` | what a node does for its peers; a checkpoint from a peer's disk |
 //! | `machine` | openraft's state machine over [`crate::state::State`] |
 //! | `wal` | the log on disk |
@@ -24,6 +25,7 @@ mod checkpoint_files;
 mod error;
 mod files;
 mod growth;
+mod handle;
 mod identity;
 mod leader;
 mod leadership;
@@ -36,8 +38,10 @@ mod node;
 mod options;
 mod peers;
 mod propose;
+mod publish;
 mod read;
 mod receive;
+mod remote;
 mod start;
 mod tail;
 #[cfg(test)]
@@ -49,6 +53,7 @@ mod wire;
 
 pub use error::ProposeError;
 pub use growth::Growth;
+pub use handle::Handle;
 pub use identity::NodeIdentity;
 pub use leader::Leader;
 pub use leadership::Leadership;
@@ -58,6 +63,7 @@ pub use node::{RaftNode, RaftStatus};
 pub use options::{CheckpointFiles, RaftOptions, Start, StartCheckpoint, WalPresence};
 pub use peers::PeerReport;
 pub use propose::Gate;
+pub use remote::{Remote, RemoteOptions, Seeds};
 pub use transport::{Alone, CheckpointSource, PeerAddress, Transport, TransportError};
 pub use types::Member;
-pub use wire::{PeerStatus, kind};
+pub use wire::{PeerStatus, Voter, kind};

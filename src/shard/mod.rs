@@ -42,7 +42,7 @@ use crate::error::{Error, Result};
 use crate::flush::FlushHandle;
 use crate::model::{BackgroundJob, ClusterStatus, Control, NodeId, Offset, TopicId};
 use crate::produce::Batcher;
-use crate::raft::Leader;
+use crate::raft::Handle;
 
 pub use self::background::Job;
 pub use self::gate::AppendGate;
@@ -55,7 +55,7 @@ use self::tasks::Tasks;
 pub struct Shard(Arc<Inner>);
 
 struct Inner {
-    leader: Leader,
+    leader: Handle,
     batcher: Batcher,
     gate: AppendGate,
     flush: FlushHandle,
@@ -81,7 +81,7 @@ struct Jobs {
 impl Shard {
     /// Proposes and reads.
     #[must_use]
-    pub fn leader(&self) -> &Leader {
+    pub fn leader(&self) -> &Handle {
         &self.0.leader
     }
 

@@ -25,7 +25,7 @@ use crate::flush::FlushHandle;
 use crate::log_clock::LogClock;
 use crate::model::{Answer, LogIndex, LogTime, ShardId};
 use crate::produce::{Batcher, BatcherOptions, ProposeFailure, Proposer};
-use crate::raft::{Alone, Leader, NodeIdentity, ProposeError, RaftNode, RaftOptions, Start, Transport};
+use crate::raft::{Alone, Handle, Leader, NodeIdentity, ProposeError, RaftNode, RaftOptions, Start, Transport};
 use crate::store::Bucket;
 
 /// A sole voter elects itself at once.
@@ -136,7 +136,7 @@ impl Shard {
             None
         });
         Self(Arc::new(Inner {
-            leader: leader.clone(),
+            leader: leader.clone().into(),
             batcher,
             gate,
             flush: flush.clone(),
@@ -201,13 +201,13 @@ fn start_batcher(tasks: &Tasks, leader: &Leader, gate: &AppendGate, config: &Con
     let mut options = BatcherOptions::new(Arc::new(check));
     options.slots = config.produce.in_flight as usize;
     options.entry_bytes = config.produce.entry;
-    let (batcher, task) = Batcher::start(Arc::new(LeaderProposer(leader.clone())), options);
+    let (batcher, task) = Batcher::start(Arc::new(LeaderProposer(leader.clone().into())), options);
     tasks.spawn("batcher", async move { task.await.err().map(|error| format!("the batcher stopped: {error}")) });
     batcher
 }
 
 /// Proposes the batcher's entries, here or at the leader.
-struct LeaderProposer(Leader);
+struct LeaderProposer(Handle);
 
 impl Proposer for LeaderProposer {
     fn log_time(&self) -> LogTime {

@@ -56,6 +56,13 @@ impl<S: Source> std::fmt::Debug for Fetcher<S> {
     }
 }
 
+/// How often a page was planned, and whether the last time was with the newest state.
+#[derive(Default)]
+struct Plans {
+    made: u32,
+    newest: bool,
+}
+
 /// Why a page was not read at a view.
 enum Miss {
     /// The start is above the high watermark.
@@ -149,7 +156,7 @@ impl<S: Source> Fetcher<S> {
 
     /// The lowest offset whose timestamp is at least `timestamp`, or the high watermark.
     async fn locate(&self, topic: &Arc<Topic>, partition: TopicPartition, timestamp: i64) -> Result<Offset> {
-        let mut plans = 0;
+        let mut plans = Plans::default();
         loop {
             let view = self.0.source.view();
             let found = existing(&view, topic, partition)?;
@@ -168,7 +175,7 @@ impl<S: Source> Fetcher<S> {
         request: &FetchRequest,
         start: Offset,
     ) -> Result<FetchPage> {
-        let mut plans = 0;
+        let mut plans = Plans::default();
         let mut linearized = false;
         loop {
             let view = self.0.source.view();
@@ -189,20 +196,26 @@ impl<S: Source> Fetcher<S> {
         }
     }
 
-    /// Whether to plan again after `failure`.
-    async fn again(&self, failure: Failure, plans: &mut u32) -> Result<()> {
-        *plans += 1;
+    /// Whether to plan again after `failure`. What is gone is `corrupt` only if the newest state names it: if nobody says which
+    /// that is, it may have been replaced.
+    async fn again(&self, failure: Failure, plans: &mut Plans) -> Result<()> {
+        plans.made += 1;
         match failure {
-            Failure::Gone(error) if *plans < PLANS => {
+            Failure::Gone(error) if plans.made < PLANS => {
                 tracing::debug!(%error, "what was planned is gone, planning again");
                 counter!(FETCH_REPLANS).increment(1);
-                // A view that is fresh, if this node is behind; without a leader its own progress has to do.
-                let _ = self.0.source.linearize().await;
-                Ok(())
+                let linearized = self.0.source.linearize().await;
+                plans.newest = linearized.is_ok();
+                // Without a leader this node's own progress has to do, where it makes any.
+                linearized.or_else(|_| self.0.source.usable())
             }
-            Failure::Gone(error) => {
+            Failure::Gone(error) if plans.newest => {
                 let message = format!("{error}, and the newest state names it");
                 Err(Error::corrupt(message).with_source(error))
+            }
+            Failure::Gone(error) => {
+                let message = format!("{error}, and the shard has no leader that says whether it was replaced");
+                Err(Error::unavailable(message).with_source(error))
             }
             Failure::Failed(error) => Err(error),
         }

@@ -92,7 +92,10 @@ impl Download<'_> {
             let (total, piece) = wire::decode_piece(&answer.map_err(TransportError::into_error)?)?;
             let expected = total.saturating_sub(asked.offset).min(PIECE_BYTES);
             if total > MAX_FILE_BYTES || *len.get_or_insert(total) != total || piece.len() as u64 != expected {
-                return Err(Error::corrupt(format!("node {} sent a piece of a file that does not fit", self.peer.node)));
+                return Err(Error::corrupt(format!(
+                    "node {} sent a piece of a file that does not fit",
+                    self.peer.node
+                )));
             }
             if expected == total {
                 return Ok(piece);

@@ -12,9 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::node::RaftNode;
 use super::types::{Member, term_of};
 use super::wal::WalPayload;
-use super::wire::{
-    self, Content, FollowAsked, Followed, MAX_ENTRY_BYTES, MAX_HEAD_BYTES, MAX_HEADS, Voter, kind,
-};
+use super::wire::{self, Content, FollowAsked, Followed, MAX_ENTRY_BYTES, MAX_HEAD_BYTES, MAX_HEADS, Voter, kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::command;
 use crate::model::{Command, Control, LogIndex, NodeId};
@@ -116,7 +114,9 @@ impl RaftNode {
         }
         match newest().filter(|newest| newest.index >= next) {
             Some(newest) => Ok(Content::Checkpoint(newest)),
-            None => Err(Error::unavailable(format!("the log does not have entry {next} any more, and no checkpoint has"))),
+            None => {
+                Err(Error::unavailable(format!("the log does not have entry {next} any more, and no checkpoint has")))
+            }
         }
     }
 
@@ -164,14 +164,8 @@ fn unreadable(error: std::io::Error) -> Error {
 
 /// Refuses what no gateway asks for: it does not vote, and what a leader decides is not its business.
 pub(super) fn check_gateway(from: NodeId, kind: u8) -> Result<()> {
-    let allowed = [
-        kind::PROPOSE,
-        kind::READ_INDEX,
-        kind::CHECKPOINT_FILES,
-        kind::STATUS,
-        kind::FOLLOW,
-        kind::READ_ENTRIES,
-    ];
+    let allowed =
+        [kind::PROPOSE, kind::READ_INDEX, kind::CHECKPOINT_FILES, kind::STATUS, kind::FOLLOW, kind::READ_ENTRIES];
     if from != NodeId::GATEWAY || allowed.contains(&kind) {
         return Ok(());
     }

@@ -184,7 +184,9 @@ async fn ask(inner: &Inner, indices: &[LogIndex]) -> Result<Vec<Option<Bytes>>> 
     for node in inner.voters.in_order(leader) {
         match ask_one(inner, &node, indices).await {
             Ok(entries) if !entries.is_empty() => return Ok(entries),
-            Ok(_) => last = Error::unavailable(format!("node {} has not applied entry {:?}", node.node, indices.first())),
+            Ok(_) => {
+                last = Error::unavailable(format!("node {} has not applied entry {:?}", node.node, indices.first()))
+            }
             Err(error) => {
                 tracing::debug!(node = %node.node, ?error, "a node does not give entries of the tail");
                 last = error;

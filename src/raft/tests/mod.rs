@@ -6,6 +6,7 @@ mod forwarding;
 mod group;
 mod membership;
 mod node;
+mod remote;
 mod replication;
 mod restart;
 mod snapshots;

@@ -120,6 +120,8 @@ pub struct RaftStatus {
     pub is_leader: bool,
     /// The last entry of the log.
     pub last_log: LogIndex,
+    /// The last entry that is known to be committed.
+    pub committed: LogIndex,
     /// The last entry that was applied, of any kind.
     pub applied: LogIndex,
     /// The index of the checkpoint that the local pointer names.
@@ -139,6 +141,12 @@ impl RaftNode {
     /// `corrupt` if what was acknowledged is damaged.
     pub fn presence(wal_dir: &Path, directory: Uuid, shard: ShardId) -> Result<WalPresence> {
         start::presence(wal_dir, directory, shard)
+    }
+
+    /// Whether `wal_dir` has a directory of `shard`, whatever is in it.
+    #[must_use]
+    pub fn has_directory(wal_dir: &Path, shard: ShardId) -> bool {
+        start::has_directory(wal_dir, shard)
     }
 
     /// Opens the shard and starts its node. What the log knows to be committed is applied when this returns; what only a
@@ -191,6 +199,13 @@ impl RaftNode {
     /// Sets how many bytes of the log the next purges leave (`wal.keep`).
     pub fn set_wal_keep(&self, bytes: u64) {
         self.inner.wal_keep.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Sets the bytes of recent entries that are kept in memory, and of files that are kept ready for the log: a node shares both
+    /// out among its shards.
+    pub fn set_shares(&self, tail: u64, spare: u64) {
+        self.inner.shared.log.tail().set_budget(tail);
+        self.inner.shared.log.set_spare(spare);
     }
 
     /// Returns once this node has applied an entry of the current term: then there is a leader, and all that any log
@@ -303,6 +318,7 @@ impl RaftNode {
             leader: metrics.current_leader.map(NodeId),
             is_leader: metrics.current_leader == Some(metrics.id),
             last_log: metrics.last_log_index.unwrap_or(0),
+            committed: metrics.committed.map_or(0, |id| id.index),
             applied: *self.inner.shared.applied().borrow(),
             checkpoint: self.inner.shared.pointer().map(|pointer| pointer.reference.index),
             purged: metrics.purged.map(|id| id.index),

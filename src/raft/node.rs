@@ -41,6 +41,7 @@ pub struct RaftNode {
 pub(super) struct Inner {
     pub(super) raft: Raft<TypeConfig, Machine>,
     pub(super) shared: Arc<Shared>,
+    pub(super) shard: ShardId,
     pub(super) node: NodeId,
     pub(super) directory: Uuid,
     pub(super) advertise: String,
@@ -159,6 +160,7 @@ impl RaftNode {
         // Large: kept off the stacks of all who open.
         let start::Started { raft, shared } = Box::pin(start::start(&options)).await?;
         let inner = Arc::new(Inner {
+            shard: options.shard,
             node: options.node,
             directory: options.directory,
             advertise: options.advertise,
@@ -182,6 +184,12 @@ impl RaftNode {
         let following = leadership::follow(inner.raft.clone(), shared, inner.node.0);
         inner.tasks.get_or_init(|| [tokio::spawn(following).abort_handle(), tokio::spawn(asking).abort_handle()]);
         Ok(Self { inner })
+    }
+
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.inner.shard
     }
 
     /// This node.

@@ -17,6 +17,7 @@ use super::members::Inner;
 use super::network::Calls;
 use crate::config::is_host_and_port;
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{LogIndex, NodeId, ShardId};
 use crate::raft::{self, MAX_VOTERS, Member};
 
@@ -59,7 +60,7 @@ impl Inner {
                 return Err(Error::unavailable("the members are being changed"));
             }
             let seats = self.seats();
-            let others = shards.iter().filter(|(shard, _)| *shard != ShardId(0)).map(|(shard, other)| {
+            let others = shards.iter().filter(|(shard, _)| *shard != CATALOG_SHARD).map(|(shard, other)| {
                 let request = Request::Match { seats: seats.clone() };
                 async move { other.members().run(request).await.map_err(|error| of_shard(shard, &error)) }
             });

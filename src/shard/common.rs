@@ -1,7 +1,9 @@
 //! What the shards of a node share: identity, bucket, peers, budgets. None of it is had once for each of them.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use tokio::time::Instant;
 
 use super::Shard;
 use super::dispatch::Dispatch;
@@ -29,6 +31,8 @@ pub(super) struct Common {
     pub(super) gate: AppendGate,
     /// Of the node; what is fatal in a shard is fatal here.
     pub(super) tasks: Tasks,
+    /// When it was first looked whether all shards are here.
+    pub(super) begun: OnceLock<Instant>,
     /// Those that are open.
     pub(super) shards: Arc<Slots<Shard>>,
 }

@@ -16,18 +16,16 @@ use super::archive_requests::{self, ARCHIVE};
 use super::hello::{HELLO, Hello, Known};
 use super::members::Members;
 use super::profile::{OwnProfile, PROFILE};
-use super::slots::MAX_SHARDS;
 use crate::archive::Requests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush::FlushHandle;
+use crate::model::catalog::{CATALOG_SHARD, MAX_SHARDS};
 use crate::model::{LogIndex, ShardId};
 use crate::peer::{Caller, PeerHandler};
 use crate::raft::{NodeIdentity, RaftNode, kind};
 
 /// Asks the leader to flush up to the log index that is the body (8 bytes, little endian); the answer is empty.
 pub(super) const FLUSH: u8 = 32;
-/// Tells of the node as a whole.
-const ZERO: ShardId = ShardId(0);
 
 /// See the module; clones share it.
 #[derive(Clone)]
@@ -160,7 +158,7 @@ impl Inner {
     fn hello(&self) -> Result<Hello> {
         let (identity, fresh, serving) = {
             let now = self.now();
-            (now.identity.clone().ok_or_else(starting)?, now.fresh, now.serving.get(&ZERO).cloned())
+            (now.identity.clone().ok_or_else(starting)?, now.fresh, now.serving.get(&CATALOG_SHARD).cloned())
         };
         let (node, directory) = (identity.node, identity.directory);
         let Some(serving) = serving else {
@@ -213,7 +211,7 @@ impl Inner {
 
     /// Whoever is a member of the shard, or of the first one, which says who is to be one of all.
     fn check_known(&self, serving: &Serving, caller: Caller) -> Result<()> {
-        let zero = self.now().serving.get(&ZERO).cloned();
+        let zero = self.now().serving.get(&CATALOG_SHARD).cloned();
         match zero.filter(|zero| is_member(zero, caller)) {
             Some(_) => Ok(()),
             None => check_member(serving, caller),

@@ -12,10 +12,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::common::Common;
@@ -24,19 +25,22 @@ use super::life::Life;
 use super::network::Network;
 use super::slots::Slots;
 use super::tasks::Tasks;
-use super::{Shard, catalog, open};
+use super::{Shard, catalog, open, topics};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{BackgroundJob, NodeId, ShardId};
+use crate::failpoint;
+use crate::model::catalog::CATALOG_SHARD;
+use crate::model::{BackgroundJob, NodeId, ShardId, TopicId};
 use crate::raft::{Member, RaftNode, Start, WalPresence};
 use crate::store::Bucket;
 
 /// How often a node looks whether there are more shards.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long the first leader may take to say how many shards there are.
+const FOUNDING: Duration = Duration::from_secs(10);
 /// Before a shard that could not be opened is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-const ZERO: ShardId = ShardId(0);
 
 /// With what the shards of a node are opened.
 #[derive(Debug)]
@@ -83,6 +87,7 @@ impl Shards {
             gate: AppendGate::new(config.wal_dir(), config.wal.clone()),
             tasks: Tasks::new(),
             shards: Arc::new(Slots::new()),
+            begun: OnceLock::new(),
             config,
             clock,
             identity,
@@ -92,7 +97,7 @@ impl Shards {
         for (shard, start) in others {
             begun.push(begin_again(&common, shard, start).await?);
         }
-        let zero = open::start_node(&common, ZERO, start).await?;
+        let zero = open::start_node(&common, CATALOG_SHARD, start).await?;
         let zero = Box::pin(Shard::open(&common, zero, joins)).await?;
         for started in begun {
             Box::pin(Shard::open(&common, started, false)).await?;
@@ -197,6 +202,19 @@ impl Shards {
         join_all(self.iter().map(Shard::shutdown)).await;
     }
 
+    /// Tells all shards what the catalog wants them to know of a topic, and returns once that is visible.
+    ///
+    /// # Errors
+    /// `timeout` if that is not so by `deadline`: the change takes effect later.
+    pub(crate) async fn tell(&self, topic: TopicId, deadline: Instant) -> Result<()> {
+        topics::tell(&self.0.common.shards, topic, deadline).await
+    }
+
+    /// Whether there is one shard, as far as this node knows.
+    pub(crate) fn is_single(&self) -> bool {
+        self.0.common.shards.get(ShardId(1)).is_none()
+    }
+
     pub(super) fn common(&self) -> &Common {
         &self.0.common
     }
@@ -207,10 +225,17 @@ pub(super) async fn all(each: impl IntoIterator<Item = impl Future<Output = Resu
     join_all(each).await.into_iter().collect()
 }
 
+/// While the cluster is founded, the number of shards that this node's settings ask for counts too: its leader is about to say it.
+/// Not for long: the leader may have other settings.
 fn is_complete(common: &Common, zero: &Shard) -> bool {
     let node = zero.leader().node();
-    let founding = node.with_state(|state| catalog::is_founding(state, &common.config));
-    !founding && common.shards.iter().count() as u64 >= u64::from(catalog::count(node))
+    let begun = common.begun.get_or_init(Instant::now);
+    let wanted = if zero.is_ready() && begun.elapsed() > FOUNDING {
+        catalog::count(node)
+    } else {
+        node.with_state(|state| catalog::wanted(state, &common.config))
+    };
+    common.count() >= u64::from(wanted)
 }
 
 /// Opens whatever the catalog counts and is not open yet, until dropped; answers why the process has to end.
@@ -268,6 +293,7 @@ async fn presence(common: &Common, shard: ShardId) -> Result<WalPresence> {
     }
     let presence = RaftNode::presence(&dir, common.identity.directory, shard)?;
     common.dispatch.begun(shard).await?;
+    failpoint::hit_async("shard.begun").await?;
     Ok(presence)
 }
 

@@ -14,6 +14,7 @@ use super::admin::{self, ADMIN, Request, Seat};
 use super::network::Calls;
 use super::slots::Slots;
 use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{GroupStatus, MemberStatus, NodeId};
 use crate::peer::CallError;
 use crate::raft::{self, NodeIdentity, PeerAddress, RaftNode};
@@ -192,12 +193,11 @@ impl Inner {
 
     /// Whoever else may lead this shard, as the first one says; nobody for the first one.
     fn elsewhere(&self) -> Vec<PeerAddress> {
-        let zero = crate::model::ShardId(0);
-        if self.node.shard() == zero {
+        if self.node.shard() == CATALOG_SHARD {
             return Vec::new();
         }
         let Some(shards) = self.shards.upgrade() else { return Vec::new() };
-        let others = shards.get(zero).map(|zero| zero.members().others());
+        let others = shards.get(CATALOG_SHARD).map(|zero| zero.members().others());
         others.into_iter().flatten().filter(|other| !other.address.is_empty()).collect()
     }
 

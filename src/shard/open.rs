@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flush::FlushHandle;
 use crate::log_clock::LogClock;
+use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{Answer, LogIndex, LogTime, ShardId};
 use crate::produce::{Batcher, BatcherOptions, ProposeFailure, Proposer};
 use crate::raft::{Alone, Leader, ProposeError, RaftNode, RaftOptions, Start, Transport};
@@ -55,7 +56,7 @@ impl Shard {
         let leader = Leader::new(node.clone(), Arc::new(log_clock));
         let duty = duty(common, leader, flushed);
         let office = if alone { Some(take_office(&duty, &node).await?) } else { None };
-        if !joins && node.shard() == ShardId(0) {
+        if !joins && node.shard() == CATALOG_SHARD {
             // Durable before anything is acknowledged. One that joins says so before it hears from a leader.
             common.dispatch.opened().await?;
         }
@@ -63,7 +64,7 @@ impl Shard {
         let shard = Self::start(&duty, checkpoints, office);
         let (flush, archive_requests) = (shard.flush().clone(), shard.archive_requests().clone());
         let members = duty.0.members.clone();
-        if let Some(zero) = common.shards.get(ShardId(0)) {
+        if let Some(zero) = common.shards.get(CATALOG_SHARD) {
             shard.pause_as(zero);
         }
         common.shards.set(node.shard(), shard.clone());

@@ -3,9 +3,7 @@
 use std::sync::OnceLock;
 
 use crate::model::ShardId;
-
-/// Shards of a cluster.
-pub(crate) const MAX_SHARDS: u32 = 64;
+use crate::model::catalog::MAX_SHARDS;
 
 /// See the module.
 #[derive(Debug)]

@@ -326,7 +326,7 @@ impl RaftNode {
             leader: metrics.current_leader.map(NodeId),
             is_leader: metrics.current_leader == Some(metrics.id),
             last_log: metrics.last_log_index.unwrap_or(0),
-            committed: metrics.committed.map_or(0, |id| id.index),
+            committed: metrics.local_committed.map_or(0, |id| id.index),
             applied: *self.inner.shared.applied().borrow(),
             checkpoint: self.inner.shared.pointer().map(|pointer| pointer.reference.index),
             purged: metrics.purged.map(|id| id.index),

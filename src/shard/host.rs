@@ -106,7 +106,6 @@ impl Shards {
         let (ready, network) = (AtomicBool::new(false), Mutex::new(Some(network)));
         let shards = Self(Arc::new(Inner { common, zero, ready, network }));
         shards.start();
-        shards.is_ready();
         let waiting = shards.iter().map(|shard| async move { shard.reopened().await });
         join_all(waiting).await;
         Ok(shards)

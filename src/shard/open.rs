@@ -142,13 +142,13 @@ fn duty(common: &Arc<Common>, leader: Leader, flushed: LogIndex) -> Duty {
 /// Begins the leadership of a sole voter, before anything is served.
 async fn take_office(duty: &Duty, node: &RaftNode) -> Result<Office> {
     let mut leadership = node.leadership();
-    let leading = tokio::time::timeout(READY_DEADLINE, leadership.wait_for(|now| now.is_leader)).await;
-    let term = match leading {
-        Ok(Ok(now)) => now.term,
-        Ok(Err(_)) => return Err(Error::unavailable("the node has stopped")),
-        Err(late) => return Err(Error::unavailable("the shard has no leader").with_source(late)),
-    };
-    duty.begin(term).await
+    let leading = leadership.wait_for(|now| now.is_leader);
+    let leading = tokio::time::timeout(READY_DEADLINE, async { leading.await.map(|now| now.term) }).await;
+    match leading {
+        Ok(Ok(term)) => duty.begin(term).await,
+        Ok(Err(_)) => Err(Error::unavailable("the node has stopped")),
+        Err(late) => Err(Error::unavailable("the shard has no leader").with_source(late)),
+    }
 }
 
 /// Starts the node of `shard` with `start`.

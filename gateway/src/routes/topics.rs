@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use tidelog::model::{self, FlushProgress, NamedSettings};
+use tidelog::model::{self, FlushProgress, NamedSettings, NodeId};
 use tidelog::queue::SettingsPatch;
 use tidelog_api::topics::{
     Compression, FlushReport, FlushedPartition, PartitionDescription, SettingsRequest, TopicDeleted, TopicDescription,

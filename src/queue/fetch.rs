@@ -30,7 +30,6 @@ impl Queue {
         self.fetcher(shard)?.fetch(&topic, &request).await
     }
 
-
     /// Whether pages wait for memory that others hold until they are sent.
     #[must_use]
     pub fn is_page_memory_scarce(&self) -> bool {

@@ -36,13 +36,17 @@ impl Queue {
         let shards = self.shards_of(topic.id)?;
         self.linearize_all(&shards).await?;
         let views = views(&shards);
-        let targets = self.by_partition(&topic, &views, |view, id| Some(view.partition(id)?.bounds().high_watermark))?;
+        let targets =
+            self.by_partition(&topic, &views, |view, id| Some(view.partition(id)?.bounds().high_watermark))?;
         let parts = shards.iter().zip(&views).map(|(shard, view)| Part {
             shard,
             applied: view.applied(),
-            targets: (0..).zip(&targets).filter_map(|(partition, target)| {
-                view.partition(TopicPartition::new(topic.id, partition)).map(|_| (partition, *target))
-            }).collect(),
+            targets: (0..)
+                .zip(&targets)
+                .filter_map(|(partition, target)| {
+                    view.partition(TopicPartition::new(topic.id, partition)).map(|_| (partition, *target))
+                })
+                .collect(),
         });
         join_all(parts.map(|part| part.flush(topic.id, archive, deadline))).await;
         let topic = self.topic(name, Some(topic.id))?;

@@ -61,7 +61,8 @@ impl Queue {
         // Boxed: both are large, and whoever opens holds what surrounds them too.
         let life = Box::pin(life::begin(&bucket, request, &mut network)).await?;
         let identity = life.identity.clone();
-        let options = ShardsOptions { config: config.clone(), clock: clock.clone(), life, bucket: bucket.clone(), network };
+        let options =
+            ShardsOptions { config: config.clone(), clock: clock.clone(), life, bucket: bucket.clone(), network };
         let shards = Box::pin(Shards::open(options)).await?;
         let cache = BlockCache::open(config.cache.memory, config.cache.disk, &config.cache_dir()).await;
         let fetchers = Slots::new();

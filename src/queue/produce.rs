@@ -12,8 +12,8 @@ use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::failpoint;
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{
-    Acks, Answer, Appended, Control, IdempotencyKey, LogIndex, ProduceRequest, Produced, ProducerId, Rejection, ShardId,
-    Topic, TopicId,
+    Acks, Answer, Appended, Control, IdempotencyKey, LogIndex, ProduceRequest, Produced, ProducerId, Rejection,
+    ShardId, Topic, TopicId,
 };
 use crate::produce::{Context, Layout, Pending, digest, prepare};
 
@@ -78,12 +78,7 @@ impl Queue {
     }
 
     /// Waits until all at or below the index of each shard is in the bucket, a committed checkpoint saying so, and the topic too.
-    async fn wait_flushed(
-        &self,
-        topic: TopicId,
-        newest: BTreeMap<ShardId, LogIndex>,
-        deadline: Instant,
-    ) -> Result<()> {
+    async fn wait_flushed(&self, topic: TopicId, newest: BTreeMap<ShardId, LogIndex>, deadline: Instant) -> Result<()> {
         let each = newest.iter().map(|(shard, index)| async move { self.shard(*shard)?.flush().flushed(*index).await });
         let flushed = async {
             try_join_all(each).await?;

@@ -88,12 +88,7 @@ impl Queue {
     ///
     /// # Errors
     /// The log's.
-    pub async fn list_topics(
-        &self,
-        prefix: &str,
-        start_after: &str,
-        limit: usize,
-    ) -> Result<(Vec<Arc<Topic>>, bool)> {
+    pub async fn list_topics(&self, prefix: &str, start_after: &str, limit: usize) -> Result<(Vec<Arc<Topic>>, bool)> {
         self.linearize().await?;
         let view = self.view();
         let mut topics = view.topics(prefix, start_after);

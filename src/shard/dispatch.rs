@@ -91,12 +91,13 @@ impl Dispatch {
     /// # Errors
     /// That it cannot be written.
     pub(super) async fn begun(&self, shard: ShardId) -> Result<()> {
-        self.0.amend(|identity| {
-            if let Err(place) = identity.shards.binary_search(&shard) {
-                identity.shards.insert(place, shard);
-            }
-        })
-        .await
+        self.0
+            .amend(|identity| {
+                if let Err(place) = identity.shards.binary_search(&shard) {
+                    identity.shards.insert(place, shard);
+                }
+            })
+            .await
     }
 
     /// Whether `shard`, another one than the first, was begun here.

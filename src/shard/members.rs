@@ -179,7 +179,8 @@ impl Inner {
         request: &Request,
         deadline: Duration,
     ) -> Result<GroupStatus, CallError> {
-        let calls = self.calls.as_ref().ok_or_else(|| CallError::NotSent(super::change::alone("it reaches no other node")))?;
+        let calls =
+            self.calls.as_ref().ok_or_else(|| CallError::NotSent(super::change::alone("it reaches no other node")))?;
         let body = request.encode().map_err(CallError::NotSent)?;
         let answer = calls.call(leader, ADMIN, body, deadline).await?;
         admin::decode_status(&answer).map_err(CallError::Unknown)

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 
+use super::Shard;
 use super::admin::Request;
 use super::change::of_shard;
 use super::host::Shards;
 use super::profile::{PROFILE, Profile};
-use super::Shard;
 use crate::error::Result;
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{ClusterStatus, GroupStatus, NodeId, NodeProfile};

@@ -18,6 +18,7 @@ pub(super) const fn name(kind: u8) -> &'static str {
         32 => "flush",
         33 => "admin",
         34 => "archive",
+        35 => "profile",
         36 => "archive_requests",
         _ => "other",
     }

@@ -9,10 +9,10 @@ use super::error::ProposeError;
 use super::growth::Growth;
 use super::leader::Leader;
 use super::leadership::Leadership;
-use super::node::RaftStatus;
+use super::node::{RaftNode, RaftStatus};
 use super::remote::Remote;
 use crate::error::Result;
-use crate::model::{Answer, Control, LogIndex, LogTime, TopicPartition};
+use crate::model::{Answer, Control, LogIndex, LogTime, ShardId, TopicPartition};
 use crate::state::State;
 
 /// Proposes to a shard and reads it; clones share it.
@@ -176,6 +176,32 @@ impl Handle {
         match self {
             Self::Local(leader) => leader.node().status(),
             Self::Remote(remote) => remote.status(),
+        }
+    }
+
+    /// The node, if this process is a member of the group.
+    #[must_use]
+    pub fn local(&self) -> Option<&RaftNode> {
+        match self {
+            Self::Local(leader) => Some(leader.node()),
+            Self::Remote(_) => None,
+        }
+    }
+
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        match self {
+            Self::Local(leader) => leader.node().shard(),
+            Self::Remote(remote) => remote.shard(),
+        }
+    }
+
+    /// Sets the bytes of recent entries that are kept in memory, and of files that are kept ready for the log, where there is one.
+    pub fn set_shares(&self, tail: u64, spare: u64) {
+        match self {
+            Self::Local(leader) => leader.node().set_shares(tail, spare),
+            Self::Remote(remote) => remote.set_tail_memory(tail),
         }
     }
 

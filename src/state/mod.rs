@@ -228,6 +228,12 @@ impl State {
                 self.changed_at = self.applied;
                 Ok(Answer::Done)
             }
+            Control::SetShards { .. }
+            | Control::SyncTopic { .. }
+            | Control::TopicSynced { .. }
+            | Control::RenewTopic { .. }
+            | Control::AdoptTopic { .. }
+            | Control::Adopted { .. } => Err(Rejection::OtherShard),
         }
     }
 

@@ -20,7 +20,11 @@ fn append(n: u32, batch: &[u8]) -> Append {
         position: 0,
         info: BatchInfo { count: 1 + n, len: batch.len() as u32, max_timestamp: 1_700_000_000_000 },
         triple: (n % 2 == 1).then_some(Triple { id: ProducerId(1 << 40), epoch: 3, sequence: 77 }),
-        idempotency: n.is_multiple_of(2).then_some(Keyed { key: IdempotencyKey(u128::MAX - 5), among: 3 }),
+        idempotency: n.is_multiple_of(2).then_some(Keyed {
+            key: IdempotencyKey(u128::MAX - 5),
+            among: 3,
+            begun: n == 2,
+        }),
         digest: 0xfeed_0000_0000_0000_0000_0000_0000_beef,
         expected_offset: (n == 1).then_some(300),
     }

@@ -4,6 +4,7 @@
 //! first, and all that is in segments, since readers find it there. What this process proposed is in memory without a call.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ type Answer = Result<Option<Bytes>>;
 
 /// See the module.
 pub(super) struct Entries {
-    budget: u64,
+    budget: AtomicU64,
     kept: Mutex<Kept>,
     wanted: Mutex<Wanted>,
 }
@@ -48,7 +49,12 @@ struct Wanted {
 
 impl Entries {
     pub(super) fn new(budget: u64) -> Self {
-        Self { budget, kept: Mutex::default(), wanted: Mutex::default() }
+        Self { budget: AtomicU64::new(budget), kept: Mutex::default(), wanted: Mutex::default() }
+    }
+
+    /// Sets the budget; what is above it goes with the next entry.
+    pub(super) fn set_budget(&self, budget: u64) {
+        self.budget.store(budget, Ordering::Relaxed);
     }
 
     /// Bytes in memory.
@@ -64,7 +70,8 @@ impl Entries {
         }
         kept.bytes += charge(entry);
         kept.by_index.insert(index, entry.clone());
-        while kept.bytes > self.budget && kept.pop_first() {}
+        let budget = self.budget.load(Ordering::Relaxed);
+        while kept.bytes > budget && kept.pop_first() {}
     }
 
     /// Forgets the entries up to and with `index`: they are in segments.

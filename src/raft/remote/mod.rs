@@ -78,6 +78,7 @@ pub struct Remote {
 }
 
 struct Inner {
+    shard: ShardId,
     view: View,
     voters: Voters,
     seeds: Arc<dyn Seeds>,
@@ -101,6 +102,7 @@ impl Remote {
         let RemoteOptions { shard, incarnation, members, seeds, transport, checkpoints, tail_memory, max_age, clock } =
             options;
         let inner = Inner {
+            shard,
             view: View::new(State::new(shard, incarnation), clock, max_age),
             voters: Voters::new(members),
             seeds,
@@ -111,6 +113,17 @@ impl Remote {
             rounds: Rounds::default(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.inner.shard
+    }
+
+    /// Sets the bytes of entries that are kept in memory: they are shared out among shards.
+    pub fn set_tail_memory(&self, bytes: u64) {
+        self.inner.entries.set_budget(bytes);
     }
 
     /// Who leads, as far as this process has heard; it never does itself.
@@ -194,6 +207,7 @@ impl Remote {
             term,
             leader,
             last_log: applied,
+            committed: applied,
             applied,
             tail_bytes: self.inner.entries.bytes(),
             ..RaftStatus::default()

@@ -3,6 +3,8 @@
 //! A deleted topic keeps its id, its data and its slots; only its name is free. It can come back within the grace period
 //! and is removed after it. Partitions only grow, and a slot is never given out twice.
 
+mod read;
+
 use std::sync::Arc;
 
 use super::objects::Dropped;

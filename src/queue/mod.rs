@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::Fetcher;
-use crate::model::{BackgroundJob, Offset};
+use crate::model::{BackgroundJob, NodeId, Offset};
 use crate::produce::{Admission, Sticky};
 use crate::raft::{DirLock, Handle, NodeIdentity};
 use crate::shard::{Shards, Slots};
@@ -112,6 +112,15 @@ impl Queue {
     #[must_use]
     pub fn node_id(&self) -> u64 {
         self.0.identity.node.0
+    }
+
+    /// What to call this process: by its number if it is a node, else by a name of its own until it ends.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.0.identity.node {
+            NodeId::GATEWAY => format!("gateway-{}", self.0.identity.directory),
+            node => format!("node-{node}"),
+        }
     }
 
     /// The process's clock.

@@ -233,6 +233,9 @@ pub(super) async fn all(each: impl IntoIterator<Item = impl Future<Output = Resu
 /// While the cluster is founded, the number of shards that this node's settings ask for counts too: its leader is about to say it.
 /// Not for long: the leader may have other settings.
 fn is_complete(common: &Common, zero: &Shard) -> bool {
+    if common.identity.node == NodeId::GATEWAY {
+        return zero.is_ready() && common.count() >= u64::from(catalog::count(zero.leader()));
+    }
     let node = zero.leader();
     let begun = common.begun.get_or_init(Instant::now);
     let wanted = if zero.is_ready() && begun.elapsed() > FOUNDING {

@@ -39,9 +39,10 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 struct Node {
     listen: String,
-    peer: String,
-    /// Where its peers reach it.
-    address: SocketAddr,
+    /// Where its peer listener is, and where its peers reach it; of a gateway neither.
+    peer: Option<(String, SocketAddr)>,
+    /// What it does, if not everything.
+    roles: Option<&'static str>,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
 }
@@ -61,14 +62,7 @@ impl Cluster {
 
     /// Nodes 1 to `count`, all with these settings.
     pub(crate) async fn start_with(count: u64, settings: Settings) -> Self {
-        let settings = settings.set("raft.election_min", "1s").set("raft.heartbeat", "200ms");
-        let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Self { dir, settings, first: String::new(), nodes: BTreeMap::new(), net: Net::new() };
-        for node in 1..=count {
-            cluster.place(node).await;
-        }
-        let named: Vec<String> = cluster.nodes.iter().map(|(id, node)| format!("{id}={}", node.address)).collect();
-        cluster.first = named.join(",");
+        let mut cluster = Self::place_all(count, &[], settings).await;
         // The first one waits for the others.
         (1..=count).for_each(|node| cluster.spawn(node));
         cluster.all_ready().await;
@@ -79,7 +73,39 @@ impl Cluster {
     pub(crate) async fn place(&mut self, node: u64) {
         let (listen, peer) = (fixed_address(), fixed_address());
         let address = self.net.proxy(node, peer.parse().unwrap()).await;
-        self.nodes.insert(node, Node { listen, peer, address, process: None, log: Arc::default() });
+        let peer = Some((peer, address));
+        self.nodes.insert(node, Node { listen, peer, roles: None, process: None, log: Arc::default() });
+    }
+
+    /// Nodes 1 to `count` and gateways, with nobody started.
+    pub(crate) async fn place_all(count: u64, gateways: &[u64], settings: Settings) -> Self {
+        let settings = settings.set("raft.election_min", "1s").set("raft.heartbeat", "200ms");
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = Self { dir, settings, first: String::new(), nodes: BTreeMap::new(), net: Net::new() };
+        for node in 1..=count {
+            cluster.place(node).await;
+        }
+        cluster.name_first();
+        gateways.iter().for_each(|gateway| cluster.place_gateway(*gateway, "gateway"));
+        cluster
+    }
+
+    /// Gives a process its port that keeps no log; it is not started. It has a number here, and none of its own.
+    pub(crate) fn place_gateway(&mut self, id: u64, roles: &'static str) {
+        let node =
+            Node { listen: fixed_address(), peer: None, roles: Some(roles), process: None, log: Arc::default() };
+        self.nodes.insert(id, node);
+    }
+
+    /// What a node does when it is started the next time.
+    pub(crate) fn set_roles(&mut self, id: u64, roles: &'static str) {
+        self.nodes.get_mut(&id).unwrap().roles = Some(roles);
+    }
+
+    /// Those that were placed are the first nodes.
+    fn name_first(&mut self) {
+        let named = self.nodes.iter().filter_map(|(id, node)| Some(format!("{id}={}", node.peer.as_ref()?.1)));
+        self.first = named.collect::<Vec<_>>().join(",");
     }
 
     /// Starts a node that does not run.
@@ -94,10 +120,15 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).unwrap();
         assert!(node.process.is_none(), "node {id} runs already");
         let number = id.to_string();
-        let mut serve =
-            command(&["serve", "--node-id", &number, "--listen", &node.listen, "--peer-listen", &node.peer]);
+        let mut serve = command(&["serve", "--listen", &node.listen]);
         serve.args(["--cluster", &self.first, "--bucket", &bucket, "--data-dir", text(&data)]);
-        serve.env("TIDELOG__PEER__ADVERTISE", node.address.to_string());
+        if let Some((peer, address)) = &node.peer {
+            serve.args(["--node-id", &number, "--peer-listen", peer]);
+            serve.env("TIDELOG__PEER__ADVERTISE", address.to_string());
+        }
+        if let Some(roles) = node.roles {
+            serve.args(["--roles", roles]);
+        }
         self.settings.apply(&mut serve);
         let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&node.log));
@@ -213,7 +244,12 @@ impl Cluster {
 
     /// Where the peers of a node reach it.
     pub(crate) fn address(&self, node: u64) -> String {
-        self.nodes[&node].address.to_string()
+        self.nodes[&node].peer.as_ref().unwrap().1.to_string()
+    }
+
+    /// Whether a node keeps a log.
+    pub(crate) fn keeps_log(&self, node: u64) -> bool {
+        self.nodes[&node].peer.is_some()
     }
 
     /// Requests to one of all nodes.
@@ -273,7 +309,7 @@ impl Cluster {
     /// A running node that does not lead.
     pub(crate) async fn follower(&self) -> u64 {
         let leader = self.leader().await;
-        self.running().into_iter().find(|node| *node != leader).unwrap()
+        self.running().into_iter().find(|node| *node != leader && self.keeps_log(*node)).unwrap()
     }
 
     /// The members as the cluster's leader sees them, asked through any node.

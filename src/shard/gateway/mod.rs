@@ -37,8 +37,8 @@ use crate::raft::{Handle, NodeIdentity, Remote, RemoteOptions, Voter};
 use crate::state::State;
 use crate::store::Bucket;
 
-/// How often a gateway looks whether there are more shards.
-const LOOK: Duration = Duration::from_millis(100);
+/// The least between two looks whether there are more shards.
+const LOOK: Duration = Duration::from_millis(10);
 /// How often one that converts asks what is to be archived before its time.
 const REQUESTS: Duration = Duration::from_secs(1);
 /// How often the bucket is asked whether another life of the cluster has begun.
@@ -108,6 +108,7 @@ fn refuse_log(config: &Config) -> Result<()> {
 
 /// Follows whatever the catalog counts and is not followed yet, until dropped; answers why the process has to end.
 async fn follow_counted(common: &Arc<Common>, zero: &Shard) -> Option<String> {
+    let mut applied = zero.leader().applied();
     loop {
         for shard in (1..zero.leader().with_state(State::shard_count)).map(ShardId) {
             if common.shards.get(shard).is_some() {
@@ -122,7 +123,11 @@ async fn follow_counted(common: &Arc<Common>, zero: &Shard) -> Option<String> {
                 return Some(error.to_string());
             }
         }
+        // As soon as one is counted: what is in it is asked for here then.
         tokio::time::sleep(LOOK).await;
+        if applied.changed().await.is_err() {
+            return None;
+        }
     }
 }
 

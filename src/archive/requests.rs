@@ -49,7 +49,8 @@ impl Requests {
     /// All that was asked for and is not known to be archived.
     #[must_use]
     pub fn targets(&self) -> Vec<(TopicId, Vec<(u32, Offset)>)> {
-        let targets = |targets: &BTreeMap<u32, Offset>| targets.iter().map(|(partition, target)| (*partition, *target)).collect();
+        let targets =
+            |targets: &BTreeMap<u32, Offset>| targets.iter().map(|(partition, target)| (*partition, *target)).collect();
         self.lock().iter().map(|(topic, asked)| (*topic, targets(asked))).collect()
     }
 

@@ -58,7 +58,9 @@ impl Roster {
     pub(super) async fn run_here(&self, request: Request) -> Result<GroupStatus> {
         match self {
             Self::Member(members) => members.run_here(request).await,
-            Self::Onlooker(_) => Err(Error::new(ErrorKind::NotLeader, "not_leader", "a gateway does not lead the shard")),
+            Self::Onlooker(_) => {
+                Err(Error::new(ErrorKind::NotLeader, "not_leader", "a gateway does not lead the shard"))
+            }
         }
     }
 }

@@ -92,8 +92,7 @@ impl Cluster {
 
     /// Gives a process its port that keeps no log; it is not started. It has a number here, and none of its own.
     pub(crate) fn place_gateway(&mut self, id: u64, roles: &'static str) {
-        let node =
-            Node { listen: fixed_address(), peer: None, roles: Some(roles), process: None, log: Arc::default() };
+        let node = Node { listen: fixed_address(), peer: None, roles: Some(roles), process: None, log: Arc::default() };
         self.nodes.insert(id, node);
     }
 

@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_cluster_and_nothing_else_does() {
-        let refusal = mismatch("another one".to_owned()).with_number("incarnation", 3).with_text("cluster", "c".to_owned());
+        let refusal =
+            mismatch("another one".to_owned()).with_number("incarnation", 3).with_text("cluster", "c".to_owned());
         assert_eq!(named(&refusal), Some(("c".to_owned(), Incarnation(3))));
         assert_eq!(named(&mismatch("no details".to_owned())), None);
         assert_eq!(named(&Error::unavailable("away").with_number("incarnation", 3)), None);

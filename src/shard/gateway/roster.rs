@@ -62,7 +62,8 @@ impl Onlooker {
 
     /// All members.
     pub(in crate::shard) fn others(&self) -> Vec<PeerAddress> {
-        let address = |member: Voter| PeerAddress { node: member.node, directory: member.directory, address: member.address };
+        let address =
+            |member: Voter| PeerAddress { node: member.node, directory: member.directory, address: member.address };
         self.0.remote.members().into_iter().map(address).collect()
     }
 

@@ -74,7 +74,8 @@ async fn a_gateway_takes_any_request() {
     let registered = first.json(Method::POST, "/v1/producers", &json!({"name": "p"})).await.expect(200);
     let again = second.json(Method::POST, "/v1/producers", &json!({"name": "p"})).await.expect(200);
     assert_eq!((&registered["producer_id"], again["epoch"].as_u64()), (&again["producer_id"], Some(1)));
-    let refused = second.json(Method::POST, "/v1/topics/t/partitions/7/records", &json!({"records": [{"text": "x"}]})).await;
+    let refused =
+        second.json(Method::POST, "/v1/topics/t/partitions/7/records", &json!({"records": [{"text": "x"}]})).await;
     refused.error(404, "partition_not_found");
     first.json(Method::DELETE, "/v1/topics/t", &json!({})).await;
     second.get("/v1/topics/t").await.error(404, "topic_not_found");
@@ -90,7 +91,8 @@ async fn a_gateway_takes_any_request() {
 async fn gateways_may_be_there_before_the_nodes() {
     let mut cluster = Cluster::place_all(3, &[FIRST], busy()).await;
     cluster.spawn(FIRST);
-    eventually("it waits for the nodes", || async { cluster.log(FIRST).contains("waiting for a node").then_some(()) }).await;
+    eventually("it waits for the nodes", || async { cluster.log(FIRST).contains("waiting for a node").then_some(()) })
+        .await;
     for node in 1..=3 {
         cluster.spawn(node);
     }
@@ -104,7 +106,8 @@ async fn gateways_may_be_there_before_the_nodes() {
         cluster.kill(node);
     }
     cluster.spawn(SECOND);
-    eventually("it waits for the nodes", || async { cluster.log(SECOND).contains("waiting for a node").then_some(()) }).await;
+    eventually("it waits for the nodes", || async { cluster.log(SECOND).contains("waiting for a node").then_some(()) })
+        .await;
     assert!(cluster.terminate(SECOND).await.success());
 }
 
@@ -215,7 +218,7 @@ async fn what_is_flushed_is_read_without_the_nodes_until_the_view_is_too_old() {
         http.produce("t", &json!([{"text": number.to_string()}])).await.expect(200);
     }
     http.flush("t", false).await;
-    let path = "/v1/topics/t/partitions/0/records?offset=3&limit=2";
+    let path = "/v1/topics/t/partitions/0/records?offset=3&max_records=2";
     http.get(path).await.expect(200);
     // Nothing reaches it any more, and it cannot know what is garbage by now.
     for (from, to) in every(FIRST) {
@@ -264,7 +267,10 @@ async fn a_gateway_converts_what_the_nodes_do_not() {
     }
     http.flush("t", true).await;
     let files = http.get("/v1/topics/t/archive").await.expect(200);
-    assert!(files["archived"].as_array().unwrap().iter().all(|partition| partition["archived_offset"] == 10), "{files}");
+    assert!(
+        files["archived"].as_array().unwrap().iter().all(|partition| partition["archived_offset"] == 10),
+        "{files}"
+    );
     for node in [1, FIRST, SECOND] {
         let read = cluster.http_of(node).fetch_all("t", 2, "").await;
         assert_eq!(texts(&read), (0..10).map(|at| (3 * at + 2).to_string()).collect::<Vec<_>>());

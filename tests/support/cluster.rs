@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::binary::{command, text};
 use super::http::Http;
 use super::net::Net;
+use super::operators;
 use super::server::{Settings, copy_lines, fixed_address};
 use super::{DEADLINE, POLL, eventually};
 
@@ -39,6 +40,7 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 struct Node {
     listen: String,
+    admin: String,
     peer: String,
     /// Where its peers reach it.
     address: SocketAddr,
@@ -77,9 +79,20 @@ impl Cluster {
 
     /// Gives a node its ports; it is not started.
     pub(crate) async fn place(&mut self, node: u64) {
-        let (listen, peer) = (fixed_address(), fixed_address());
+        let (listen, admin, peer) = (fixed_address(), fixed_address(), fixed_address());
+        operators::remember(&format!("http://{listen}"), &format!("http://{admin}"));
         let address = self.net.proxy(node, peer.parse().unwrap()).await;
-        self.nodes.insert(node, Node { listen, peer, address, process: None, log: Arc::default() });
+        self.nodes.insert(node, Node { listen, admin, peer, address, process: None, log: Arc::default() });
+    }
+
+    /// Gives `new` a peer port of its own and the clients' port of `old`, which is gone for ever: another machine behind the
+    /// same name. It is not started.
+    pub(crate) async fn place_for(&mut self, new: u64, old: u64) {
+        self.place(new).await;
+        let gone = self.nodes.remove(&old).unwrap();
+        assert!(gone.process.is_none(), "node {old} runs");
+        let node = self.nodes.get_mut(&new).unwrap();
+        (node.listen, node.log) = (gone.listen, gone.log);
     }
 
     /// Starts a node that does not run.
@@ -96,7 +109,16 @@ impl Cluster {
         let number = id.to_string();
         let mut serve =
             command(&["serve", "--node-id", &number, "--listen", &node.listen, "--peer-listen", &node.peer]);
-        serve.args(["--cluster", &self.first, "--bucket", &bucket, "--data-dir", text(&data)]);
+        serve.args([
+            "--admin-listen",
+            &node.admin,
+            "--cluster",
+            &self.first,
+            "--bucket",
+            &bucket,
+            "--data-dir",
+            text(&data),
+        ]);
         serve.env("TIDELOG__PEER__ADVERTISE", node.address.to_string());
         self.settings.apply(&mut serve);
         let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -121,15 +143,24 @@ impl Cluster {
 
     /// Waits until a node is ready; it must not end meanwhile.
     pub(crate) async fn ready(&mut self, node: u64) {
+        if let Some(status) = self.ready_or_ended(node).await {
+            panic!("node {node} has ended: {status}\n{}", self.log(node));
+        }
+    }
+
+    /// Waits until a node is ready, or has ended instead.
+    pub(crate) async fn ready_or_ended(&mut self, node: u64) -> Option<ExitStatus> {
         let http = self.http_of(node);
         let begun = Instant::now();
         while http.try_get("/readyz").await.is_none_or(|answer| answer.status != 200) {
             if let Some(status) = self.process(node).child.try_wait().unwrap() {
-                panic!("node {node} has ended: {status}\n{}", self.log(node));
+                self.nodes.get_mut(&node).unwrap().process = None;
+                return Some(status);
             }
             assert!(begun.elapsed() < DEADLINE, "node {node} is not ready:\n{}", self.log(node));
             tokio::time::sleep(POLL).await;
         }
+        None
     }
 
     /// `kill -9`
@@ -236,7 +267,14 @@ impl Cluster {
         self.dir.path().join("bucket")
     }
 
-    fn data(&self, node: u64) -> PathBuf {
+    /// Leaves everything on the disk when it is dropped.
+    pub(crate) fn keep(&mut self) -> &Path {
+        self.dir.disable_cleanup(true);
+        self.dir.path()
+    }
+
+    /// Directory of a node.
+    pub(crate) fn data(&self, node: u64) -> PathBuf {
         self.dir.path().join(format!("node-{node}"))
     }
 

@@ -10,7 +10,7 @@ use tidelog_api::status::Status;
 use tidelog_client::Client;
 
 use super::{cluster, connect, connect_for};
-use crate::args::{AdminCommand, JobArg, Remote};
+use crate::args::{AdminCommand, AdminRemote, JobArg, Remote};
 use crate::output::{self, Out, Table, grouped};
 
 /// Topics that a support bundle describes.
@@ -38,12 +38,15 @@ pub(super) async fn run(command: AdminCommand) -> Result<()> {
             let level = connect(&remote)?.set_log_level(&filter).await?;
             if remote.json { output::json(&level) } else { output::line(&format!("logging {}", level.filter)) }
         }
-        AdminCommand::SupportBundle { remote, output } => support_bundle(&remote, output.as_deref()).await,
+        AdminCommand::SupportBundle { remote, server, output } => {
+            let clients = Remote { server, json: remote.json };
+            support_bundle(&remote, &clients, output.as_deref()).await
+        }
     }
 }
 
 /// The server as it sees itself, and the cluster as its leader does, if there is one.
-async fn status(remote: &Remote) -> Result<()> {
+async fn status(remote: &AdminRemote) -> Result<()> {
     let status = connect(remote)?.status().await?;
     let members = connect_for(remote, MEMBERS_DEADLINE)?.cluster().await;
     if remote.json {
@@ -56,7 +59,7 @@ async fn status(remote: &Remote) -> Result<()> {
     print_status(&status, members)
 }
 
-async fn stop(remote: &Remote) -> Result<()> {
+async fn stop(remote: &AdminRemote) -> Result<()> {
     cluster::check_single(remote)?;
     let stopped = connect(remote)?.stop().await?;
     if remote.json {
@@ -70,7 +73,7 @@ async fn stop(remote: &Remote) -> Result<()> {
     if remote.json { Ok(()) } else { output::line("the server stops; everything is in the bucket") }
 }
 
-async fn set_paused(remote: &Remote, job: JobArg, paused: bool) -> Result<()> {
+async fn set_paused(remote: &AdminRemote, job: JobArg, paused: bool) -> Result<()> {
     let answer = connect(remote)?.set_paused(job.as_str(), paused).await?;
     if remote.json {
         return output::json(&answer);
@@ -137,7 +140,7 @@ fn jobs(status: &Status) -> Table {
 }
 
 /// Everything a stranger needs to judge a server, from routes that show neither credentials nor keys nor values.
-async fn support_bundle(remote: &Remote, path: Option<&Path>) -> Result<()> {
+async fn support_bundle(remote: &AdminRemote, clients: &Remote, path: Option<&Path>) -> Result<()> {
     let client = connect(remote)?;
     let members = connect_for(remote, MEMBERS_DEADLINE)?.cluster().await;
     let bundle = json!({
@@ -146,7 +149,7 @@ async fn support_bundle(remote: &Remote, path: Option<&Path>) -> Result<()> {
         "status": part(client.status_with_hash().await),
         "cluster": part(members),
         "settings": part(client.settings().await),
-        "topics": topics(&client).await,
+        "topics": topics(&connect(clients)?).await,
         "metrics": part(client.metrics().await),
     });
     let mut text = serde_json::to_vec_pretty(&bundle)?;

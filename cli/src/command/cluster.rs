@@ -8,18 +8,18 @@ use anyhow::Result;
 use tidelog_api::cluster::{Cluster, Member};
 
 use super::{connect, connect_for};
-use crate::args::Remote;
+use crate::args::AdminRemote;
 use crate::exit::usage;
 use crate::output::{self, Table};
 
 /// Takes a node in.
-pub(super) async fn add(remote: &Remote, node: u64, address: &str, patience: Duration) -> Result<()> {
+pub(super) async fn add(remote: &AdminRemote, node: u64, address: &str, patience: Duration) -> Result<()> {
     let cluster = connect_for(remote, patience)?.add_node(node, address).await?;
     report(remote, &cluster, &format!("node {node} votes"))
 }
 
 /// Takes a node out.
-pub(super) async fn remove(remote: &Remote, node: u64, patience: Duration) -> Result<()> {
+pub(super) async fn remove(remote: &AdminRemote, node: u64, patience: Duration) -> Result<()> {
     let cluster = connect_for(remote, patience)?.remove_node(node).await?;
     report(
         remote,
@@ -29,35 +29,35 @@ pub(super) async fn remove(remote: &Remote, node: u64, patience: Duration) -> Re
 }
 
 /// Takes a node in and another one out.
-pub(super) async fn replace(remote: &Remote, node: u64, new: (u64, &str), patience: Duration) -> Result<()> {
+pub(super) async fn replace(remote: &AdminRemote, node: u64, new: (u64, &str), patience: Duration) -> Result<()> {
     let (by, address) = new;
     let cluster = connect_for(remote, patience)?.replace_node(node, by, address).await?;
     report(remote, &cluster, &format!("node {by} votes in the place of node {node}"))
 }
 
 /// Moves the leadership.
-pub(super) async fn transfer(remote: &Remote, to: Option<u64>, patience: Duration) -> Result<()> {
+pub(super) async fn transfer(remote: &AdminRemote, to: Option<u64>, patience: Duration) -> Result<()> {
     let cluster = connect_for(remote, patience)?.transfer_leader(to).await?;
     let leader = cluster.leader.map_or_else(|| "no node leads yet".to_owned(), |node| format!("node {node} leads"));
     report(remote, &cluster, &leader)
 }
 
 /// Has one node give its leadership away and end.
-pub(super) async fn drain(remote: &Remote) -> Result<()> {
+pub(super) async fn drain(remote: &AdminRemote) -> Result<()> {
     check_single(remote)?;
     let cluster = connect(remote)?.drain().await?;
     report(remote, &cluster, &format!("node {} ends", cluster.node))
 }
 
 /// For what is meant for one server: a list does not say which.
-pub(super) fn check_single(remote: &Remote) -> Result<()> {
-    if remote.server.contains(',') {
-        return Err(usage("--server names several servers: this is for one of them, name it alone"));
+pub(super) fn check_single(remote: &AdminRemote) -> Result<()> {
+    if remote.at.admin_server.contains(',') {
+        return Err(usage("--admin-server names several servers: this is for one of them, name it alone"));
     }
     Ok(())
 }
 
-fn report(remote: &Remote, cluster: &Cluster, what: &str) -> Result<()> {
+fn report(remote: &AdminRemote, cluster: &Cluster, what: &str) -> Result<()> {
     if remote.json { output::json(cluster) } else { output::line(what) }
 }
 
@@ -98,6 +98,7 @@ fn state(member: &Member) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args::AdminServer;
 
     #[test]
     fn members_are_listed_with_what_is_known_of_them() {
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn one_server_is_named_alone() {
-        let remote = |server: &str| Remote { server: server.to_owned(), json: false };
+        let remote = |server: &str| AdminRemote { at: AdminServer { admin_server: server.to_owned() }, json: false };
         assert!(check_single(&remote("http://a:1")).is_ok());
         assert!(check_single(&remote("http://a:1,http://b:1")).is_err());
     }

@@ -92,8 +92,7 @@ impl ArchiveJobs {
 
     /// Returns once something was asked to be archived, or after `at_most`.
     pub async fn wait(&self, at_most: Duration) {
-        let waits =
-            self.shards.iter().map(|shard| async move { self.jobs_of(shard).wait(at_most).await });
+        let waits = self.shards.iter().map(|shard| async move { self.jobs_of(shard).wait(at_most).await });
         let mut waits: FuturesUnordered<_> = waits.collect();
         waits.next().await;
     }

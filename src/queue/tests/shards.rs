@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::SettingsPatch;
-use super::group::until;
+use super::group::{Group, until};
 use super::*;
-use crate::model::{ShardId, Topic};
+use crate::model::{NodeId, ShardId, Topic};
 
 fn three(dir: &Path) -> Config {
     let mut config = config(dir);
@@ -203,4 +203,121 @@ async fn topics_grow_over_shards_and_a_retry_under_a_key_meets_its_partitions() 
     let positions = queue.producer_positions(id, "t", None).await.unwrap();
     assert_eq!(positions.iter().map(|position| position.partition).collect::<Vec<_>>(), [0, 7]);
     queue.close().await.unwrap();
+}
+
+/// Who leads each shard, once all nodes that run agree on it.
+async fn leaders(group: &Group) -> Vec<u64> {
+    let agreed = || async {
+        let seen = group.queues.values().map(|queue| {
+            let leaders = queue.0.shards.iter().map(|shard| shard.leader().node().status().leader);
+            leaders.collect::<Option<Vec<_>>>()
+        });
+        let seen: Vec<Vec<NodeId>> = seen.collect::<Option<_>>()?;
+        let same = seen[0].len() == 3 && seen.iter().all(|leaders| *leaders == seen[0]);
+        same.then(|| seen[0].iter().map(|leader| leader.0).collect())
+    };
+    until("the nodes agree on the leaders", agreed).await
+}
+
+async fn led_by(group: &Group, wanted: [u64; 3]) {
+    until("the leaderships are where they belong", || async { (leaders(group).await == wanted).then_some(()) }).await;
+}
+
+async fn started(balance_after: Duration) -> Group {
+    let mut group = Group::new(3);
+    group.balance_after = balance_after;
+    group.open_all().await;
+    until("all nodes have all shards", || async {
+        let complete = |queue: &Queue| queue.is_ready() && queue.status().shards.len() == 3;
+        group.queues.values().all(complete).then_some(())
+    })
+    .await;
+    group
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaderships_are_spread_move_with_a_failure_and_come_back() {
+    let mut group = started(Duration::from_millis(300)).await;
+    led_by(&group, [1, 2, 3]).await;
+    let topic = create(group.queue(2), "t", 6).await;
+    for queue in group.queues.values() {
+        written(queue, spread("t", 6, "a")).await;
+        let described = queue.describe_topic("t", None).await.unwrap();
+        assert_eq!(described.topic.id, topic.id);
+        assert_eq!(described.leaders, [1, 1, 2, 2, 3, 3].map(|node| Some(NodeId(node))));
+    }
+    group.stop(2).await;
+    written(group.queue(1), spread("t", 6, "b")).await;
+    let without = leaders(&group).await;
+    assert!((without[0], without[2]) == (1, 3) && without[1] != 2, "{without:?}");
+    group.open(2).await;
+    led_by(&group, [1, 2, 3]).await;
+    // One that is about to end gets nothing back.
+    group.queue(3).drain().await.unwrap();
+    assert_ne!(leaders(&group).await[2], 3);
+    let profile = group.queue(3).0.shards.zero().known();
+    assert_eq!(profile.members.len(), 3);
+    let cluster = group.queue(1).cluster().await.unwrap();
+    assert_eq!(cluster.shards.len(), 3);
+    assert_eq!(cluster.profiles.iter().map(|profile| profile.node.0).collect::<Vec<_>>(), [1, 2, 3]);
+    group.same_states().await;
+    for node in 1..=3 {
+        let read = read(group.queue(node), "t", 6).await;
+        assert!(read.iter().all(|values| values.len() == 4), "node {node}: {read:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_shards_have_the_same_members_whatever_is_done_to_them() {
+    let mut group = started(Duration::ZERO).await;
+    create(group.queue(1), "t", 3).await;
+    let voters = |group: &Group| {
+        let queue = group.queues.values().next().unwrap().clone();
+        async move {
+            let cluster = queue.cluster().await.unwrap();
+            let of = |shard: &crate::model::GroupStatus| -> Vec<u64> {
+                shard.members.iter().filter(|member| member.voter).map(|member| member.node.0).collect()
+            };
+            let all: Vec<Vec<u64>> = cluster.shards.iter().map(of).collect();
+            assert_eq!(all.len(), 3);
+            assert!(all.iter().all(|voters| *voters == all[0]), "{all:?}");
+            all[0].clone()
+        }
+    };
+    group.listen(4);
+    group.open(4).await;
+    for _ in 0..2 {
+        group.add(2, 4).await.unwrap();
+    }
+    assert_eq!(voters(&group).await, [1, 2, 3, 4]);
+    written(group.queue(4), spread("t", 3, "a")).await;
+    // Whatever it leads goes to others first.
+    group.queue(3).transfer_leader(Some(NodeId(1))).await.unwrap();
+    assert_eq!(leaders(&group).await, [1, 1, 1]);
+    for _ in 0..2 {
+        group.queue(2).remove_node(NodeId(1)).await.unwrap();
+    }
+    group.stop(1).await;
+    assert_eq!(voters(&group).await, [2, 3, 4]);
+    group.stop(2).await;
+    group.listen(5);
+    group.open(5).await;
+    let address = group.address(5);
+    group.queue(3).replace_node(NodeId(2), NodeId(5), address).await.unwrap();
+    assert_eq!(voters(&group).await, [3, 4, 5]);
+    written(group.queue(5), spread("t", 3, "b")).await;
+    let read = read(group.queue(4), "t", 3).await;
+    assert!(read.iter().all(|values| values.len() == 2), "{read:?}");
+    group.same_states().await;
+
+    // A change that broke off after the first shard: its leader goes on.
+    let zero = group.queue(leaders(&group).await[0]).0.shards.zero().leader().node().clone();
+    let gone = if zero.id() == NodeId(3) { NodeId(4) } else { NodeId(3) };
+    let left = [3, 4, 5].map(NodeId).into_iter().filter(|node| *node != gone).collect();
+    zero.set_voters(left).await.unwrap();
+    until("every shard has the members of the first", || async {
+        let cluster = group.queue(zero.id().0).cluster().await.unwrap();
+        cluster.shards.iter().all(|shard| shard.members.len() == 2).then_some(())
+    })
+    .await;
 }

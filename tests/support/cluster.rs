@@ -63,6 +63,15 @@ impl Cluster {
 
     /// Nodes 1 to `count`, all with these settings.
     pub(crate) async fn start_with(count: u64, settings: Settings) -> Self {
+        let mut cluster = Self::placed(count, settings).await;
+        // The first one waits for the others.
+        (1..=count).for_each(|node| cluster.spawn(node));
+        cluster.all_ready().await;
+        cluster
+    }
+
+    /// The same, and none of them is started.
+    pub(crate) async fn placed(count: u64, settings: Settings) -> Self {
         let settings = settings.set("raft.election_min", "1s").set("raft.heartbeat", "200ms");
         // Where a test has put a leadership it stays, unless the test says otherwise.
         let settings = Settings::default().set("cluster.balance_after", "0s").and(settings);
@@ -73,9 +82,6 @@ impl Cluster {
         }
         let named: Vec<String> = cluster.nodes.iter().map(|(id, node)| format!("{id}={}", node.address)).collect();
         cluster.first = named.join(",");
-        // The first one waits for the others.
-        (1..=count).for_each(|node| cluster.spawn(node));
-        cluster.all_ready().await;
         cluster
     }
 
@@ -302,7 +308,8 @@ impl Cluster {
         eventually("all shards to be led as wanted", || async {
             let seen = join_all(nodes.iter().map(|node| self.shards(*node))).await;
             let leaders = |shards: &Vec<Value>| shards.iter().map(|shard| shard["leader"].as_u64()).collect();
-            let seen: Vec<Vec<u64>> = seen.iter().map(|shards| shards.as_ref().and_then(leaders)).collect::<Option<_>>()?;
+            let seen: Vec<Vec<u64>> =
+                seen.iter().map(|shards| shards.as_ref().and_then(leaders)).collect::<Option<_>>()?;
             seen.iter().all(|leaders| *leaders == seen[0] && wanted(leaders)).then(|| seen[0].clone())
         })
         .await

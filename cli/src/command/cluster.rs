@@ -93,7 +93,8 @@ pub(super) fn members(cluster: &Cluster) -> Table {
 
 /// How far the members are in each shard, as its leader knows.
 pub(super) fn shards(cluster: &Cluster) -> Table {
-    let mut table = Table::new(&["SHARD", "HEALTH", "LEADER", "TERM", "APPLIED", "COMMITTED", "FLUSHED", "LAG OF THE OTHERS"]);
+    let mut table =
+        Table::new(&["SHARD", "HEALTH", "LEADER", "TERM", "APPLIED", "COMMITTED", "FLUSHED", "LAG OF THE OTHERS"]);
     for shard in &cluster.shards {
         let others = shard.members.iter().filter(|member| Some(member.node) != shard.leader);
         let lags: Vec<String> = others.map(|member| format!("{}: {}", member.node, lag(member))).collect();

@@ -7,7 +7,7 @@ use tidelog::error::Error;
 use tidelog::model::id::MAX_SAFE_INTEGER;
 use tidelog::model::{ClusterStatus, GroupStatus, MemberStatus, NodeId, NodeProfile};
 use tidelog_api::ErrorBody;
-use tidelog_api::cluster::{AddNode, Cluster, Member, RemoveNode, Replica, ReplaceNode, Shard, TransferLeader};
+use tidelog_api::cluster::{AddNode, Cluster, Member, RemoveNode, ReplaceNode, Replica, Shard, TransferLeader};
 
 use super::call::Call;
 use super::json;

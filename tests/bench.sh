@@ -49,7 +49,7 @@ cleanup() {
 trap cleanup EXIT
 
 serve() { # [NAME=VALUE ...]: starts a server with this in its environment; the data directory is kept if it is there
-    env "$@" "$binary" serve --listen 127.0.0.1:0 --data-dir "$work/data" >"$work/serve.out" 2>>"$work/serve.log" &
+    env "$@" "$binary" serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --data-dir "$work/data" >"$work/serve.out" 2>>"$work/serve.log" &
     server=$!
     local url= tries=0
     while :; do
@@ -61,6 +61,8 @@ serve() { # [NAME=VALUE ...]: starts a server with this in its environment; the 
         sleep 0.1
     done
     export TIDELOG_SERVER=$url
+    TIDELOG_ADMIN_SERVER=$(sed -n 's/^admin *//p' "$work/serve.out")
+    export TIDELOG_ADMIN_SERVER
 }
 fresh() { # as serve, on an empty directory
     stop_server
@@ -185,7 +187,7 @@ line_catchup() {
 line_memory() {
     fresh
     local budgets
-    budgets=$(curl --silent --show-error --fail "$TIDELOG_SERVER/metrics" | awk '
+    budgets=$(curl --silent --show-error --fail "$TIDELOG_ADMIN_SERVER/metrics" | awk '
         /^tidelog_(tail_cache|cache_memory|produce_memory)_budget_bytes/ { sum += $2 }
         END { print sum / 1048576 }')
     # Two budgets have no gauge: http.body_memory and fetch.memory.

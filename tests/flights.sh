@@ -55,7 +55,7 @@ command -v bc >/dev/null || { echo "flights: bc is missing" >&2; exit 1; }
 runs=0
 start_server() { # starts on a free port and sets TIDELOG_SERVER
     runs=$((runs + 1))
-    "$binary" serve --listen 127.0.0.1:0 --data-dir "$work/data" >"$work/serve.$runs.out" 2>"$work/serve.$runs.log" &
+    "$binary" serve --listen 127.0.0.1:0 --admin-listen none --data-dir "$work/data" >"$work/serve.$runs.out" 2>"$work/serve.$runs.log" &
     server=$!
     local url= tries=0
     while :; do

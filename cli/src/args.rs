@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command::BenchCommand;
 use crate::input::Format;
+pub(crate) use crate::remote::{AdminRemote, AdminServer, Remote};
 use crate::start::Start;
 
 /// A message queue whose database is an object-storage bucket.
@@ -36,6 +37,9 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     /// Read every object that the newest checkpoint names and check it
     Verify(VerifyArgs),
+    /// Check whether a bucket can be used
+    #[command(subcommand)]
+    Bucket(BucketCommand),
     /// Measure a server, and what its machine can do at best
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -44,17 +48,6 @@ pub(crate) enum Command {
     Admin(AdminCommand),
     /// Try a cluster: several nodes on this machine with one bucket, until Ctrl-C
     DevCluster(DevClusterArgs),
-}
-
-/// Which server, and how answers are printed.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Remote {
-    /// URL of the server; several of one cluster are separated by commas, and the next one is asked when one is away
-    #[arg(long, env = "TIDELOG_SERVER", default_value = "http://127.0.0.1:7070", value_name = "URL[,URL]")]
-    pub server: String,
-    /// Print JSON instead of tables
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Arguments of `serve`.
@@ -66,6 +59,9 @@ pub(crate) struct ServeArgs {
     /// Address to listen on [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
+    /// Address for operators: admin commands and metrics; none turns it off [default: 127.0.0.1:7071]
+    #[arg(long, value_name = "ADDR|none")]
+    pub admin_listen: Option<String>,
     /// Directory of the write-ahead log, the cache and, without --bucket, the bucket [default: ./tidelog-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -110,8 +106,8 @@ pub(crate) struct DevClusterArgs {
     /// How many nodes [default: 3, or as many as the directory has]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=5), value_name = "N")]
     pub nodes: Option<u16>,
-    /// Port of the first node's clients; node n has this + 10 (n - 1), and that + 5 for the other nodes [default: 7070, or as
-    /// in the directory]
+    /// Port of the first node's clients; node n has this + 10 (n - 1), that + 1 for operators and that + 5 for the other nodes
+    /// [default: 7070, or as in the directory]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=65_000), value_name = "PORT")]
     pub base_port: Option<u16>,
     /// Directory of everything, to be started again with [default: a new one, removed at the end]
@@ -330,6 +326,24 @@ pub(crate) enum ConsumeOutput {
     Value,
 }
 
+/// The subcommands of `bucket`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BucketCommand {
+    /// Write, read, list and delete an object, say what is wrong, and time calls
+    Check(BucketCheckArgs),
+}
+
+/// Arguments of `bucket check`.
+#[derive(Debug, Args)]
+pub(crate) struct BucketCheckArgs {
+    /// The bucket [default: the directory ./tidelog-data/bucket]
+    #[arg(long, value_name = "URL")]
+    pub bucket: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
@@ -347,31 +361,31 @@ pub(crate) enum AdminCommand {
     /// Stop the server cleanly: no record after it, everything in the bucket
     Stop {
         #[command(flatten)]
-        remote: Remote,
+        remote: AdminRemote,
     },
     /// Pause a background job
     Pause {
         #[command(flatten)]
-        remote: Remote,
+        remote: AdminRemote,
         /// The job
         job: JobArg,
     },
     /// Resume a background job
     Resume {
         #[command(flatten)]
-        remote: Remote,
+        remote: AdminRemote,
         /// The job
         job: JobArg,
     },
     /// Show the state of the server and the members of its cluster
     Status {
         #[command(flatten)]
-        remote: Remote,
+        remote: AdminRemote,
     },
     /// Take a running node into the cluster, and wait until it votes
     AddNode {
         #[command(flatten)]
-        remote: Remote,
+        remote: AdminRemote,
         /// Its number
         node: u64,
         /// host:port of its peer listener
@@ -382,7 +396,7 @@ pub(crate) enum AdminCommand {
     /// Take a node out of the cluster; its number is not used again
     RemoveNode {
         #[command(flatten)]
-        remote: Remote,
+        remote: AdminRemote,
         /// Its number
         node: u64,
         #[command(flatten)]
@@ -391,7 +405,7 @@ pub(crate) enum AdminCommand {
     /// Take a running node into the cluster in the place of another one
     ReplaceNode {
         #[command(flatten)]
-        remote: Remote,
+        remote: AdminRemote,
         /// The number of the node that leaves
         node: u64,
         /// The number of the node that comes
@@ -404,7 +418,7 @@ pub(crate) enum AdminCommand {
     /// Have another node lead
     TransferLeader {
         #[command(flatten)]
-        remote: Remote,
+        remote: AdminRemote,
         /// The number of the node [default: the one that is furthest]
         to: Option<u64>,
         #[command(flatten)]
@@ -413,19 +427,22 @@ pub(crate) enum AdminCommand {
     /// Have this one server give its leadership away and end; the cluster goes on without it
     Drain {
         #[command(flatten)]
-        remote: Remote,
+        remote: AdminRemote,
     },
     /// Change what the server logs, until it restarts
     LogLevel {
         #[command(flatten)]
-        remote: Remote,
+        remote: AdminRemote,
         /// A filter such as `debug` or `info,tidelog=debug`
         filter: String,
     },
     /// Collect status, settings, metrics and topics in one JSON file, without secrets, keys or values
     SupportBundle {
         #[command(flatten)]
-        remote: Remote,
+        remote: AdminRemote,
+        /// URL of the server's listener for clients, for the topics
+        #[arg(long, env = "TIDELOG_SERVER", default_value = "http://127.0.0.1:7070", value_name = "URL[,URL]")]
+        server: String,
         /// Where to write it [default: standard output]
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,

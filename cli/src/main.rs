@@ -8,6 +8,7 @@ mod command;
 mod exit;
 mod input;
 mod output;
+mod remote;
 mod start;
 
 use std::process::ExitCode;

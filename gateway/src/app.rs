@@ -32,9 +32,21 @@ pub trait AdminHooks: Send + Sync {
     fn stop(&self);
 }
 
-/// The state of all handlers; cheap to clone.
+/// By which of the two listeners a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// `http.listen`
+    Client,
+    /// `admin.listen`
+    Admin,
+}
+
+/// The state of all handlers, as those of one listener see it; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct App(Arc<Inner>);
+pub(crate) struct App {
+    inner: Arc<Inner>,
+    listener: Listener,
+}
 
 struct Inner {
     queue: Queue,
@@ -51,6 +63,7 @@ struct Inner {
 }
 
 impl App {
+    /// For the clients' listener; see [`App::on`].
     pub(crate) fn new(
         queue: Queue,
         config: Config,
@@ -65,7 +78,7 @@ impl App {
         let rotation = AtomicUsize::new(0);
         let clock = queue.clock().clone();
         let series = RouteSeries::default();
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             queue,
             config,
             clock,
@@ -77,57 +90,85 @@ impl App {
             incarnation,
             rotation,
             series,
-        }))
+        });
+        Self { inner, listener: Listener::Client }
+    }
+
+    /// The same for another listener.
+    pub(crate) fn on(&self, listener: Listener) -> Self {
+        Self { inner: Arc::clone(&self.inner), listener }
+    }
+
+    /// By which listener this request came.
+    pub(crate) fn listener(&self) -> Listener {
+        self.listener
+    }
+
+    /// Whether only this machine reaches the listener.
+    pub(crate) fn is_local(&self) -> bool {
+        let listen = match self.listener {
+            Listener::Client => Some(self.config().http.listen),
+            Listener::Admin => self.config().admin.listen,
+        };
+        listen.is_some_and(|address| address.ip().is_loopback())
+    }
+
+    /// Origins of pages that may call.
+    pub(crate) fn cors_origins(&self) -> &[String] {
+        match self.listener {
+            Listener::Client => &self.config().http.cors_origins,
+            Listener::Admin => &[],
+        }
     }
 
     pub(crate) fn queue(&self) -> &Queue {
-        &self.0.queue
+        &self.inner.queue
     }
 
     pub(crate) fn config(&self) -> &Config {
-        &self.0.config
+        &self.inner.config
     }
 
     pub(crate) fn hooks(&self) -> &dyn AdminHooks {
-        &*self.0.hooks
+        &*self.inner.hooks
     }
 
     pub(crate) fn bodies(&self) -> &BodyLimits {
-        &self.0.bodies
+        &self.inner.bodies
     }
 
     /// How long a client may leave an answer unread.
     pub(crate) fn patience(&self) -> &Patience {
-        &self.0.patience
+        &self.inner.patience
     }
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {
-        &self.0.lifecycle
+        &self.inner.lifecycle
     }
 
     /// Life of the cluster on its bucket; fixed as long as the process runs.
     pub(crate) fn incarnation(&self) -> u64 {
-        self.0.incarnation
+        self.inner.incarnation
     }
 
     /// The timestamp of records that have none.
     pub(crate) fn now(&self) -> i64 {
-        self.0.clock.wall().cast_signed()
+        self.inner.clock.wall().cast_signed()
     }
 
     /// A place for one more follower, if there is one.
     pub(crate) fn follow(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.followers).try_acquire_owned().ok()
+        Arc::clone(&self.inner.followers).try_acquire_owned().ok()
     }
 
     /// The series of every route.
     pub(crate) fn series(&self) -> &RouteSeries {
-        &self.0.series
+        &self.inner.series
     }
 
     /// A number that differs from request to request, so that no partition is always the first.
     pub(crate) fn rotate(&self) -> usize {
-        self.0.rotation.fetch_add(1, Ordering::Relaxed)
+        self.inner.rotation.fetch_add(1, Ordering::Relaxed)
     }
 }
 

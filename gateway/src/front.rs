@@ -25,7 +25,7 @@ use tower_http::compression::predicate::{And, NotForContentType, Predicate as _,
 use tower_http::compression::{Compression, CompressionBody, CompressionLayer};
 
 use crate::access::LoggedBody;
-use crate::app::App;
+use crate::app::{App, Listener};
 use crate::body::Arriving;
 use crate::context::{in_context, in_context_of};
 use crate::router::router;
@@ -61,6 +61,11 @@ pub(crate) fn over(app: App, router: Router) -> Gateway {
 }
 
 impl Gateway {
+    /// What its handlers have at hand.
+    pub(crate) fn app(&self) -> &App {
+        &self.app
+    }
+
     /// Answers a request.
     pub(crate) async fn answer<B>(self, request: http::Request<B>) -> http::Response<AnswerBody>
     where
@@ -75,7 +80,9 @@ impl Gateway {
     /// The template of the route if the request goes straight to its handler. With allowed origins the table's layer for those
     /// has to see it.
     fn direct_route<B>(&self, request: &http::Request<B>) -> Option<&'static str> {
-        let direct = *request.method() == Method::POST && self.app.config().http.cors_origins.is_empty();
+        let direct = *request.method() == Method::POST
+            && self.app.listener() == Listener::Client
+            && self.app.cors_origins().is_empty();
         if direct { produce::route_of(request.uri().path()) } else { None }
     }
 

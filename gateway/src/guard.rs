@@ -23,7 +23,7 @@ const MAX_HEADERS: usize = 100;
 pub(crate) fn guard(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<()> {
     check_head(uri, headers)?;
     check_unambiguous(headers)?;
-    if app.config().is_loopback() { check_local(uri, headers, &app.config().http.cors_origins) } else { Ok(()) }
+    if app.is_local() { check_local(uri, headers, app.cors_origins()) } else { Ok(()) }
 }
 
 fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<()> {

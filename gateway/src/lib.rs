@@ -8,7 +8,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `server` | listener, connections, drain |
+//! | `server` | listeners, connections, drain |
 //! | `front` | what a connection calls: compression, the short way of produce requests |
 //! | `router`, `openapi` | the table of routes, and its description |
 //! | `context`, `naming`, `access`, `guard`, `held` | what happens to every request; answers that nobody reads |
@@ -42,6 +42,6 @@ mod server;
 mod tests;
 mod walk;
 
-pub use app::AdminHooks;
+pub use app::{AdminHooks, Listener};
 pub use naming::{RequestName, current as current_request};
-pub use server::{Bound, Server};
+pub use server::{BindError, Bound, Server};

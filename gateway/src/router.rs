@@ -1,70 +1,132 @@
-//! All routes, in one table.
+//! All routes of both listeners, in one table.
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use http::{HeaderName, HeaderValue, Method};
-use tidelog_api::headers;
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use tidelog_api::{ErrorCode, headers};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::app::App;
+use crate::app::{App, Listener};
+use crate::error::ApiError;
 use crate::routes::{admin, all, archive, cluster, fetch, health, jobs, produce, producers, topics};
 
 /// Builds the router from a table and keeps the table, which tests compare with the OpenAPI document.
 macro_rules! routes {
-    ($($path:literal { $($method:ident $handler:path),+ $(,)? })+) => {
-        fn mount(router: Router<App>) -> Router<App> {
-            router$(.route($path, routes!(@ $($method $handler),+)))+
+    ($($on:ident $path:literal { $($method:ident $handler:path),+ $(,)? })+) => {
+        fn mount(listener: Listener) -> Router<App> {
+            let mut router = Router::new();
+            $(if On::$on.has(listener) {
+                router = router.route($path, routes!(@ $($method $handler),+));
+            })+
+            router
         }
 
-        /// Path and method of every route; a path that ends in `{…}` and takes POST has verbs.
-        #[cfg(test)]
-        const ROUTES: &[(&str, &[&str])] = &[$(($path, &[$(stringify!($method)),+])),+];
+        /// Every route: where it is, its path and its methods; a path that ends in `{…}` and takes POST has verbs.
+        pub(crate) const ROUTES: &[Route] =
+            &[$(Route { on: On::$on, path: $path, methods: &[$(stringify!($method)),+] }),+];
     };
     (@ $first:ident $handler:path $(, $method:ident $other:path)*) => {
         $first($handler)$(.$method($other))*
     };
 }
 
-routes! {
-    "/healthz" { get health::healthz }
-    "/readyz" { get health::readyz }
-    "/metrics" { get health::metrics }
-    "/v1/openapi.json" { get health::openapi }
-    "/v1/status" { get health::status }
-    "/v1/topics" { get topics::list }
-    "/v1/topics/{topic}" {
-        get topics::describe, put topics::create, patch topics::alter, delete topics::delete, post topics::verb,
-    }
-    "/v1/topics/{topic}/archive" { get archive::list }
-    "/v1/topics/{topic}/records" { get all::all, post produce::to_topic }
-    "/v1/topics/{topic}/partitions/{partition}/records" { get fetch::partition, post produce::to_partition }
-    "/v1/producers" { get producers::find, post producers::register }
-    "/v1/producers/{id}" { get producers::positions }
-    "/v1/archive-jobs:claim" { post jobs::claim }
-    "/v1/archive-jobs:extend" { post jobs::extend }
-    "/v1/archive-jobs:complete" { post jobs::complete }
-    "/v1/archive-jobs:abandon" { post jobs::abandon }
-    "/v1/admin/jobs/{job}" { post admin::job }
-    "/v1/admin/settings" { get admin::settings }
-    "/v1/admin/log-level" { put admin::log_level }
-    "/v1/admin/stop" { post admin::stop }
-    "/v1/admin/cluster" { get cluster::describe }
-    "/v1/admin/nodes:add" { post cluster::add }
-    "/v1/admin/nodes:remove" { post cluster::remove }
-    "/v1/admin/nodes:replace" { post cluster::replace }
-    "/v1/admin/leader:transfer" { post cluster::transfer }
-    "/v1/admin/drain" { post cluster::drain }
+/// Where a route is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum On {
+    Clients,
+    Admin,
+    Both,
 }
 
-/// The router with its layers.
+impl On {
+    pub(crate) fn has(self, listener: Listener) -> bool {
+        match self {
+            Self::Clients => listener == Listener::Client,
+            Self::Admin => listener == Listener::Admin,
+            Self::Both => true,
+        }
+    }
+}
+
+/// A line of the table.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) on: On,
+    /// As axum writes it.
+    pub(crate) path: &'static str,
+    /// In lowercase.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests go through all of them"))]
+    pub(crate) methods: &'static [&'static str],
+}
+
+impl Route {
+    /// Whether a path is one of this route, whatever is in the place of its parameters.
+    fn covers(&self, path: &str) -> bool {
+        let (mut ours, mut theirs) = (self.path.split('/'), path.split('/'));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => return true,
+                (Some(part), Some(found)) if part == found || (part.starts_with('{') && !found.is_empty()) => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
+routes! {
+    Both "/healthz" { get health::healthz }
+    Both "/readyz" { get health::readyz }
+    Admin "/metrics" { get health::metrics }
+    Clients "/v1/openapi.json" { get health::openapi }
+    Both "/v1/status" { get health::status }
+    Clients "/v1/topics" { get topics::list }
+    Clients "/v1/topics/{topic}" {
+        get topics::describe, put topics::create, patch topics::alter, delete topics::delete, post topics::verb,
+    }
+    Clients "/v1/topics/{topic}/archive" { get archive::list }
+    Clients "/v1/topics/{topic}/records" { get all::all, post produce::to_topic }
+    Clients "/v1/topics/{topic}/partitions/{partition}/records" { get fetch::partition, post produce::to_partition }
+    Clients "/v1/producers" { get producers::find, post producers::register }
+    Clients "/v1/producers/{id}" { get producers::positions }
+    Clients "/v1/archive-jobs:claim" { post jobs::claim }
+    Clients "/v1/archive-jobs:extend" { post jobs::extend }
+    Clients "/v1/archive-jobs:complete" { post jobs::complete }
+    Clients "/v1/archive-jobs:abandon" { post jobs::abandon }
+    Admin "/v1/admin/jobs/{job}" { post admin::job }
+    Admin "/v1/admin/settings" { get admin::settings }
+    Admin "/v1/admin/log-level" { put admin::log_level }
+    Admin "/v1/admin/stop" { post admin::stop }
+    Admin "/v1/admin/cluster" { get cluster::describe }
+    Admin "/v1/admin/nodes:add" { post cluster::add }
+    Admin "/v1/admin/nodes:remove" { post cluster::remove }
+    Admin "/v1/admin/nodes:replace" { post cluster::replace }
+    Admin "/v1/admin/leader:transfer" { post cluster::transfer }
+    Admin "/v1/admin/drain" { post cluster::drain }
+}
+
+/// The router of the listener of `app`, with its layers.
 pub(crate) fn router(app: App) -> Router {
-    let origins = app.config().http.cors_origins.clone();
-    let router = mount(Router::new()).layer(from_fn(name_route)).fallback(|| async { http::StatusCode::NOT_FOUND });
+    let origins = app.cors_origins().to_vec();
+    let router = mount(app.listener()).layer(from_fn(name_route)).fallback(no_such_route);
     let router = if origins.is_empty() { router } else { router.layer(cors(&origins)) };
     router.with_state(app)
+}
+
+/// Says where a route is that the other listener has.
+async fn no_such_route(uri: Uri, State(app): State<App>) -> Response {
+    let elsewhere = ROUTES.iter().any(|route| !route.on.has(app.listener()) && route.covers(uri.path()));
+    match (elsewhere, app.listener()) {
+        (false, _) => StatusCode::NOT_FOUND.into_response(),
+        (true, Listener::Client) => not_found("this is a route of the listener for operators, see admin.listen"),
+        (true, Listener::Admin) => not_found("this is a route of the listener for clients, see http.listen"),
+    }
+}
+
+fn not_found(message: &str) -> Response {
+    ApiError::new(ErrorCode::RouteNotFound, message).into_response()
 }
 
 /// Tells the context which route it was.
@@ -105,7 +167,7 @@ mod tests {
     #[test]
     fn every_route_is_in_the_openapi_document_and_nothing_else() {
         let mut routed = BTreeSet::new();
-        for (path, methods) in ROUTES {
+        for Route { path, methods, .. } in ROUTES {
             for method in *methods {
                 match VERBS.iter().find(|(with_verbs, _)| with_verbs == path && *method == "post") {
                     Some((_, verbs)) => routed.extend(verbs.map(|verb| (format!("{path}:{verb}"), "post".to_owned()))),

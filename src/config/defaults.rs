@@ -9,7 +9,7 @@ use super::sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
     Shutdown, Store, Tail, TopicRules, Wal,
 };
-use super::{Cluster, Config, Role};
+use super::{Admin, Cluster, Config, Role};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -36,6 +36,7 @@ impl Default for Config {
             data_dir: PathBuf::from("tidelog-data"),
             bucket: None,
             http: Http::default(),
+            admin: Admin::default(),
             store: Store::default(),
             flush: Flush::default(),
             wal: Wal::default(),
@@ -71,6 +72,12 @@ impl Default for Http {
             read_timeout: secs(30),
             write_timeout: secs(60),
         }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7071))) }
     }
 }
 

@@ -4,6 +4,7 @@
 //! problem is reported at once, each with its origin. What [`Config::to_toml`] prints parses back to the same value.
 //! This module knows nothing of the rest of the engine.
 
+mod access;
 mod cluster;
 mod defaults;
 mod load;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use access::Admin;
 pub use cluster::{Cluster, ClusterNode, NodeChoice, Role};
 pub use load::{ConfigError, Sources};
 pub use peer::{Peer, PeerTls, is_host_and_port};
@@ -37,6 +39,8 @@ pub struct Config {
     pub bucket: Option<String>,
     /// The gateway's listener.
     pub http: Http,
+    /// The listener for operators.
+    pub admin: Admin,
     /// Calls to the bucket.
     pub store: Store,
     /// Tail to segments.
@@ -126,12 +130,6 @@ impl Config {
     #[must_use]
     pub fn cache_dir(&self) -> PathBuf {
         self.data_dir.join("cache")
-    }
-
-    /// Whether the listener can be reached from this machine only.
-    #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        self.http.listen.ip().is_loopback()
     }
 }
 

@@ -25,6 +25,7 @@ impl Config {
         self.check_names(&mut problems);
         self.check_cluster(&mut problems);
         self.check_peer(&mut problems);
+        self.check_access(&mut problems);
         ConfigError::check(problems)
     }
 

@@ -92,3 +92,23 @@ impl TopicSync {
         self.topic.id
     }
 }
+
+/// What users see of a topic of several shards, in a checkpoint of shard 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Visible {
+    /// What is wanted: every shard knows it.
+    Wanted,
+    /// What was there before the newest change, if anything.
+    Before(Option<Topic>),
+}
+
+/// Where the partitions of a topic of several shards are, in a checkpoint of shard 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedRecord {
+    /// From partition 0 on, without two neighbours of the same shard.
+    pub runs: Vec<PlacementRun>,
+    /// Partitions were added after the creation.
+    pub grown: bool,
+    /// What users see.
+    pub visible: Visible,
+}

@@ -217,6 +217,28 @@ pub enum Control {
     },
 }
 
+impl Control {
+    /// Whether shard 0 takes it (`true`), the other shards do (`false`), or every shard.
+    #[must_use]
+    pub const fn is_for_catalog(&self) -> Option<bool> {
+        match self {
+            Self::CreateTopic { .. }
+            | Self::AlterTopic { .. }
+            | Self::DeleteTopic { .. }
+            | Self::UndeleteTopic { .. }
+            | Self::RemoveTopics { .. }
+            | Self::RegisterProducer { .. }
+            | Self::SetShards { .. }
+            | Self::TopicSynced { .. }
+            | Self::RenewTopic { .. }
+            | Self::AdoptTopic { .. }
+            | Self::Adopted { .. } => Some(true),
+            Self::SyncTopic { .. } => Some(false),
+            _ => None,
+        }
+    }
+}
+
 /// Which settings the body of a create request named: an existing topic has to agree with these only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools, reason = "one flag for each setting")]

@@ -15,6 +15,7 @@ pub(super) const fn name(kind: u8) -> &'static str {
         9 => "status",
         10 => "follow",
         11 => "read_entries",
+        15 => "lost",
         32 => "flush",
         33 => "admin",
         34 => "archive",

@@ -11,13 +11,15 @@ use futures::stream::FuturesUnordered;
 
 use super::Queue;
 use crate::archive::{ClaimedJob, CompletedJob, JobRef, JobServer};
-use crate::error::Result;
-use crate::shard::Shard;
+use crate::config;
+use crate::error::{Error, Result};
+use crate::shard::{Shard, Shards};
 
 /// Claims, extends, completes and abandons archive jobs of every shard; none is claimed while archiving is paused. Clones share it.
 #[derive(Clone)]
 pub struct ArchiveJobs {
-    queue: Queue,
+    shards: Shards,
+    settings: config::Archive,
     /// Where the next claim begins, so that no shard is always last.
     next: Arc<AtomicUsize>,
 }
@@ -26,13 +28,7 @@ impl Queue {
     /// The archive jobs of all shards.
     #[must_use]
     pub fn archive_jobs(&self) -> ArchiveJobs {
-        ArchiveJobs { queue: self.clone(), next: Arc::default() }
-    }
-
-    fn jobs_of(&self, shard: &Shard) -> JobServer {
-        let watch = Arc::new(shard.archive_job().clone());
-        let requests = shard.archive_requests().clone();
-        JobServer::new(shard.leader().clone(), requests, self.config().archive.clone()).watched_by(watch)
+        ArchiveJobs { shards: self.0.shards.clone(), settings: self.config().archive.clone(), next: Arc::default() }
     }
 }
 
@@ -42,13 +38,13 @@ impl ArchiveJobs {
     /// # Errors
     /// That a claim could not be proposed, if no other shard has a job.
     pub async fn claim(&self, worker: &str) -> Result<Option<ClaimedJob>> {
-        let mut shards: Vec<&Shard> = self.queue.0.shards.iter().collect();
+        let mut shards: Vec<&Shard> = self.shards.iter().collect();
         let begin = self.next.fetch_add(1, Ordering::Relaxed) % shards.len().max(1);
         shards.rotate_left(begin);
         shards.sort_by_key(|shard| !shard.leader().node().leadership().borrow().is_leader);
         let mut failed = None;
         for shard in shards {
-            match self.queue.jobs_of(shard).claim(worker).await {
+            match self.jobs_of(shard).claim(worker).await {
                 Ok(None) => {}
                 Ok(claimed) => return Ok(claimed),
                 // A shard without a leader keeps nobody from the others.
@@ -88,21 +84,28 @@ impl ArchiveJobs {
     /// As [`ArchiveJobs::abandon`], the first of them.
     pub async fn release(&self, worker: &str) -> Result<()> {
         let mut released = Ok(());
-        for shard in self.queue.0.shards.iter() {
-            released = released.and(self.queue.jobs_of(shard).release(worker).await);
+        for shard in self.shards.iter() {
+            released = released.and(self.jobs_of(shard).release(worker).await);
         }
         released
     }
 
     /// Returns once something was asked to be archived, or after `at_most`.
     pub async fn wait(&self, at_most: Duration) {
-        let waits =
-            self.queue.0.shards.iter().map(|shard| async move { self.queue.jobs_of(shard).wait(at_most).await });
+        let waits = self.shards.iter().map(|shard| async move { self.jobs_of(shard).wait(at_most).await });
         let mut waits: FuturesUnordered<_> = waits.collect();
         waits.next().await;
     }
 
     fn of(&self, job: JobRef) -> Result<JobServer> {
-        self.queue.shard(job.shard).map(|shard| self.queue.jobs_of(shard))
+        let shard = self.shards.get(job.shard);
+        let absent = || Error::unavailable(format!("shard {} is not open here yet", job.shard));
+        shard.map(|shard| self.jobs_of(shard)).ok_or_else(absent)
+    }
+
+    fn jobs_of(&self, shard: &Shard) -> JobServer {
+        let watch = Arc::new(shard.archive_job().clone());
+        let requests = shard.archive_requests().clone();
+        JobServer::new(shard.leader().clone(), requests, self.settings.clone()).watched_by(watch)
     }
 }

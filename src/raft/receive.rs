@@ -55,6 +55,11 @@ impl RaftNode {
             kind::PROPOSE => self.receive_proposal(from, body).await,
             kind::READ_INDEX => self.receive_read_index().await,
             kind::CHECKPOINT_FILES => return self.receive_piece_asked(&body).await,
+            kind::LOST => {
+                let told = wire::decode_lost(&body)?;
+                speaks_for_itself(from, &told.vote)?;
+                self.receive_lost(told).await.map(|()| Bytes::new())
+            }
             kind::STATUS => wire::encode_status(&self.own_status()),
             kind::FOLLOW => return self.receive_follow(&body).await,
             kind::READ_ENTRIES => return self.receive_entries_asked(&body).await,

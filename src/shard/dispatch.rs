@@ -129,7 +129,7 @@ impl Inner {
             _ => {}
         }
         // One that was just added may not be here yet.
-        let serving = self.now().serving.get(&shard).cloned().ok_or_else(starting)?;
+        let serving = self.now().serving.get(&shard).cloned().ok_or_else(|| not_here(shard, kind))?;
         match kind {
             FLUSH => flush(&serving, caller, &body).map(|()| Vec::new()),
             ARCHIVE => {
@@ -262,6 +262,14 @@ fn is_member(serving: &Serving, caller: Caller) -> bool {
     }
     let members = serving.node.members();
     members.iter().any(|member| member.node == caller.node && member.directory == caller.directory)
+}
+
+/// Whoever looks for the leader of a shard that was just added goes on looking.
+fn not_here(shard: ShardId, kind: u8) -> Error {
+    if kind == ADMIN && shard != CATALOG_SHARD {
+        return Error::new(ErrorKind::NotLeader, "not_leader", format!("shard {shard} is not open here yet"));
+    }
+    starting()
 }
 
 fn starting() -> Error {

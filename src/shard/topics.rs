@@ -105,8 +105,9 @@ fn absent(shard: ShardId) -> Error {
 /// Goes on with changes that whoever made them left, until dropped: the leader of the first shard does.
 pub(super) async fn keep_told(leader: &Leader, common: &Common) {
     let mut seen: BTreeMap<TopicId, (Revision, Instant)> = BTreeMap::new();
+    let mut pause = LOOK;
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(std::mem::replace(&mut pause, LOOK)).await;
         if leader.node().with_state(State::is_adopting) {
             if let Err(error) = adopt(leader, common).await {
                 warn!(?error, "what the other shards have is not in the catalog yet, and this is tried again");
@@ -119,14 +120,17 @@ pub(super) async fn keep_told(leader: &Leader, common: &Common) {
         seen.retain(|topic, (revision, _)| left.iter().any(|sync| sync.id() == *topic && sync.revision == *revision));
         let due = left.iter().filter(|sync| {
             let (_, since) = seen.entry(sync.id()).or_insert((sync.revision, now));
-            now >= *since + OTHERS
+            // What was changed in an earlier life is told anew, and nobody else does that.
+            sync.revision.index == 0 || now >= *since + OTHERS
         });
         let due: Vec<TopicId> = due.map(TopicSync::id).collect();
         let told = due.iter().map(|topic| async move {
             let told = tell(&common.shards, *topic, Instant::now() + DEADLINE).await;
             told.inspect_err(|error| debug!(%topic, ?error, "not every shard knows a topic yet"))
         });
-        join_all(told).await;
+        if !due.is_empty() && join_all(told).await.iter().all(Result::is_ok) {
+            pause = Duration::ZERO;
+        }
     }
 }
 
@@ -138,7 +142,11 @@ async fn adopt(leader: &Leader, common: &Common) -> Result<()> {
         let other = common.shards.get(shard).ok_or_else(|| absent(shard))?;
         let node = other.leader().node();
         node.linearize().await?;
-        views.push(node.view());
+        let view = node.view();
+        if view.incarnation() != common.identity.incarnation {
+            return Err(Error::unavailable(format!("shard {shard} has not begun its new life yet")));
+        }
+        views.push(view);
     }
     leader.node().linearize().await?;
     let view = leader.node().view();

@@ -82,7 +82,7 @@ impl State {
 
     /// Declines a triple whose name was registered again since.
     fn check_fence(&self, triple: &Triple) -> Result<(), Rejection> {
-        match self.producer_names.epoch(triple.id, self.producer_cutoff()) {
+        match self.producer_names.epoch(triple.id, self.name_cutoff()) {
             Some(current) if triple.epoch < current => Err(Rejection::ProducerFenced { current }),
             _ => Ok(()),
         }

@@ -1,11 +1,13 @@
 //! kill -9 and SIGTERM of the real binary under load: every acknowledged record is found again.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::binary::{run, text};
 use crate::support::eventually;
 use crate::support::history::History;
 use crate::support::http::Http;
@@ -145,13 +147,14 @@ async fn a_data_directory_and_a_port_have_one_holder() {
     let server = Server::start().await;
     let port = server.url().trim_start_matches("http://");
     let data = server.data();
-    let same_dir =
-        crate::support::binary::run("", &["serve", "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
+    let serve = |listen: &str, data: &Path| {
+        run("", &["serve", "--listen", listen, "--admin-listen", "none", "--data-dir", text(data)])
+    };
+    let same_dir = serve("127.0.0.1:0", &data);
     let message = same_dir.failed(1);
     assert!(message.contains("in use by") && message.contains(&server.id().to_string()), "{message}");
     let other = tempfile::tempdir().unwrap();
-    let same_port =
-        crate::support::binary::run("", &["serve", "--listen", port, "--data-dir", other.path().to_str().unwrap()]);
+    let same_port = serve(port, other.path());
     let message = same_port.failed(1);
     assert!(message.contains("in use by") && message.contains(&server.id().to_string()), "{message}");
     server.client().ready().await.unwrap();

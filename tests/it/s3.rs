@@ -45,7 +45,8 @@ async fn a_bucket_that_nobody_answers_for_is_an_error_that_says_so() {
     let s3 = S3::start().await;
     s3.stop();
     let dir = tempfile::tempdir().unwrap();
-    let mut serve = command(&["serve", "--listen", "127.0.0.1:0", "--bucket", &s3.url(), "--data-dir"]);
+    let mut serve =
+        command(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "none", "--bucket", &s3.url(), "--data-dir"]);
     serve.arg(dir.path().join("data"));
     serve.env("AWS_ENDPOINT", "http://127.0.0.1:1").env("AWS_ALLOW_HTTP", "true").env("AWS_REGION", "us-east-1");
     serve.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b").env("TIDELOG__STORE__DEADLINE", "2s");

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use super::operators;
+
 /// What a call of `tidelog` gave.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -58,6 +60,7 @@ pub(crate) fn command_within(within: &[String], args: &[&str]) -> Command {
 pub(crate) fn run_with(server: &str, args: &[&str], input: &[u8]) -> Ran {
     let mut child = command(args)
         .env("TIDELOG_SERVER", server)
+        .env("TIDELOG_ADMIN_SERVER", operators::of_all(server))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::binary::{command, text};
 use super::http::Http;
 use super::net::Net;
+use super::operators;
 use super::server::{Settings, copy_lines, fixed_address};
 use super::{DEADLINE, POLL, eventually};
 
@@ -39,6 +40,8 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 struct Node {
     listen: String,
+    /// Where operators reach it.
+    admin: String,
     /// Where its peer listener is, and where its peers reach it; of a gateway neither.
     peer: Option<(String, SocketAddr)>,
     /// What it does, if not everything.
@@ -62,37 +65,48 @@ impl Cluster {
 
     /// Nodes 1 to `count`, all with these settings.
     pub(crate) async fn start_with(count: u64, settings: Settings) -> Self {
-        let mut cluster = Self::place_all(count, &[], settings).await;
+        let mut cluster = Self::placed(count, settings).await;
         // The first one waits for the others.
         (1..=count).for_each(|node| cluster.spawn(node));
         cluster.all_ready().await;
         cluster
     }
 
-    /// Gives a node its ports; it is not started.
-    pub(crate) async fn place(&mut self, node: u64) {
-        let (listen, peer) = (fixed_address(), fixed_address());
-        let address = self.net.proxy(node, peer.parse().unwrap()).await;
-        let peer = Some((peer, address));
-        self.nodes.insert(node, Node { listen, peer, roles: None, process: None, log: Arc::default() });
-    }
-
-    /// Nodes 1 to `count` and gateways, with nobody started.
-    pub(crate) async fn place_all(count: u64, gateways: &[u64], settings: Settings) -> Self {
+    /// The same, and none of them is started.
+    pub(crate) async fn placed(count: u64, settings: Settings) -> Self {
         let settings = settings.set("raft.election_min", "1s").set("raft.heartbeat", "200ms");
+        // Where a test has put a leadership it stays, unless the test says otherwise.
+        let settings = Settings::default().set("cluster.balance_after", "0s").and(settings);
         let dir = tempfile::tempdir().unwrap();
         let mut cluster = Self { dir, settings, first: String::new(), nodes: BTreeMap::new(), net: Net::new() };
         for node in 1..=count {
             cluster.place(node).await;
         }
         cluster.name_first();
+        cluster
+    }
+
+    /// Gives a node its ports; it is not started.
+    pub(crate) async fn place(&mut self, node: u64) {
+        let (listen, admin, peer) = (fixed_address(), fixed_address(), fixed_address());
+        operators::remember(&format!("http://{listen}"), &format!("http://{admin}"));
+        let address = self.net.proxy(node, peer.parse().unwrap()).await;
+        let peer = Some((peer, address));
+        self.nodes.insert(node, Node { listen, admin, peer, roles: None, process: None, log: Arc::default() });
+    }
+
+    /// Nodes 1 to `count` and gateways, with nobody started.
+    pub(crate) async fn place_all(count: u64, gateways: &[u64], settings: Settings) -> Self {
+        let mut cluster = Self::placed(count, settings).await;
         gateways.iter().for_each(|gateway| cluster.place_gateway(*gateway, "gateway"));
         cluster
     }
 
     /// Gives a process its port that keeps no log; it is not started. It has a number here, and none of its own.
     pub(crate) fn place_gateway(&mut self, id: u64, roles: &'static str) {
-        let node = Node { listen: fixed_address(), peer: None, roles: Some(roles), process: None, log: Arc::default() };
+        let (listen, admin) = (fixed_address(), fixed_address());
+        operators::remember(&format!("http://{listen}"), &format!("http://{admin}"));
+        let node = Node { listen, admin, peer: None, roles: Some(roles), process: None, log: Arc::default() };
         self.nodes.insert(id, node);
     }
 
@@ -107,6 +121,16 @@ impl Cluster {
         self.first = named.collect::<Vec<_>>().join(",");
     }
 
+    /// Gives `new` a peer port of its own and the clients' port of `old`, which is gone for ever: another machine behind the
+    /// same name. It is not started.
+    pub(crate) async fn place_for(&mut self, new: u64, old: u64) {
+        self.place(new).await;
+        let gone = self.nodes.remove(&old).unwrap();
+        assert!(gone.process.is_none(), "node {old} runs");
+        let node = self.nodes.get_mut(&new).unwrap();
+        (node.listen, node.log) = (gone.listen, gone.log);
+    }
+
     /// Starts a node that does not run.
     pub(crate) fn spawn(&mut self, node: u64) {
         self.spawn_on(node, &self.bucket());
@@ -119,7 +143,7 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).unwrap();
         assert!(node.process.is_none(), "node {id} runs already");
         let number = id.to_string();
-        let mut serve = command(&["serve", "--listen", &node.listen]);
+        let mut serve = command(&["serve", "--listen", &node.listen, "--admin-listen", &node.admin]);
         serve.args(["--cluster", &self.first, "--bucket", &bucket, "--data-dir", text(&data)]);
         if let Some((peer, address)) = &node.peer {
             serve.args(["--node-id", &number, "--peer-listen", peer]);
@@ -151,15 +175,24 @@ impl Cluster {
 
     /// Waits until a node is ready; it must not end meanwhile.
     pub(crate) async fn ready(&mut self, node: u64) {
+        if let Some(status) = self.ready_or_ended(node).await {
+            panic!("node {node} has ended: {status}\n{}", self.log(node));
+        }
+    }
+
+    /// Waits until a node is ready, or has ended instead.
+    pub(crate) async fn ready_or_ended(&mut self, node: u64) -> Option<ExitStatus> {
         let http = self.http_of(node);
         let begun = Instant::now();
         while http.try_get("/readyz").await.is_none_or(|answer| answer.status != 200) {
             if let Some(status) = self.process(node).child.try_wait().unwrap() {
-                panic!("node {node} has ended: {status}\n{}", self.log(node));
+                self.nodes.get_mut(&node).unwrap().process = None;
+                return Some(status);
             }
             assert!(begun.elapsed() < DEADLINE, "node {node} is not ready:\n{}", self.log(node));
             tokio::time::sleep(POLL).await;
         }
+        None
     }
 
     /// `kill -9`
@@ -271,7 +304,14 @@ impl Cluster {
         self.dir.path().join("bucket")
     }
 
-    fn data(&self, node: u64) -> PathBuf {
+    /// Leaves everything on the disk when it is dropped.
+    pub(crate) fn keep(&mut self) -> &Path {
+        self.dir.disable_cleanup(true);
+        self.dir.path()
+    }
+
+    /// Directory of a node.
+    pub(crate) fn data(&self, node: u64) -> PathBuf {
         self.dir.path().join(format!("node-{node}"))
     }
 
@@ -280,10 +320,28 @@ impl Cluster {
         self.data(node).join("wal")
     }
 
-    /// What a node says of its shard, if it answers.
+    /// What a node says of the first shard, which has the catalog, if it answers.
     pub(crate) async fn shard(&self, node: u64) -> Option<Value> {
+        self.shards(node).await.map(|mut shards| shards.swap_remove(0))
+    }
+
+    /// What a node says of all shards, if it answers.
+    pub(crate) async fn shards(&self, node: u64) -> Option<Vec<Value>> {
         let answer = self.http_of(node).try_get("/v1/status").await?;
-        (answer.status == 200).then(|| answer.json()["shards"][0].clone())
+        (answer.status == 200).then(|| answer.json()["shards"].as_array().unwrap().clone())
+    }
+
+    /// Who leads each shard, once all running nodes agree on it and it is `wanted`.
+    pub(crate) async fn led(&self, wanted: impl Fn(&[u64]) -> bool) -> Vec<u64> {
+        let nodes = self.running();
+        eventually("all shards to be led as wanted", || async {
+            let seen = join_all(nodes.iter().map(|node| self.shards(*node))).await;
+            let leaders = |shards: &Vec<Value>| shards.iter().map(|shard| shard["leader"].as_u64()).collect();
+            let seen: Vec<Vec<u64>> =
+                seen.iter().map(|shards| shards.as_ref().and_then(leaders)).collect::<Option<_>>()?;
+            seen.iter().all(|leaders| *leaders == seen[0] && wanted(leaders)).then(|| seen[0].clone())
+        })
+        .await
     }
 
     /// The running node that leads in the newest term, once there is one.
@@ -324,26 +382,30 @@ impl Cluster {
         .await
     }
 
-    /// Waits until all running nodes have applied the same entries. Their states must then be the same.
+    /// Waits until all running nodes have applied the same entries of every shard. Their states must then be the same.
     pub(crate) async fn converge(&self) {
         let nodes = self.running();
-        let hashes = eventually("the same applied index everywhere", || async {
-            let states = join_all(nodes.iter().map(|node| self.state(*node))).await;
-            let states: Option<Vec<(u64, String)>> = states.into_iter().collect();
-            states.filter(|states| states.iter().all(|(applied, _)| *applied == states[0].0))
+        let applied = |states: &States| -> Vec<u64> { states.iter().map(|(applied, _)| *applied).collect() };
+        let hashes = eventually("the same applied indexes everywhere", || async {
+            let states = join_all(nodes.iter().map(|node| self.states(*node))).await;
+            let states: Option<Vec<States>> = states.into_iter().collect();
+            states.filter(|states| states.iter().all(|state| applied(state) == applied(&states[0])))
         })
         .await;
         assert!(hashes.iter().all(|state| *state == hashes[0]), "the states differ: {nodes:?} {hashes:?}");
     }
 
-    /// What a node has applied, and the hash of its state there.
-    async fn state(&self, node: u64) -> Option<(u64, String)> {
+    /// What a node has applied of each shard, and the hash of its state there.
+    async fn states(&self, node: u64) -> Option<States> {
         let answer = self.http_of(node).try_get("/v1/status?state_hash=true").await?;
         let status = (answer.status == 200).then(|| answer.json())?;
-        let shard = &status["shards"][0];
-        Some((shard["applied"].as_u64()?, shard["state_hash"].as_str()?.to_owned()))
+        let state = |shard: &Value| Some((shard["applied"].as_u64()?, shard["state_hash"].as_str()?.to_owned()));
+        status["shards"].as_array()?.iter().map(state).collect()
     }
 }
+
+/// By shard: what was applied, and the hash of the state.
+type States = Vec<(u64, String)>;
 
 impl Drop for Cluster {
     fn drop(&mut self) {

@@ -13,6 +13,7 @@ pub(crate) mod http;
 pub(crate) mod injected;
 pub(crate) mod load;
 pub(crate) mod net;
+pub(crate) mod operators;
 pub(crate) mod power;
 pub(crate) mod process;
 pub(crate) mod producers;

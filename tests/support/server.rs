@@ -1,5 +1,6 @@
 //! The real binary as a server: started on a free port and its own directory, killed, stopped, started again.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,6 +12,7 @@ use tidelog_client::{Client, ClientOptions};
 
 use super::DEADLINE;
 use super::binary::command_within;
+use super::operators;
 
 /// How a server is started, again and again with the same directory.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +29,18 @@ impl Settings {
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         let name = format!("TIDELOG__{}", key.replace('.', "__").to_uppercase());
         self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    /// These, and `others`, which win over them.
+    #[must_use]
+    pub(crate) fn and(mut self, mut others: Self) -> Self {
+        self.environment.append(&mut others.environment);
+        self.args.append(&mut others.args);
+        self.listen = others.listen.or(self.listen);
+        if !others.within.is_empty() {
+            self.within = others.within;
+        }
         self
     }
 
@@ -97,7 +111,8 @@ impl Server {
     /// Starts, and gives the log of a server that ended instead.
     pub(crate) async fn try_start(dir: Arc<TempDir>, settings: Settings) -> Result<Self, String> {
         let data = dir.path().join("data");
-        let serve = ["serve", "--listen", settings.listen.as_deref().unwrap_or("127.0.0.1:0"), "--data-dir"];
+        let listen = settings.listen.as_deref().unwrap_or("127.0.0.1:0");
+        let serve = ["serve", "--listen", listen, "--admin-listen", "127.0.0.1:0", "--data-dir"];
         let mut command = command_within(&settings.within, &serve);
         command.arg(&data);
         settings.apply(&mut command);
@@ -109,13 +124,14 @@ impl Server {
             move || copy_lines(stderr, &log)
         });
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let url = tokio::task::spawn_blocking(move || first_url(stdout)).await.unwrap();
-        let Some(url) = url else {
+        let urls = tokio::task::spawn_blocking(move || first_urls(stdout)).await.unwrap();
+        let Some((url, admin)) = urls else {
             let status = child.wait().unwrap();
             reader.join().unwrap();
             let log = log.lock().unwrap().clone();
             return Err(format!("{log}{status}"));
         };
+        operators::remember(&url, &admin);
         let mut server = Self { child, url, dir, settings, log };
         let client = server.client();
         let begun = Instant::now();
@@ -252,14 +268,18 @@ pub(crate) fn copy_lines(pipe: impl Read, log: &Mutex<String>) {
     }
 }
 
-/// The first URL that is printed; the rest is read on a thread so that the pipe stays open.
-fn first_url(mut stdout: impl BufRead + Send + 'static) -> Option<String> {
-    let mut line = String::new();
+/// The first two URLs that are printed, of the listeners for clients and for operators; the rest is read on a thread so that
+/// the pipe stays open.
+fn first_urls(mut stdout: impl BufRead + Send + 'static) -> Option<(String, String)> {
+    let (mut line, mut clients) = (String::new(), None);
     while stdout.read_line(&mut line).ok()? > 0 {
-        if let Some(at) = line.find("http://") {
-            let url = line[at..].split_whitespace().next()?.to_owned();
-            std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
-            return Some(url);
+        let url = line.find("http").and_then(|at| line[at..].split_whitespace().next()).map(str::to_owned);
+        match (clients.take(), url) {
+            (Some(clients), Some(url)) => {
+                std::thread::spawn(move || stdout.read_to_end(&mut Vec::new()));
+                return Some((clients, url));
+            }
+            (first, url) => clients = first.or(url),
         }
         line.clear();
     }
@@ -295,11 +315,13 @@ pub(crate) fn files_under(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// An address on which a server can listen, end, and listen again: its port is below those that the system gives to
-/// connections, or one of them could take it in between.
+/// connections, or one of them could take it in between, and no other server of this process ever gets it.
 pub(crate) fn fixed_address() -> String {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
-        let address = format!("127.0.0.1:{}", rand::random_range(15_000..30_000));
-        if std::net::TcpListener::bind(&address).is_ok() {
+        let port = rand::random_range(15_000..30_000);
+        let address = format!("127.0.0.1:{port}");
+        if std::net::TcpListener::bind(&address).is_ok() && GIVEN.lock().unwrap().insert(port) {
             return address;
         }
     }

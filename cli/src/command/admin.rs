@@ -10,7 +10,7 @@ use tidelog_api::status::Status;
 use tidelog_client::Client;
 
 use super::{cluster, connect, connect_for};
-use crate::args::{AdminCommand, JobArg, Remote};
+use crate::args::{AdminCommand, AdminRemote, JobArg, Remote};
 use crate::output::{self, Out, Table, grouped};
 
 /// Topics that a support bundle describes.
@@ -38,12 +38,15 @@ pub(super) async fn run(command: AdminCommand) -> Result<()> {
             let level = connect(&remote)?.set_log_level(&filter).await?;
             if remote.json { output::json(&level) } else { output::line(&format!("logging {}", level.filter)) }
         }
-        AdminCommand::SupportBundle { remote, output } => support_bundle(&remote, output.as_deref()).await,
+        AdminCommand::SupportBundle { remote, server, output } => {
+            let clients = Remote { server, json: remote.json };
+            support_bundle(&remote, &clients, output.as_deref()).await
+        }
     }
 }
 
 /// The server as it sees itself, and the cluster as its leader does, if there is one.
-async fn status(remote: &Remote) -> Result<()> {
+async fn status(remote: &AdminRemote) -> Result<()> {
     let status = connect(remote)?.status().await?;
     let members = connect_for(remote, MEMBERS_DEADLINE)?.cluster().await;
     if remote.json {
@@ -56,7 +59,7 @@ async fn status(remote: &Remote) -> Result<()> {
     print_status(&status, members)
 }
 
-async fn stop(remote: &Remote) -> Result<()> {
+async fn stop(remote: &AdminRemote) -> Result<()> {
     cluster::check_single(remote)?;
     let stopped = connect(remote)?.stop().await?;
     if remote.json {
@@ -70,7 +73,7 @@ async fn stop(remote: &Remote) -> Result<()> {
     if remote.json { Ok(()) } else { output::line("the server stops; everything is in the bucket") }
 }
 
-async fn set_paused(remote: &Remote, job: JobArg, paused: bool) -> Result<()> {
+async fn set_paused(remote: &AdminRemote, job: JobArg, paused: bool) -> Result<()> {
     let answer = connect(remote)?.set_paused(job.as_str(), paused).await?;
     if remote.json {
         return output::json(&answer);
@@ -93,7 +96,11 @@ fn print_status(status: &Status, members: tidelog_client::Result<Cluster>) -> Re
     out.line(&format!("bucket {}, {health}", status.bucket.url))?;
     out.line("")?;
     match members {
-        Ok(members) => out.table(&cluster::members(&members))?,
+        Ok(members) => {
+            out.table(&cluster::members(&members))?;
+            out.line("")?;
+            out.table(&cluster::shards(&members))?;
+        }
         Err(error) => out.line(&format!("members not known: {error}"))?,
     }
     for table in [shards(status), budgets(status), jobs(status)] {
@@ -104,7 +111,8 @@ fn print_status(status: &Status, members: tidelog_client::Result<Cluster>) -> Re
 }
 
 fn shards(status: &Status) -> Table {
-    let mut table = Table::new(&["SHARD", "LEADER", "TERM", "APPLIED", "FLUSHED", "PARTITIONS", "SEGMENTS", "FILES"]);
+    let mut table =
+        Table::new(&["SHARD HERE", "LEADER", "TERM", "APPLIED", "FLUSHED", "PARTITIONS", "SEGMENTS", "FILES"]);
     for shard in &status.shards {
         let leader = shard.leader.map_or_else(|| "none".to_owned(), |node| node.to_string());
         let numbers = [shard.term, shard.applied, shard.flushed, shard.partitions, shard.segments, shard.archive_files];
@@ -137,7 +145,7 @@ fn jobs(status: &Status) -> Table {
 }
 
 /// Everything a stranger needs to judge a server, from routes that show neither credentials nor keys nor values.
-async fn support_bundle(remote: &Remote, path: Option<&Path>) -> Result<()> {
+async fn support_bundle(remote: &AdminRemote, clients: &Remote, path: Option<&Path>) -> Result<()> {
     let client = connect(remote)?;
     let members = connect_for(remote, MEMBERS_DEADLINE)?.cluster().await;
     let bundle = json!({
@@ -146,7 +154,7 @@ async fn support_bundle(remote: &Remote, path: Option<&Path>) -> Result<()> {
         "status": part(client.status_with_hash().await),
         "cluster": part(members),
         "settings": part(client.settings().await),
-        "topics": topics(&client).await,
+        "topics": topics(&connect(clients)?).await,
         "metrics": part(client.metrics().await),
     });
     let mut text = serde_json::to_vec_pretty(&bundle)?;

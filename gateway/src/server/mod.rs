@@ -1,9 +1,10 @@
-//! The listener: HTTP/1.1 and HTTP/2 on one port, bounded in connections, in the time a head may take and in the time a
-//! client may leave an answer unread; and the way down.
+//! The listeners: HTTP/1.1 and HTTP/2 on one port for clients and on another for operators, bounded in connections, in the time
+//! a head may take and in the time a client may leave an answer unread; and the way down.
 //!
 //! [`Bound::start`] serves, [`Server::shutdown`] drains: not ready, a pause for load balancers, followers and long polls end,
-//! the listener closes, requests finish. Stopping the engine is the caller's.
+//! the listeners close, requests finish. Stopping the engine is the caller's.
 
+mod accept;
 mod progress;
 
 use std::io;
@@ -11,179 +12,130 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use futures::future::{join_all, try_join_all};
 use hyper_util::server::graceful::GracefulShutdown;
 use tidelog::config::Config;
-use tidelog::metrics as names;
 use tidelog::queue::Queue;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::progress::{Limits, Progress};
-use crate::app::{AdminHooks, App, Lifecycle};
-use crate::front::{Gateway, gateway};
+use self::accept::{Acceptor, Socket};
+use crate::app::{AdminHooks, App, Lifecycle, Listener};
+use crate::front::gateway;
 
-/// The server's buffer for a request's head; larger than what requests may have, so that the refusal is ours.
-const HEAD_BUFFER: usize = 128 << 10;
-const MAX_HEAD_FIELDS: usize = 256;
-/// Requests that one HTTP/2 connection may have open.
-const MAX_STREAMS: u32 = 256;
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// The pause after the process ran out of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Connections of operators and of what reads the metrics; their own, so that clients cannot take them.
+const MAX_ADMIN_CONNECTIONS: u32 = 256;
 
-/// A listener that does not serve yet: whoever binds first learns of a busy port before it starts an engine.
+/// Listeners that do not serve yet: whoever binds first learns of a busy port before it starts an engine.
 #[derive(Debug)]
 pub struct Bound {
-    listener: TcpListener,
-    address: SocketAddr,
+    clients: Socket,
+    admin: Option<Socket>,
     config: Config,
+}
+
+/// A listener could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct BindError {
+    /// Which one.
+    pub listener: Listener,
+    /// Where it was to be.
+    pub address: SocketAddr,
+    /// The operating system's, such as `AddrInUse`.
+    pub source: io::Error,
 }
 
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    admin_address: Option<SocketAddr>,
     drain_delay: Duration,
     lifecycle: Lifecycle,
     closing: CancellationToken,
-    acceptor: JoinHandle<GracefulShutdown>,
+    acceptors: Vec<JoinHandle<GracefulShutdown>>,
 }
 
 impl Server {
-    /// Binds `http.listen`.
+    /// Binds `http.listen` and `admin.listen`.
     ///
     /// # Errors
-    /// The operating system's, such as `AddrInUse`.
-    pub async fn bind(config: &Config) -> io::Result<Bound> {
-        let listener = TcpListener::bind(config.http.listen).await?;
-        let address = listener.local_addr()?;
-        Ok(Bound { listener, address, config: config.clone() })
+    /// Which of them could not be bound, and why.
+    pub async fn bind(config: &Config) -> Result<Bound, BindError> {
+        let bind = async |listener, address| {
+            Socket::bind(address).await.map_err(|source| BindError { listener, address, source })
+        };
+        let clients = bind(Listener::Client, config.http.listen).await?;
+        let admin = match config.admin.listen {
+            Some(address) => Some(bind(Listener::Admin, address).await?),
+            None => None,
+        };
+        Ok(Bound { clients, admin, config: config.clone() })
     }
 
     /// Binds and serves.
     ///
     /// # Errors
     /// As [`Server::bind`].
-    pub async fn start(config: &Config, queue: Queue, hooks: Arc<dyn AdminHooks>) -> io::Result<Self> {
+    pub async fn start(config: &Config, queue: Queue, hooks: Arc<dyn AdminHooks>) -> Result<Self, BindError> {
         Ok(Self::bind(config).await?.start(queue, hooks).await)
     }
 
-    /// Where it listens.
+    /// Where it listens for clients.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Turns not ready, waits `shutdown.drain_delay`, ends followers and long polls, closes the listener and lets requests
+    /// Where it listens for operators, if it does.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
+    /// Turns not ready, waits `shutdown.drain_delay`, ends followers and long polls, closes the listeners and lets requests
     /// finish within `deadline`, counted from the end of the pause. Says whether all did.
     pub async fn shutdown(self, deadline: Duration) -> bool {
         self.lifecycle.begin_drain();
         tokio::time::sleep(self.drain_delay).await;
         self.lifecycle.end_waits();
         self.closing.cancel();
-        let Ok(connections) = self.acceptor.await else { return false };
-        timeout(deadline, connections.shutdown()).await.is_ok()
+        let Ok(connections) = try_join_all(self.acceptors).await else { return false };
+        let finished = join_all(connections.into_iter().map(GracefulShutdown::shutdown));
+        timeout(deadline, finished).await.is_ok()
     }
 }
 
 impl Bound {
-    /// Where it listens.
+    /// Where it listens for clients.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.clients.address
+    }
+
+    /// Where it listens for operators, if it does.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(|socket| socket.address)
     }
 
     /// Serves `queue`.
     pub async fn start(self, queue: Queue, hooks: Arc<dyn AdminHooks>) -> Server {
-        let Self { listener, address, config } = self;
+        let (address, admin_address) = (self.local_addr(), self.admin_addr());
+        let Self { clients, admin, config } = self;
         let lifecycle = Lifecycle::default();
         let incarnation = queue.status().incarnation;
-        let drain_delay = config.shutdown.drain_delay;
-        let acceptor = Acceptor {
-            listener,
-            places: Arc::new(Semaphore::new(config.http.max_connections as usize)),
-            protocol: protocol(&config),
-            limits: Limits { opening: config.http.read_timeout, stalled: config.http.write_timeout },
-            gateway: gateway(App::new(queue, config, hooks, incarnation, lifecycle.clone())),
-            closing: CancellationToken::new(),
+        let (drain_delay, places) = (config.shutdown.drain_delay, config.http.max_connections);
+        let app = App::new(queue, config, hooks, incarnation, lifecycle.clone());
+        let closing = CancellationToken::new();
+        let accept = |socket, places, listener| {
+            let acceptor = Acceptor::new(socket, places, gateway(app.on(listener)), closing.clone());
+            tokio::spawn(acceptor.run())
         };
-        let closing = acceptor.closing.clone();
-        Server { address, drain_delay, lifecycle, closing, acceptor: tokio::spawn(acceptor.run()) }
-    }
-}
-
-fn protocol(config: &Config) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(config.http.read_timeout)
-        .max_buf_size(HEAD_BUFFER)
-        .max_headers(MAX_HEAD_FIELDS);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(HEAD_BUFFER as u32)
-        .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(KEEP_ALIVE)
-        .adaptive_window(true);
-    builder
-}
-
-struct Acceptor {
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-    protocol: auto::Builder<TokioExecutor>,
-    limits: Limits,
-    gateway: Gateway,
-    closing: CancellationToken,
-}
-
-impl Acceptor {
-    /// Accepts until closing; then the listener is dropped and the connections are handed over to be drained.
-    async fn run(self) -> GracefulShutdown {
-        let connections = GracefulShutdown::new();
-        loop {
-            // A place first: who gets none waits in the kernel's queue.
-            let accepted = tokio::select! {
-                accepted = self.accept() => accepted,
-                () = self.closing.cancelled() => return connections,
-            };
-            match accepted {
-                Ok((stream, place)) => self.serve(stream, place, &connections),
-                Err(error) => {
-                    tracing::warn!(%error, "a connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    async fn accept(&self) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
-        let (stream, _) = self.listener.accept().await?;
-        // Answers are written whole: waiting for more would only delay them.
-        stream.set_nodelay(true)?;
-        Ok((stream, place))
-    }
-
-    fn serve(&self, stream: TcpStream, place: OwnedSemaphorePermit, connections: &GracefulShutdown) {
-        let io = TokioIo::new(Progress::new(stream, self.limits));
-        let connection = self.protocol.serve_connection(io, self.gateway.clone()).into_owned();
-        let connection = connections.watch(connection);
-        metrics::gauge!(names::HTTP_CONNECTIONS).increment(1);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                // Clients go away at any time; this is for whoever looks for them.
-                tracing::debug!(error, "a connection ended");
-            }
-            metrics::gauge!(names::HTTP_CONNECTIONS).decrement(1);
-            drop(place);
-        });
+        let mut acceptors = vec![accept(clients, places, Listener::Client)];
+        acceptors.extend(admin.map(|socket| accept(socket, MAX_ADMIN_CONNECTIONS, Listener::Admin)));
+        Server { address, admin_address, drain_delay, lifecycle, closing, acceptors }
     }
 }

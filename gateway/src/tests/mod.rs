@@ -1,6 +1,7 @@
 //! The router with all its layers over a real engine on a directory, in process.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod faults;
 mod follow;
 mod framework;
@@ -21,7 +22,7 @@ use tidelog::config::Config;
 use tidelog::queue::{Options, Queue};
 
 use crate::AdminHooks;
-use crate::app::{App, Lifecycle};
+use crate::app::{App, Lifecycle, Listener};
 use crate::front;
 
 pub(crate) struct NoHooks;
@@ -38,9 +39,10 @@ impl AdminHooks for NoHooks {
     fn stop(&self) {}
 }
 
-/// An engine on a directory of its own, and the gateway's router over it.
+/// An engine on a directory of its own, and the gateway's routers over it.
 struct Gateway {
     front: front::Gateway,
+    admin: front::Gateway,
     queue: Queue,
     lifecycle: Lifecycle,
     _dir: tempfile::TempDir,
@@ -53,6 +55,7 @@ pub(crate) fn config(dir: &std::path::Path) -> Config {
     config.flush.interval = Duration::from_secs(3600);
     config.flush.checkpoint_gap = Duration::ZERO;
     config.http.listen = ([127, 0, 0, 1], 0).into();
+    config.admin.listen = Some(([127, 0, 0, 1], 0).into());
     config.http.read_timeout = Duration::from_secs(20);
     config
 }
@@ -70,11 +73,23 @@ impl Gateway {
         let queue = Queue::open(options).await.unwrap();
         let lifecycle = Lifecycle::default();
         let app = App::new(queue.clone(), config, Arc::new(NoHooks), queue.status().incarnation, lifecycle.clone());
-        Self { front: front::gateway(app), queue, lifecycle, _dir: dir }
+        let admin = front::gateway(app.on(Listener::Admin));
+        Self { front: front::gateway(app), admin, queue, lifecycle, _dir: dir }
     }
 
+    /// By the listener that has the route.
     async fn send(&self, request: Request) -> Answer {
-        Answer::of(self.front.clone().answer(request).await.map(Body::new)).await
+        let path = request.uri().path();
+        let is_admin = path.starts_with("/v1/admin/") || path == "/metrics";
+        self.send_by(if is_admin { Listener::Admin } else { Listener::Client }, request).await
+    }
+
+    async fn send_by(&self, listener: Listener, request: Request) -> Answer {
+        let front = match listener {
+            Listener::Client => &self.front,
+            Listener::Admin => &self.admin,
+        };
+        Answer::of(front.clone().answer(request).await.map(Body::new)).await
     }
 
     async fn get(&self, path: &str) -> Answer {

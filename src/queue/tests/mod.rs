@@ -3,6 +3,7 @@
 
 mod cluster;
 mod group;
+mod shards;
 
 use std::path::Path;
 use std::time::Duration;

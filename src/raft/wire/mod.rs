@@ -53,6 +53,8 @@ pub mod kind {
     pub const FOLLOW: u8 = 10;
     /// Whole entries, by their indices.
     pub const READ_ENTRIES: u8 = 11;
+    /// The leader says that the node has lost what it had acknowledged.
+    pub const LOST: u8 = 15;
 }
 
 /// Term, node, committed.

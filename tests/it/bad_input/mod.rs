@@ -19,6 +19,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::http::Http;
+use crate::support::operators;
 use crate::support::server::{Server, Settings};
 
 /// Only turns a hang into a failure.
@@ -139,7 +140,7 @@ impl Reply {
 
 /// Sends bytes and reads what comes until the server closes; `None` if that is no answer.
 fn exchange(server: &Server, request: &[u8]) -> Option<Reply> {
-    let mut stream = connect(server);
+    let mut stream = connect(server, request);
     // The server may refuse and close before it has all.
     let _ = stream.write_all(request);
     let mut answer = Vec::new();
@@ -149,7 +150,7 @@ fn exchange(server: &Server, request: &[u8]) -> Option<Reply> {
 
 /// The same, and says that nothing more will come before it reads.
 fn exchange_and_end(server: &Server, request: &[u8]) -> Option<Reply> {
-    let mut stream = connect(server);
+    let mut stream = connect(server, request);
     let _ = stream.write_all(request);
     let _ = stream.shutdown(Shutdown::Write);
     let mut answer = Vec::new();
@@ -157,8 +158,12 @@ fn exchange_and_end(server: &Server, request: &[u8]) -> Option<Reply> {
     Reply::parse(&answer)
 }
 
-fn connect(server: &Server) -> TcpStream {
-    let stream = TcpStream::connect(server.url().trim_start_matches("http://")).unwrap();
+/// A connection to the listener that has the request's route.
+fn connect(server: &Server, request: &[u8]) -> TcpStream {
+    let path = request.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    let is_admin = operators::has(&String::from_utf8_lossy(path));
+    let url = if is_admin { operators::of(server.url()) } else { server.url().to_owned() };
+    let stream = TcpStream::connect(url.trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::support::binary::{command, run, run_with, text};
 use crate::support::eventually;
+use crate::support::operators;
 use crate::support::server::copy_lines;
 
 /// A running dev-cluster and what it said.
@@ -41,6 +42,7 @@ impl Dev {
             match words[0] {
                 "node" => {
                     dev.urls.push(words[2].to_owned());
+                    operators::remember(words[2], words[6].trim_end_matches(','));
                     dev.nodes.push(Pid::from_raw(words[4].trim_end_matches(',').parse().unwrap()).unwrap());
                 }
                 "data" => dev.data = PathBuf::from(words[1]),

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use tidelog_api::headers;
 
-use crate::args::{AcksArg, Remote, parse_duration};
+use crate::args::{AcksArg, AdminServer, Remote, parse_duration};
 
 /// What is measured.
 #[derive(Debug, Subcommand)]
@@ -79,6 +79,8 @@ pub(crate) struct Watch {
     /// Report how much the server's counters of flushes, bucket calls and log entries grew
     #[arg(long)]
     pub metrics: bool,
+    #[command(flatten)]
+    pub admin: AdminServer,
 }
 
 /// Where records go.

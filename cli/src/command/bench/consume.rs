@@ -63,7 +63,7 @@ pub(super) fn run(args: &ConsumeBench) -> Result<()> {
     for _ in 0..args.repeat {
         let ranges = block_on(ranges(args))?;
         count = ranges.len();
-        let mut observer = Observer::new(&args.watch, &args.remote)?;
+        let mut observer = Observer::new(&args.watch)?;
         runs.push(read(args, &target, ranges, &mut observer)?);
     }
     let parameters = json!({

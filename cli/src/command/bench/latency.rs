@@ -57,7 +57,7 @@ pub(super) fn run(args: &LatencyBench) -> Result<()> {
         latencies: Mutex::new(Latencies::new()?),
         stop: CancellationToken::new(),
     };
-    let mut observer = Observer::new(&args.watch, &args.remote)?;
+    let mut observer = Observer::new(&args.watch)?;
     let tally = thread::scope(|scope| {
         let consumers = scope.spawn(|| receipts.consume(args, &target, &starts));
         let sent = send(args, &target, &uris, &receipts, &mut observer);

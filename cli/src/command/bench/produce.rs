@@ -29,7 +29,7 @@ pub(super) fn run(args: &ProduceBench) -> Result<()> {
     let target = Target::parse(&args.remote.server)?;
     let bodies = Bodies::new(&args.load)?;
     let uris = block_on(prepare(&args.remote, &args.sink, args.topics, args.load.compression))?;
-    let mut observer = Observer::new(&args.watch, &args.remote)?;
+    let mut observer = Observer::new(&args.watch)?;
     let tally = send(&target, &args.load, &bodies, &uris, &mut observer)?;
     let mut parameters = parameters(&args.load, &bodies);
     parameters["topic"] = json!(args.sink.topic);

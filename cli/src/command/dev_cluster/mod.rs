@@ -27,6 +27,8 @@ const END_DEADLINE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(100);
 /// Ports from one node to the next.
 const STRIDE: u16 = 10;
+/// From a node's port for clients to that for operators.
+const ADMIN: u16 = 1;
 /// From a node's port for clients to that for its peers.
 const PEER: u16 = 5;
 
@@ -67,9 +69,10 @@ fn places(shape: &Shape) -> Result<Vec<Place>> {
     (0..shape.nodes)
         .map(|number| {
             let client = shape.base_port.checked_add(number * STRIDE);
-            let ports = client.and_then(|client| Some((client, client.checked_add(PEER)?)));
-            let (client, peer) = ports.ok_or_else(|| usage("--base-port leaves no ports for that many nodes"))?;
-            Ok(Place { node: number + 1, client, peer })
+            let ports = client.and_then(|client| Some((client, client.checked_add(ADMIN)?, client.checked_add(PEER)?)));
+            let (client, admin, peer) =
+                ports.ok_or_else(|| usage("--base-port leaves no ports for that many nodes"))?;
+            Ok(Place { node: number + 1, client, admin, peer })
         })
         .collect()
 }
@@ -131,17 +134,19 @@ impl Nodes {
 fn say(nodes: &Nodes, home: &Home) -> Result<()> {
     let urls: Vec<String> = nodes.0.iter().map(|node| node.place().url()).collect();
     let servers = urls.join(",");
+    let admin: Vec<String> = nodes.0.iter().map(|node| node.place().admin_url()).collect();
     let (path, kept) = (home.path(), if home.is_kept() { "kept" } else { "removed at the end" });
     let config = Config { data_dir: path.to_owned(), ..Config::default() };
     let mut out = Out::new();
     for node in &nodes.0 {
         let (place, id) = (node.place(), node.id());
-        out.line(&format!("node {}  {}  process {id}, log {}", place.node, place.url(), node.log().display()))?;
+        let (url, admin, log) = (place.url(), place.admin_url(), node.log().display());
+        out.line(&format!("node {}  {url}  process {id}, operators {admin}, log {log}", place.node))?;
     }
     out.line(&format!("data    {} ({kept}), bucket {}", path.display(), config.bucket_url()?))?;
     out.line(&format!("produce echo hello | tidelog produce greetings --create --server {servers}"))?;
     out.line(&format!("consume tidelog consume greetings --server {servers}"))?;
-    out.line(&format!("status  tidelog admin status --server {servers}"))?;
+    out.line(&format!("status  tidelog admin status --admin-server {}", admin.join(",")))?;
     out.line("Ctrl-C ends all of them")?;
     out.finish()
 }
@@ -156,8 +161,8 @@ mod tests {
     fn every_node_has_ports_of_its_own() {
         let places = |nodes, base_port| super::places(&Shape { nodes, base_port });
         let three = places(3, 7070).unwrap();
-        let ports: Vec<(u16, u16)> = three.iter().map(|place| (place.client, place.peer)).collect();
-        assert_eq!(ports, [(7070, 7075), (7080, 7085), (7090, 7095)]);
+        let ports: Vec<[u16; 3]> = three.iter().map(|place| [place.client, place.admin, place.peer]).collect();
+        assert_eq!(ports, [[7070, 7071, 7075], [7080, 7081, 7085], [7090, 7091, 7095]]);
         assert_eq!(three[2].url(), "http://127.0.0.1:7090");
         assert!(places(5, 65_500).is_err());
     }

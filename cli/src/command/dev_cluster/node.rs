@@ -24,12 +24,17 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Place {
     pub(super) node: u16,
     pub(super) client: u16,
+    pub(super) admin: u16,
     pub(super) peer: u16,
 }
 
 impl Place {
     pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.client)
+    }
+
+    pub(super) fn admin_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.admin)
     }
 }
 
@@ -55,6 +60,7 @@ impl Node {
         let child = Command::new(std::env::current_exe().context("cannot find this program")?)
             .args(["serve", "--until-stdin-closes", "--node-id", &number.to_string()])
             .args(["--listen", &format!("127.0.0.1:{}", place.client)])
+            .args(["--admin-listen", &format!("127.0.0.1:{}", place.admin)])
             .args(["--peer-listen", &format!("127.0.0.1:{}", place.peer), "--cluster", &peers.join(",")])
             .args(["--bucket", &bucket, "--data-dir"])
             .arg(home.join(format!("node-{number}")))

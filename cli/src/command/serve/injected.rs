@@ -30,7 +30,7 @@ pub(super) fn start(config: &Config) -> Result<Clock> {
         Ok(())
     };
     let injected = [inject(failpoint::ENVIRONMENT, failpoint::replace)?, inject(WALL_SHIFT, set_clock)?];
-    let mut listeners = [Some(config.http.listen), config.peer.listen].into_iter().flatten();
+    let mut listeners = [Some(config.http.listen), config.admin.listen, config.peer.listen].into_iter().flatten();
     if injected.contains(&true)
         && let Some(listener) = listeners.find(|address| !address.ip().is_loopback())
     {

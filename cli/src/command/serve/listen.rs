@@ -1,25 +1,32 @@
-//! The listening socket, taken before anything else is opened; a busy port names who has it.
+//! The listening sockets, taken before anything else is opened; a busy port names who has it.
 
 use std::fs;
 use std::io::ErrorKind;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Error, Result, anyhow};
 use tidelog::config::Config;
-use tidelog_gateway::{Bound, Server};
+use tidelog_gateway::{BindError, Bound, Listener, Server};
 
 /// State of a listening socket in `/proc/net/tcp` (Linux, `TCP_LISTEN`).
 const LISTENING: &str = "0A";
 
 /// Listens where the settings say.
 pub(super) async fn bind(config: &Config) -> Result<Bound> {
-    let address = config.http.listen;
-    match Server::bind(config).await {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            let holder = holder_of(address.port()).unwrap_or_else(|| "another process".to_owned());
-            Err(anyhow!("{address} is in use by {holder}; --listen takes another address"))
-        }
-        other => other.with_context(|| format!("cannot listen on {address}")),
+    Server::bind(config).await.map_err(explained)
+}
+
+/// Says who has a port that is taken, and which flag takes another.
+fn explained(error: BindError) -> Error {
+    if error.source.kind() != ErrorKind::AddrInUse {
+        return error.into();
     }
+    let (whose, flag) = match error.listener {
+        Listener::Client => ("", "--listen takes another address"),
+        Listener::Admin => (" (for operators)", "--admin-listen takes another address, or none"),
+    };
+    let address = error.address;
+    let holder = holder_of(address.port()).unwrap_or_else(|| "another process".to_owned());
+    anyhow!("{address}{whose} is in use by {holder}; {flag}")
 }
 
 /// The process that listens on `port` of this machine, as far as the system tells.
@@ -70,14 +77,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_port_names_this_process() {
+        let free = || ([127, 0, 0, 1], 0).into();
         let mut config = Config::default();
-        config.http.listen.set_port(0);
+        (config.http.listen, config.admin.listen) = (free(), Some(free()));
         let held = bind(&config).await.unwrap();
-        config.http.listen = held.local_addr();
-        let error = bind(&config).await.unwrap_err().to_string();
-        assert!(error.contains("in use by") && error.contains("--listen"), "{error}");
-        if cfg!(target_os = "linux") {
-            assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        let taken = [
+            ((held.local_addr(), Some(free())), "--listen takes"),
+            ((free(), held.admin_addr()), "--admin-listen takes another address, or none"),
+        ];
+        for ((clients, operators), flag) in taken {
+            (config.http.listen, config.admin.listen) = (clients, operators);
+            let error = bind(&config).await.unwrap_err().to_string();
+            assert!(error.contains("in use by") && error.contains(flag), "{error}");
+            if cfg!(target_os = "linux") {
+                assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+            }
         }
+        config.admin.listen = None;
+        config.http.listen = free();
+        assert_eq!(bind(&config).await.unwrap().admin_addr(), None);
     }
 }

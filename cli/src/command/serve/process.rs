@@ -1,4 +1,4 @@
-//! The life of a serving process: port, engine, compactor, gateway; and the way down in the reverse order.
+//! The life of a serving process: ports, engine, compactor, gateway; and the way down in the reverse order.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub(super) async fn serve(config: Config, start: Start, filter: LogFilter) -> Re
             metrics::upkeep();
         }
     });
-    // The port first: it tells a second server at once, and nothing was touched then.
+    // The ports first: they tell a second server at once, and nothing was touched then.
     let bound = listen::bind(&config).await?;
     let options = Options { config: config.clone(), clock, restore: start.restore };
     let queue = tokio::select! {
@@ -58,13 +58,13 @@ pub(super) async fn serve(config: Config, start: Start, filter: LogFilter) -> Re
             return Ok(());
         }
     };
-    let address = bound.local_addr();
+    let (address, admin) = (bound.local_addr(), bound.admin_addr());
     queue.announce(&address.to_string()).context("cannot say who holds the data directory")?;
     let compactor = Compactor::start(&queue);
     let stop = Arc::new(Notify::new());
     let server = bound.start(queue.clone(), Arc::new(Hooks { filter, stop: Arc::clone(&stop) })).await;
-    print_banner(&config, address);
-    tracing::info!(%address, "serving");
+    print_banner(&config, address, admin);
+    tracing::info!(%address, admin = admin.map(tracing::field::display), "serving");
 
     let reason = tokio::select! {
         name = signals.next() => name,
@@ -142,13 +142,14 @@ async fn hand_over(queue: &Queue, within: Duration) {
 }
 
 /// Where it listens, where the data is, one example each of produce and consume.
-fn print_banner(config: &Config, address: SocketAddr) {
+fn print_banner(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) {
     let url = format!("http://{address}");
     let bucket = config.bucket_url().unwrap_or_default();
     let server = if address.port() == 7070 { String::new() } else { format!(" --server {url}") };
     let mut out = Out::new();
     let lines = [
         format!("tidelog {} listens on {url}", env!("CARGO_PKG_VERSION")),
+        format!("admin   {}", admin.map_or_else(|| "none".to_owned(), |address| format!("http://{address}"))),
         format!("data    {} (bucket {bucket})", config.data_dir.display()),
         format!("produce echo hello | tidelog produce greetings --create{server}"),
         format!("consume tidelog consume greetings{server}"),

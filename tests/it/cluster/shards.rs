@@ -130,7 +130,8 @@ async fn a_change_broken_off(asks_the_leader: bool) {
             let what = format!("{} after a kill at {step}", change.name);
             eventually(&what, || change.is_done(&other)).await;
             cluster.restart(asked).await;
-            eventually(&what, || change.is_done(&cluster.http_of(asked))).await;
+            let again = cluster.http_of(asked);
+            eventually(&what, || change.is_done(&again)).await;
         }
         // The next round creates it anew.
         let gone = http::send(cluster.http().request(Method::DELETE, "/v1/topics/t")).await;

@@ -53,8 +53,12 @@ pub(super) async fn raise(leader: &Leader, common: &Common) -> Result<()> {
 
 /// Raises the number while this node leads the first shard, until it is as wanted.
 pub(super) async fn keep_raised(leader: &Leader, common: &Common) {
+    let mut told = false;
     while let Err(error) = raise(leader, common).await {
-        warn!(?error, "the number of shards could not be set and this is tried again");
+        // One that is closed takes it once it is open again.
+        if !std::mem::replace(&mut told, true) {
+            warn!(?error, "the number of shards could not be set and this is tried again");
+        }
         tokio::time::sleep(RETRY).await;
     }
 }

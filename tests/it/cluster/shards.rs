@@ -92,8 +92,12 @@ impl Change {
         http::try_send(request).await
     }
 
-    /// Whether a node shows all of it, and every partition takes records.
+    /// Whether a node shows all of it, every shard knows it, and every partition takes records.
     async fn is_done(&self, http: &Http) -> Option<()> {
+        let status = http.try_get("/v1/status").await?.json();
+        if status["shards"][0]["pending_topics"] != 0 {
+            return None;
+        }
         let described = http.try_get("/v1/topics/t").await?;
         let Some(count) = self.partitions else { return (described.status == 404).then_some(()) };
         let seen = (described.status == 200).then(|| described.json())?;

@@ -60,6 +60,9 @@ pub struct ShardStatus {
     pub segments: u64,
     /// Live archive files.
     pub archive_files: u64,
+    /// Changes of topics that not every shard knows yet, at most 1,000; only shard 0 has any.
+    #[serde(default)]
+    pub pending_topics: u64,
     /// Milliseconds since 1970 as the shard counts them.
     pub log_time_ms: u64,
     /// Hash of the state at `applied`, in hexadecimal, if it was asked for.

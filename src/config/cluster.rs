@@ -23,7 +23,7 @@ pub struct Cluster {
     pub nodes: Vec<ClusterNode>,
     /// Raft groups that the partitions are spread over, the same on all nodes. Not set, a cluster is founded with one for each of
     /// `nodes`, and keeps what it has. A larger number adds shards, which new partitions go to; there are never less.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(with = "units::optional_count", skip_serializing_if = "Option::is_none")]
     pub shards: Option<u32>,
     /// How long the voter that is to lead a shard has been there and caught up before the leadership is handed to it; 0 leaves
     /// leaderships where they are. Shard k is led by the voter at place k of all, by number and around.

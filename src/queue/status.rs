@@ -7,6 +7,9 @@ use crate::model::{LogIndex, MemberStatus, NodeId, ShardId};
 use crate::shard::Shard;
 use crate::state::State;
 
+/// Pending topics that are counted.
+const MAX_PENDING: usize = 1_000;
+
 /// This node.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
@@ -57,6 +60,8 @@ pub struct ShardStatus {
     pub segments: u64,
     /// Live archive files.
     pub archive_files: u64,
+    /// Changes of topics that not every shard knows yet, at most 1,000; only the first shard has any.
+    pub pending_topics: u64,
     /// Bytes of tail, as budgets count them.
     pub tail_bytes: u64,
     /// Log time, milliseconds since 1970.
@@ -208,6 +213,7 @@ fn shard_status(shard: &Shard, view: &State, state_hash: Option<String>) -> Shar
         partitions: view.partition_count() as u64,
         segments: view.segment_count() as u64,
         archive_files: view.file_count() as u64,
+        pending_topics: view.unsynced(MAX_PENDING).len() as u64,
         tail_bytes: view.tail_bytes(),
         log_time_ms: view.log_time(),
         log_time_lag_ms: leader.log_time_lag_ms(),

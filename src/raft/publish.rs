@@ -189,6 +189,9 @@ pub(super) fn check_proposal(from: NodeId, command: &Command) -> Result<()> {
                 | Control::Trim { .. }
                 | Control::Condemn { .. }
                 | Control::SetLimits(_)
+                | Control::SetShards { .. }
+                | Control::AdoptTopic { .. }
+                | Control::Adopted { .. }
                 | Control::Reopen { .. }
                 | Control::Unseal
         )

@@ -38,7 +38,7 @@ pub(super) fn wanted(state: &State, config: &Config) -> u32 {
 }
 
 /// Has the catalog count as many shards as are wanted. Those that are added are founded by this node, which leads the first.
-pub(super) async fn raise(leader: &Leader, common: &Common) -> Result<()> {
+pub(super) async fn raise(leader: &Handle, common: &Common) -> Result<()> {
     let node = leader.node();
     let (wanted, mut founders) = node.with_state(|state| (wanted(state, &common.config), state.founders().to_vec()));
     let before = node.with_state(State::shard_count);
@@ -53,8 +53,13 @@ pub(super) async fn raise(leader: &Leader, common: &Common) -> Result<()> {
 
 /// Raises the number while this node leads the first shard, until it is as wanted.
 pub(super) async fn keep_raised(leader: &Leader, common: &Common) {
-    while let Err(error) = raise(leader, common).await {
-        warn!(?error, "the number of shards could not be set and this is tried again");
+    let mut told = false;
+    let leader = Handle::from(leader.clone());
+    while let Err(error) = raise(&leader, common).await {
+        // One that is closed takes it once it is open again.
+        if !std::mem::replace(&mut told, true) {
+            warn!(?error, "the number of shards could not be set and this is tried again");
+        }
         tokio::time::sleep(RETRY).await;
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::common::Common;
 use super::gate::AppendGate;
@@ -107,6 +107,12 @@ impl Shards {
         let zero = Box::pin(Shard::open(&common, zero, joins)).await?;
         for started in begun {
             Box::pin(Shard::open(&common, started, false)).await?;
+        }
+        if zero.is_sole_voter()
+            && let Err(error) = catalog::raise(zero.leader(), &common).await
+        {
+            // Its leadership tries again.
+            debug!(?error, "the number of shards could not be set at once");
         }
         open_counted(&common, &zero).await?;
         let (ready, network) = (AtomicBool::new(false), Mutex::new(Some(network)));

@@ -27,7 +27,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(50);
 pub(super) const STATUS_DEADLINE: Duration = Duration::from_secs(2);
 /// How long the leader may take for a request of another node: catching up, and a change of the group before and after, of the
 /// first shard and then of all others at once.
-pub(super) const FORWARD_DEADLINE: Duration = Duration::from_secs(240);
+pub(super) const FORWARD_DEADLINE: Duration = Duration::from_secs(150);
 /// A member that answered within this counts as reachable; the leader asks every three seconds.
 pub(super) const REACHABLE: Duration = Duration::from_secs(8);
 

@@ -45,6 +45,16 @@ impl Shard {
     /// # Errors
     /// `unavailable` if a sole voter does not lead, or the log's.
     pub(super) async fn open(common: &Arc<Common>, started: Started, joins: bool) -> Result<Self> {
+        let node = started.node.clone();
+        let opened = Self::open_node(common, started, joins).await;
+        if opened.is_err() {
+            // It may be tried again, and the log is opened once.
+            node.shutdown().await;
+        }
+        opened
+    }
+
+    async fn open_node(common: &Arc<Common>, started: Started, joins: bool) -> Result<Self> {
         let Started { node, checkpoints } = started;
         let alone = node.is_alone();
         if alone {

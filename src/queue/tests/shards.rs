@@ -205,6 +205,41 @@ async fn topics_grow_over_shards_and_a_retry_under_a_key_meets_its_partitions() 
     queue.close().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn shards_are_added_and_new_partitions_go_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards = |count: Option<u32>| {
+        let mut config = config(dir.path());
+        config.cluster.shards = count;
+        Queue::open(Options { config, clock: Clock::system(), restore: false })
+    };
+    // A cluster of one has one, which has everything.
+    let queue = shards(None).await.unwrap();
+    let old = create(&queue, "old", 4).await;
+    written(&queue, spread("old", 4, "a")).await;
+    assert_eq!(queue.status().shards.len(), 1);
+    queue.shutdown().await;
+    drop(queue);
+    let queue = shards(Some(3)).await.unwrap();
+    assert_eq!(shards_of(&queue, &old), [ShardId(0); 4]);
+    let new = create(&queue, "new", 6).await;
+    let places: BTreeSet<ShardId> = shards_of(&queue, &new).into_iter().collect();
+    assert_eq!(places, [1, 2].map(ShardId).into());
+    let patch = SettingsPatch { partitions: Some(9), rekey: true, ..SettingsPatch::default() };
+    let old = queue.alter_topic("old", None, patch).await.unwrap().topic;
+    assert!(shards_of(&queue, &old)[4..].iter().any(|shard| *shard != ShardId(0)));
+    written(&queue, spread("old", 9, "b")).await;
+    written(&queue, spread("new", 6, "b")).await;
+    queue.shutdown().await;
+    drop(queue);
+    // There are never less, whatever the settings say.
+    let queue = shards(Some(1)).await.unwrap();
+    assert_eq!(queue.status().shards.len(), 3);
+    let counts: Vec<usize> = read(&queue, "old", 9).await.iter().map(Vec::len).collect();
+    assert_eq!(counts, [2, 2, 2, 2, 1, 1, 1, 1, 1]);
+    queue.close().await.unwrap();
+}
+
 /// Who leads each shard, once all nodes that run agree on it.
 async fn leaders(group: &Group) -> Vec<u64> {
     let agreed = || async {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use super::super::{Applied, State};
+use super::super::{Applied, RestoreError, State};
 use crate::format::checkpoint::{decode_checkpoint, decode_part, encode_checkpoint, encode_part};
 use crate::model::{
-    Answer, Append, ArchiveFile, ArchiveRange, BatchInfo, CheckpointRef, Command, Control, IdempotencyKey, Incarnation,
-    IndexPartRef, Job, JobId, Keyed, LogIndex, LoggedCommand, NamedSettings, ObjectId, Rejection, SegmentInfo,
-    SegmentRange, ShardId, TailRef, TopicId, TopicPartition, TopicSettings,
+    Answer, Append, ArchiveFile, ArchiveRange, BatchInfo, Checkpoint, CheckpointRef, Command, Control, IdempotencyKey,
+    Incarnation, IndexPartRef, Job, JobId, Keyed, LogIndex, LoggedCommand, NamedSettings, ObjectId, Rejection,
+    SegmentInfo, SegmentRange, ShardId, TailRef, TopicId, TopicPartition, TopicSettings,
 };
 
 /// Where every history begins.
@@ -43,7 +43,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let state = State::new(ShardId(0), Incarnation(1));
+        Self::of(ShardId(0))
+    }
+
+    pub(super) fn of(shard: ShardId) -> Self {
+        let state = State::new(shard, Incarnation(1));
         let hashes = vec![state.hash()];
         Self {
             state,
@@ -167,12 +171,37 @@ impl World {
 
     /// The state at a kept checkpoint.
     pub(super) fn restore(&self, kept: &Kept) -> State {
-        let checkpoint = decode_checkpoint(&kept.bytes).unwrap();
+        self.restore_from(decode_checkpoint(&kept.bytes).unwrap()).unwrap()
+    }
+
+    /// The contents of the newest checkpoint.
+    pub(super) fn newest_checkpoint(&self) -> Checkpoint {
+        decode_checkpoint(&self.kept.last().unwrap().bytes).unwrap()
+    }
+
+    /// The state at a checkpoint with the contents of one that was kept, or nearly.
+    pub(super) fn restore_from(&self, checkpoint: Checkpoint) -> Result<State, RestoreError> {
         let parts = checkpoint.parts.iter().map(|part| decode_part(&self.parts[&part.id]).unwrap()).collect();
         let needed = checkpoint.footer_segments();
         assert!(needed.len() <= crate::model::checkpoint::MAX_FOOTER_SEGMENTS, "{} footers", needed.len());
         let footers = needed.iter().map(|info| (info.id, self.footers[&info.id].clone())).collect();
-        State::restore(checkpoint, parts, footers).unwrap()
+        State::restore(checkpoint, parts, footers)
+    }
+
+    /// Starts from a kept checkpoint, or from nothing, as if all that came after it had never been.
+    pub(super) fn restart(&mut self, kept: Option<usize>) {
+        let state = match kept {
+            Some(nth) => self.restore(&self.kept[nth]),
+            None => State::new(self.state.shard(), Incarnation(1)),
+        };
+        let applied = state.applied() as usize;
+        self.log.truncate(applied);
+        self.answers.truncate(applied);
+        self.hashes.truncate(applied + 1);
+        // No log leads from an older checkpoint to what comes now.
+        self.kept.clear();
+        self.hashes[applied] = state.hash();
+        self.state = state;
     }
 
     /// Restores a checkpoint and replays the rest of the log: equal at every index after the `Flushed`, answers included.

@@ -92,8 +92,12 @@ impl Change {
         http::try_send(request).await
     }
 
-    /// Whether a node shows all of it, and every partition takes records.
+    /// Whether a node shows all of it, every shard knows it, and every partition takes records.
     async fn is_done(&self, http: &Http) -> Option<()> {
+        let status = http.try_get("/v1/status").await?.json();
+        if status["shards"][0]["pending_topics"] != 0 {
+            return None;
+        }
         let described = http.try_get("/v1/topics/t").await?;
         let Some(count) = self.partitions else { return (described.status == 404).then_some(()) };
         let seen = (described.status == 200).then(|| described.json())?;
@@ -130,7 +134,8 @@ async fn a_change_broken_off(asks_the_leader: bool) {
             let what = format!("{} after a kill at {step}", change.name);
             eventually(&what, || change.is_done(&other)).await;
             cluster.restart(asked).await;
-            eventually(&what, || change.is_done(&cluster.http_of(asked))).await;
+            let again = cluster.http_of(asked);
+            eventually(&what, || change.is_done(&again)).await;
         }
         // The next round creates it anew.
         let gone = http::send(cluster.http().request(Method::DELETE, "/v1/topics/t")).await;

@@ -48,10 +48,11 @@ impl Group {
         group
     }
 
-    /// As [`Group::new`], and all of them run and have a leader, and there is a topic `t`.
+    /// As [`Group::new`], and all of them run and have a leader of every shard, and there is a topic `t`.
     pub(super) async fn started(count: u64) -> Self {
         let mut group = Self::new(count);
         group.open_all().await;
+        group.ready().await;
         let leader = group.leader().await;
         let topic = group.queue(leader).create_topic("t", TopicSettings::default(), NamedSettings::default());
         assert!(topic.await.unwrap().1);
@@ -110,6 +111,11 @@ impl Group {
         let opened = join_all(self.first.iter().map(|node| self.try_open(*node))).await;
         let opened = self.first.iter().copied().zip(opened.into_iter().map(Result::unwrap));
         self.queues.extend(opened);
+    }
+
+    /// Waits until all nodes that run have reached a leader of every shard.
+    pub(super) async fn ready(&self) {
+        until("all nodes are ready", || async { self.queues.values().all(Queue::is_ready).then_some(()) }).await;
     }
 
     pub(super) async fn stop(&mut self, node: u64) {

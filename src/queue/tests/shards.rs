@@ -262,11 +262,8 @@ async fn started(balance_after: Duration) -> Group {
     let mut group = Group::new(3);
     group.balance_after = balance_after;
     group.open_all().await;
-    until("all nodes have all shards", || async {
-        let complete = |queue: &Queue| queue.is_ready() && queue.status().shards.len() == 3;
-        group.queues.values().all(complete).then_some(())
-    })
-    .await;
+    group.ready().await;
+    assert!(group.queues.values().all(|queue| queue.status().shards.len() == 3));
     group
 }
 

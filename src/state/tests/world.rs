@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::super::{Applied, RestoreError, State};
 use crate::format::checkpoint::{decode_checkpoint, decode_part, encode_checkpoint, encode_part};
 use crate::model::{
-    Answer, Append, ArchiveFile, ArchiveRange, BatchInfo, Checkpoint, CheckpointRef, Command, Control, IdempotencyKey, Incarnation,
-    IndexPartRef, Job, JobId, Keyed, LogIndex, LoggedCommand, NamedSettings, ObjectId, Rejection, SegmentInfo,
-    SegmentRange, ShardId, TailRef, TopicId, TopicPartition, TopicSettings,
+    Answer, Append, ArchiveFile, ArchiveRange, BatchInfo, Checkpoint, CheckpointRef, Command, Control, IdempotencyKey,
+    Incarnation, IndexPartRef, Job, JobId, Keyed, LogIndex, LoggedCommand, NamedSettings, ObjectId, Rejection,
+    SegmentInfo, SegmentRange, ShardId, TailRef, TopicId, TopicPartition, TopicSettings,
 };
 
 /// Where every history begins.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidelog_gateway::Role;
 
 use crate::command::BenchCommand;
 use crate::input::Format;
@@ -31,6 +32,9 @@ pub(crate) enum Command {
     /// Create, list, describe and change topics
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// Make tokens for the clients of a server
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Write records from standard input or a file
     Produce(Box<ProduceArgs>),
     /// Read records to standard output
@@ -59,6 +63,9 @@ pub(crate) struct ServeArgs {
     /// Address for operators: admin commands and metrics; none turns it off [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDR|none")]
     pub admin_listen: Option<String>,
+    /// Listen beyond loopback without TLS or without tokens: whoever reaches the ports may do everything
+    #[arg(long)]
+    pub insecure: bool,
     /// Directory of the write-ahead log, the cache and, without --bucket, the bucket [default: ./tidelog-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -217,6 +224,44 @@ pub(crate) enum TopicCommand {
         #[arg(long, default_value = "10m", value_parser = parse_duration, value_name = "DURATION")]
         timeout: Duration,
     },
+}
+
+/// The commands about tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Print a new token, and its line for the file that auth.tokens_file names; it is kept nowhere
+    New {
+        /// What it allows; each role includes the ones before it
+        #[arg(long, value_enum)]
+        role: RoleArg,
+        /// Whose it is, for the server's log
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The roles of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Fetch, describe, look at the server
+    Read,
+    /// Produce, create topics, flush
+    Write,
+    /// Everything: change and delete topics, archive jobs, the commands of operators
+    Admin,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Read => Self::Read,
+            RoleArg::Write => Self::Write,
+            RoleArg::Admin => Self::Admin,
+        }
+    }
 }
 
 /// Arguments of `produce`.

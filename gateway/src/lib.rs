@@ -12,6 +12,8 @@
 //! | `front` | what a connection calls: compression, the short way of produce requests |
 //! | `router`, `openapi` | the table of routes, and its description |
 //! | `context`, `naming`, `access`, `guard`, `held` | what happens to every request; answers that nobody reads |
+//! | `auth` | tokens and roles |
+//! | `reload` | files that are read again when they change |
 //! | `routes` | one module for each resource |
 //! | `body`, `parse`, `params`, `negotiate` | requests, read strictly and within bounds |
 //! | `render`, `error` | answers |
@@ -22,6 +24,7 @@
 
 mod access;
 mod app;
+mod auth;
 pub mod baseline;
 mod body;
 mod context;
@@ -34,6 +37,7 @@ mod negotiate;
 mod openapi;
 mod params;
 mod parse;
+mod reload;
 mod render;
 mod router;
 mod routes;
@@ -43,5 +47,6 @@ mod tests;
 mod walk;
 
 pub use app::{AdminHooks, Listener};
+pub use auth::{Role, token_line};
 pub use naming::{RequestName, current as current_request};
 pub use server::{BindError, Bound, Server};

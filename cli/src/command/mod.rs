@@ -8,6 +8,7 @@ mod consume;
 mod dev_cluster;
 mod produce;
 mod serve;
+mod token;
 mod topic;
 mod verify;
 
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         match command {
             Command::Serve(_) | Command::Bench(_) => Ok(()),
             Command::Compact(args) => compact::run(args).await,
+            Command::Token(command) => token::run(&command),
             Command::Topic(command) => topic::run(command).await,
             Command::Produce(args) => produce::run(&args).await,
             Command::Consume(args) => consume::run(&args).await,

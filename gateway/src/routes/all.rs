@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -20,6 +21,7 @@ use crate::negotiate::{Media, negotiate};
 use crate::params::{Params, TopicName, parse_number};
 use crate::render::page::{ndjson_lines, push_list, push_places, stored_bytes};
 use crate::render::record::Shape;
+use crate::server::ConnectionEnd;
 use crate::walk::{Budget, Selection, Start, Walk};
 
 /// Read records of all partitions, each in order, no order between them
@@ -38,12 +40,14 @@ pub(crate) async fn all(
     TopicName(topic): TopicName,
     mut params: Params,
     headers: HeaderMap,
+    until: Option<Extension<ConnectionEnd>>,
 ) -> Result<Response> {
+    let until = until.map(|Extension(end)| end);
     let media = negotiate(&headers, &[Media::Json, Media::Ndjson, Media::Events])?;
     let query = Query::take(&mut params)?;
     params.finish()?;
     if media == Media::Events {
-        return follow::all(app, topic, query, &headers).await;
+        return follow::all(app, topic, query, (&headers, until)).await;
     }
     let mut walk = Walk::begin(&app, &topic, query.topic_id, &query.start).await?;
     let mut pages = walk.round(&app, query.budget).await?;

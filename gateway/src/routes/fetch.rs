@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -23,6 +24,7 @@ use crate::params::{Params, PartitionPath};
 use crate::render::batch::batches;
 use crate::render::page::{chunk_bytes, json_body, ndjson_lines, stored_bytes};
 use crate::render::record::Shape;
+use crate::server::ConnectionEnd;
 
 /// How long a browser or a proxy may keep a range that cannot change.
 const CACHEABLE: HeaderValue = HeaderValue::from_static("private, max-age=3600");
@@ -49,12 +51,14 @@ pub(crate) async fn partition(
     path: PartitionPath,
     mut params: Params,
     headers: HeaderMap,
+    until: Option<Extension<ConnectionEnd>>,
 ) -> Result<Response> {
+    let until = until.map(|Extension(end)| end);
     let media = negotiate(&headers, &[Media::Json, Media::Ndjson, Media::Batch, Media::Events])?;
     let query = Query::take(&mut params)?;
     params.finish()?;
     if media == Media::Events {
-        return follow::partition(app, path, query, &headers).await;
+        return follow::partition(app, path, query, (&headers, until)).await;
     }
     let wait = query.wait;
     let request = query.request(&path)?;

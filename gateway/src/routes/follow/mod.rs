@@ -31,6 +31,7 @@ use crate::negotiate::Media;
 use crate::params::PartitionPath;
 use crate::render::page::stored_bytes;
 use crate::render::record::Shape;
+use crate::server::ConnectionEnd;
 use crate::walk::{Budget, Selection, Start, Walk};
 
 /// How long a follower may leave a page unread.
@@ -48,7 +49,7 @@ pub(crate) async fn partition(
     app: App,
     path: PartitionPath,
     query: fetch::Query,
-    headers: &HeaderMap,
+    (headers, until): (&HeaderMap, Option<ConnectionEnd>),
 ) -> Result<Response> {
     if query.end.is_some() {
         return Err(ApiError::parameter("end", "a follower has no end"));
@@ -62,14 +63,19 @@ pub(crate) async fn partition(
     };
     let budget = Budget { records: query.max_records, bytes: query.max_bytes };
     let target = Target { topic: path.topic, topic_id: query.topic_id, start, budget, values: query.values };
-    follow(app, target, headers).await
+    follow(app, target, (headers, until)).await
 }
 
 /// Follows all partitions, or those chosen.
-pub(crate) async fn all(app: App, topic: String, query: all::Query, headers: &HeaderMap) -> Result<Response> {
+pub(crate) async fn all(
+    app: App,
+    topic: String,
+    query: all::Query,
+    (headers, until): (&HeaderMap, Option<ConnectionEnd>),
+) -> Result<Response> {
     let start = resumed(headers)?.map_or(query.start, Start::Cursor);
     let target = Target { topic, topic_id: query.topic_id, start, budget: query.budget, values: query.values };
-    follow(app, target, headers).await
+    follow(app, target, (headers, until)).await
 }
 
 /// The cursor of the last event that the client saw.
@@ -90,7 +96,7 @@ struct Target {
     values: Option<Shape>,
 }
 
-async fn follow(app: App, target: Target, headers: &HeaderMap) -> Result<Response> {
+async fn follow(app: App, target: Target, (headers, until): (&HeaderMap, Option<ConnectionEnd>)) -> Result<Response> {
     let Some(place) = app.follow() else {
         return Err(ApiError::new(ErrorCode::Overloaded, "too many followers, see http.max_followers"));
     };
@@ -103,7 +109,8 @@ async fn follow(app: App, target: Target, headers: &HeaderMap) -> Result<Respons
     };
     let (pages, receiver) = mpsc::channel(1);
     let request_id = headers.get(headers::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-    let follower = Follower { app, target, request_id, pages, _place: Place::take(place) };
+    let until = until.map(|end| end.or_later(app.config().http.max_connection_age));
+    let follower = Follower { app, target, request_id, until, pages, _place: Place::take(place) };
     tokio::spawn(follower.run(walk));
     let body = stream::unfold(receiver, |mut receiver| async move {
         let page: Bytes = receiver.recv().await?;
@@ -139,6 +146,8 @@ struct Follower {
     app: App,
     target: Target,
     request_id: String,
+    /// When its connection is old.
+    until: Option<Instant>,
     pages: mpsc::Sender<Bytes>,
     _place: Place,
 }
@@ -164,6 +173,7 @@ impl Follower {
                 Err(End::Gone) | Ok(()) => return,
             },
             () = self.app.lifecycle().waits_ended() => events::reconnect(),
+            () = ended(self.until) => events::reconnect(),
         };
         // Whoever does not take the last event learns of the end by the end.
         let _ = self.send(last).await;
@@ -249,6 +259,14 @@ impl Follower {
                 Err(_) => {}
             }
         }
+    }
+}
+
+/// Returns at this time, or never.
+async fn ended(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `routes` | one module for each resource |
 //! | `body`, `parse`, `params`, `negotiate` | requests, read strictly and within bounds |
 //! | `render`, `error` | answers |
+//! | `consistency` | how new answers have to be |
 //! | `walk` | positions in many partitions |
 //! | `baseline` | a handler that does nothing, to measure beside |
 //!
@@ -27,6 +28,7 @@ mod app;
 mod auth;
 pub mod baseline;
 mod body;
+mod consistency;
 mod context;
 mod error;
 mod front;

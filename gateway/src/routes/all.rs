@@ -15,6 +15,7 @@ use tidelog_api::{Cursor, ErrorBody, ErrorCode, headers, limits};
 
 use super::{answer, follow, offload};
 use crate::app::App;
+use crate::consistency::Consistency;
 use crate::error::{ApiError, Result};
 use crate::held::held;
 use crate::negotiate::{Media, negotiate};
@@ -31,7 +32,8 @@ use crate::walk::{Budget, Selection, Start, Walk};
         ("partitions" = Option<String>, Query, description = "0-99,120; absent: all, and new ones as they come"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
         ("max_records" = Option<usize>, Query), ("max_bytes" = Option<usize>, Query), ("wait_ms" = Option<u64>, Query),
-        ("values" = Option<String>, Query), ("topic_id" = Option<String>, Query)),
+        ("values" = Option<String>, Query), ("topic_id" = Option<String>, Query),
+        ("consistency" = Option<String>, Query, description = "linearizable or any: what the node itself knows")),
     responses(
         (status = 200, description = "Also application/x-ndjson, text/event-stream", body = FetchAllResponse),
         (status = "default", description = "410 has details.cursor, which continues at the log starts", body = ErrorBody)))]
@@ -49,7 +51,7 @@ pub(crate) async fn all(
     if media == Media::Events {
         return follow::all(app, topic, query, (&headers, until)).await;
     }
-    let mut walk = Walk::begin(&app, &topic, query.topic_id, &query.start).await?;
+    let mut walk = Walk::begin(&app, &topic, query.topic_id, (&query.start, query.consistency)).await?;
     let mut pages = walk.round(&app, query.budget).await?;
     if pages.is_empty() && !query.wait.is_zero() {
         tokio::select! {
@@ -78,6 +80,7 @@ pub(crate) struct Query {
     pub(crate) budget: Budget,
     pub(crate) wait: Duration,
     pub(crate) values: Option<Shape>,
+    pub(crate) consistency: Consistency,
 }
 
 impl Query {
@@ -91,6 +94,7 @@ impl Query {
             },
             wait: params.millis("wait_ms", 0, limits::MAX_WAIT_MS)?,
             values: Shape::take(params)?,
+            consistency: Consistency::take(params)?,
         })
     }
 }

@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{answer, follow, number, offload, pieces};
 use crate::app::App;
+use crate::consistency::Consistency;
 use crate::error::{ApiError, Result};
 use crate::held::held;
 use crate::negotiate::{Media, negotiate};
@@ -41,6 +42,7 @@ const VARY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Aut
         ("max_bytes" = Option<usize>, Query, description = "Stored bytes; default 1 MiB, at most 16 MiB"),
         ("wait_ms" = Option<u64>, Query, description = "Wait for the first record, at most 30,000"),
         ("values" = Option<String>, Query, description = "json, text or base64"),
+        ("consistency" = Option<String>, Query, description = "linearizable or any: what the node itself knows"),
         ("topic_id" = Option<String>, Query)),
     responses(
         (status = 200, description = "Also application/x-ndjson, application/vnd.tidelog.batch, text/event-stream", body = FetchResponse),
@@ -63,7 +65,9 @@ pub(crate) async fn partition(
     let wait = query.wait;
     let request = query.request(&path)?;
     let cacheable = request.end.is_some();
-    let page = fetch_until_drain(&app, request, wait).await.map_err(|error| error.about_topic(&path.topic))?;
+    let page = fetch_until_drain(&app, request, (wait, query.consistency))
+        .await
+        .map_err(|error| error.about_topic(&path.topic))?;
     let page = Arc::new(page);
     let shape = query.values.unwrap_or_else(|| Shape::of(page.topic.settings.value_format));
     let (response, next) = render(&page, path.partition, shape, media, cacheable).await?;
@@ -85,6 +89,7 @@ pub(crate) struct Query {
     pub(crate) max_bytes: usize,
     pub(crate) wait: Duration,
     pub(crate) values: Option<Shape>,
+    pub(crate) consistency: Consistency,
 }
 
 impl Query {
@@ -97,6 +102,7 @@ impl Query {
             max_bytes: params.at_most("max_bytes", limits::DEFAULT_FETCH_BYTES, limits::MAX_FETCH_BYTES)?,
             wait: params.millis("wait_ms", 0, limits::MAX_WAIT_MS)?,
             values: Shape::take(params)?,
+            consistency: Consistency::take(params)?,
         };
         let Some(end) = query.end else { return Ok(query) };
         match (query.from, query.topic_id) {
@@ -138,14 +144,18 @@ fn take_from(params: &mut Params) -> Result<FetchFrom> {
 }
 
 /// Fetches; a drain ends the waiting with an empty page.
-pub(crate) async fn fetch_until_drain(app: &App, request: FetchRequest, wait: Duration) -> Result<FetchPage> {
+async fn fetch_until_drain(
+    app: &App,
+    request: FetchRequest,
+    (wait, consistency): (Duration, Consistency),
+) -> Result<FetchPage> {
     if wait.is_zero() {
-        return Ok(app.queue().fetch(request).await?);
+        return Ok(consistency.fetch(app.queue(), request).await?);
     }
     let now = FetchRequest { wait: Duration::ZERO, ..request.clone() };
     tokio::select! {
-        page = app.queue().fetch(request) => Ok(page?),
-        () = app.lifecycle().waits_ended() => Ok(app.queue().fetch(now).await?),
+        page = consistency.fetch(app.queue(), request) => Ok(page?),
+        () = app.lifecycle().waits_ended() => Ok(consistency.fetch(app.queue(), now).await?),
     }
 }
 

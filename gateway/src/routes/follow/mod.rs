@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{all, answer, fetch, offload};
 use crate::app::App;
+use crate::consistency::Consistency;
 use crate::error::{ApiError, Result};
 use crate::negotiate::Media;
 use crate::params::PartitionPath;
@@ -62,7 +63,8 @@ pub(crate) async fn partition(
         None => Start::At(query.from, Selection::Some(vec![path.partition])),
     };
     let budget = Budget { records: query.max_records, bytes: query.max_bytes };
-    let target = Target { topic: path.topic, topic_id: query.topic_id, start, budget, values: query.values };
+    let (values, consistency) = (query.values, query.consistency);
+    let target = Target { topic: path.topic, topic_id: query.topic_id, start, budget, values, consistency };
     follow(app, target, (headers, until)).await
 }
 
@@ -74,7 +76,8 @@ pub(crate) async fn all(
     (headers, until): (&HeaderMap, Option<ConnectionEnd>),
 ) -> Result<Response> {
     let start = resumed(headers)?.map_or(query.start, Start::Cursor);
-    let target = Target { topic, topic_id: query.topic_id, start, budget: query.budget, values: query.values };
+    let (values, consistency) = (query.values, query.consistency);
+    let target = Target { topic, topic_id: query.topic_id, start, budget: query.budget, values, consistency };
     follow(app, target, (headers, until)).await
 }
 
@@ -94,13 +97,14 @@ struct Target {
     start: Start,
     budget: Budget,
     values: Option<Shape>,
+    consistency: Consistency,
 }
 
 async fn follow(app: App, target: Target, (headers, until): (&HeaderMap, Option<ConnectionEnd>)) -> Result<Response> {
     let Some(place) = app.follow() else {
         return Err(ApiError::new(ErrorCode::Overloaded, "too many followers, see http.max_followers"));
     };
-    let begin = Walk::begin(&app, &target.topic, target.topic_id, &target.start);
+    let begin = Walk::begin(&app, &target.topic, target.topic_id, (&target.start, target.consistency));
     let walk = match timeout(FIRST_LOOK, begin).await {
         Ok(Ok(walk)) => Some(walk),
         Ok(Err(error)) if !error.code().retryable() => return Err(error),
@@ -225,7 +229,7 @@ impl Follower {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = Pause::default();
         loop {
-            match Walk::begin(&self.app, &target.topic, target.topic_id, &target.start).await {
+            match Walk::begin(&self.app, &target.topic, target.topic_id, (&target.start, target.consistency)).await {
                 Err(error) if error.code().retryable() && Instant::now() < deadline => pause.next().await,
                 other => return other,
             }

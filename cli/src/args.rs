@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tidelog_gateway::Role;
 
-use crate::command::BenchCommand;
+use crate::command::{BenchCommand, TokenCommand};
 use crate::input::Format;
 pub(crate) use crate::remote::{AdminRemote, AdminServer, Remote};
 use crate::start::Start;
@@ -224,44 +223,6 @@ pub(crate) enum TopicCommand {
         #[arg(long, default_value = "10m", value_parser = parse_duration, value_name = "DURATION")]
         timeout: Duration,
     },
-}
-
-/// The commands about tokens.
-#[derive(Debug, Subcommand)]
-pub(crate) enum TokenCommand {
-    /// Print a new token, and its line for the file that auth.tokens_file names; it is kept nowhere
-    New {
-        /// What it allows; each role includes the ones before it
-        #[arg(long, value_enum)]
-        role: RoleArg,
-        /// Whose it is, for the server's log
-        #[arg(long, value_name = "NAME")]
-        name: String,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// The roles of tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RoleArg {
-    /// Fetch, describe, look at the server
-    Read,
-    /// Produce, create topics, flush
-    Write,
-    /// Everything: change and delete topics, archive jobs, the commands of operators
-    Admin,
-}
-
-impl From<RoleArg> for Role {
-    fn from(role: RoleArg) -> Self {
-        match role {
-            RoleArg::Read => Self::Read,
-            RoleArg::Write => Self::Write,
-            RoleArg::Admin => Self::Admin,
-        }
-    }
 }
 
 /// Arguments of `produce`.

@@ -3,8 +3,6 @@
 //!
 //! That something does not exist is said only after a linearizable look all the same: what is behind cannot know it.
 
-use std::sync::Arc;
-
 use super::{MAX_TOPICS_PAGE, Queue};
 use crate::error::Result;
 use crate::model::{FetchPage, FetchRequest, TopicDescription, TopicId};
@@ -25,11 +23,8 @@ impl Queue {
     /// Those of [`Queue::describe_topic`].
     pub async fn describe_topic_any(&self, name: &str, topic_id: Option<TopicId>) -> Result<TopicDescription> {
         let topic = self.topic_with(name, topic_id, None).await?;
-        self.read(|state| {
-            // With the settings that go with its partitions.
-            let now = state.topic(topic.id).unwrap_or(&topic);
-            Ok(self.description(state, &Arc::clone(now)))
-        })
+        // With the settings that go with its partitions.
+        Ok(self.read(|state| self.description(state, state.topic(topic.id).unwrap_or(&topic))))
     }
 
     /// As [`Queue::list_topics`], as this node knows them.

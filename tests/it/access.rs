@@ -205,8 +205,7 @@ async fn a_node_that_is_left_alone_answers_what_it_knows_if_asked_for_that() {
     }
     let alone = cluster.http_of(left);
     for path in ["/v1/topics/t?", "/v1/topics?", "/v1/topics/t/partitions/0/records?", "/v1/topics/t/records?"] {
-        let answer = alone.get(&format!("{path}consistency=any")).await.expect(200);
-        assert!(answer.to_string().contains('t'), "{answer}");
+        alone.get(&format!("{path}consistency=any")).await.expect(200);
         let newest = alone.try_get(path).await;
         assert!(newest.is_none_or(|answer| answer.status == 503), "{path} needs a leader");
     }

@@ -14,6 +14,7 @@ mod verify;
 
 use anyhow::{Context, Result};
 pub(crate) use bench::args::BenchCommand;
+pub(crate) use token::TokenCommand;
 
 use crate::args::Command;
 use crate::remote::{connect, connect_for};

@@ -3,13 +3,51 @@
 use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::{Subcommand, ValueEnum};
 use serde_json::json;
 use tidelog_gateway::{Role, token_line};
 use uuid::Uuid;
 
-use crate::args::TokenCommand;
 use crate::exit::usage;
 use crate::output::{self, Out};
+
+/// The commands about tokens.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Print a new token, and its line for the file that auth.tokens_file names; it is kept nowhere
+    New {
+        /// What it allows; each role includes the ones before it
+        #[arg(long, value_enum)]
+        role: RoleArg,
+        /// Whose it is, for the server's log
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// The roles of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Fetch, describe, look at the server
+    Read,
+    /// Produce, create topics, flush
+    Write,
+    /// Everything: change and delete topics, archive jobs, the commands of operators
+    Admin,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Read => Self::Read,
+            RoleArg::Write => Self::Write,
+            RoleArg::Admin => Self::Admin,
+        }
+    }
+}
 
 /// Begins every token that is made here, so that a scanner for secrets can find one that was left somewhere.
 const PREFIX: &str = "tidelog_";

@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | what |
 //! |---|---|---|
-//! | 0 | `error`, `clock`, `config`, `metrics`, `failpoint` | plain values and process-wide registries |
+//! | 0 | `error`, `clock`, `config`, `metrics`, `failpoint`, `planted`, `random`, `blocking` | plain values and process-wide registries |
 //! | 1 | `model`, `log_clock` | the nouns: records, batches, commands, checkpoints; what a leader stamps on commands |
 //! | 2 | `format` | bytes to nouns and back; every decoder is bounded |
 //! | 3 | `state` | the replicated state machine; pure and deterministic |
@@ -28,6 +28,7 @@ pub mod log_clock;
 pub mod metrics;
 pub mod model;
 pub mod peer;
+pub mod planted;
 pub mod produce;
 pub mod queue;
 pub mod raft;

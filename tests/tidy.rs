@@ -20,11 +20,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["error", "clock"]),
     ("metrics", &["error", "clock"]),
     ("failpoint", &["error"]),
+    ("planted", &[]),
+    ("random", &[]),
+    ("blocking", &[]),
     ("model", FOUNDATION),
     ("format", NOUNS),
-    ("log_clock", &["error", "clock", "config", "metrics", "model"]),
+    ("log_clock", &["error", "clock", "config", "metrics", "model", "planted"]),
     ("checkpoints", READERS),
-    ("state", &["error", "model", "format"]),
+    ("state", &["error", "model", "format", "planted"]),
     ("store", IO),
     ("cache", IO),
     ("peer", IO),
@@ -36,6 +39,9 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "metrics",
             "failpoint",
+            "planted",
+            "random",
+            "blocking",
             "model",
             "format",
             "state",
@@ -53,15 +59,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("verify", BELOW_SHARD),
     ("retention", BELOW_SHARD),
 ];
-const FOUNDATION: &[&str] = &["error", "clock", "config", "metrics", "failpoint"];
-const IO: &[&str] = &["error", "clock", "config", "metrics", "failpoint", "model", "format"];
-const READERS: &[&str] = &["error", "clock", "config", "metrics", "failpoint", "model", "format", "store"];
+const FOUNDATION: &[&str] = &["error", "clock", "config", "metrics", "failpoint", "planted", "random", "blocking"];
+const IO: &[&str] =
+    &["error", "clock", "config", "metrics", "failpoint", "planted", "random", "blocking", "model", "format"];
+const READERS: &[&str] =
+    &["error", "clock", "config", "metrics", "failpoint", "planted", "random", "blocking", "model", "format", "store"];
 const BELOW_SHARD: &[&str] = &[
     "error",
     "clock",
     "config",
     "metrics",
     "failpoint",
+    "planted",
+    "random",
+    "blocking",
     "model",
     "format",
     "state",
@@ -75,7 +86,7 @@ const BELOW_SHARD: &[&str] = &[
 /// Modules that compose the others; nothing below names them.
 const TOP: &[&str] = &["shard", "queue", "boot"];
 
-const NOUNS: &[&str] = &["error", "clock", "config", "metrics", "failpoint", "model"];
+const NOUNS: &[&str] = &["error", "clock", "config", "metrics", "failpoint", "planted", "random", "blocking", "model"];
 
 /// What the members of the workspace may name of each other.
 const MEMBERS: &[(&str, &[&str])] = &[

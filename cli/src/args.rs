@@ -40,6 +40,9 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     /// Read every object that the newest checkpoint names and check it
     Verify(VerifyArgs),
+    /// Check whether a bucket can be used
+    #[command(subcommand)]
+    Bucket(BucketCommand),
     /// Measure a server, and what its machine can do at best
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -323,6 +326,24 @@ pub(crate) enum ConsumeOutput {
     Json,
     /// Only the value, as its bytes
     Value,
+}
+
+/// The subcommands of `bucket`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BucketCommand {
+    /// Write, read, list and delete an object, say what is wrong, and time calls
+    Check(BucketCheckArgs),
+}
+
+/// Arguments of `bucket check`.
+#[derive(Debug, Args)]
+pub(crate) struct BucketCheckArgs {
+    /// The bucket [default: the directory ./tidelog-data/bucket]
+    #[arg(long, value_name = "URL")]
+    pub bucket: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `verify`.

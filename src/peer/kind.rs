@@ -13,6 +13,7 @@ pub(super) const fn name(kind: u8) -> &'static str {
         7 => "read_index",
         8 => "checkpoint_files",
         9 => "status",
+        15 => "lost",
         32 => "flush",
         33 => "admin",
         34 => "archive",

@@ -194,15 +194,20 @@ impl Shared {
     }
 
     fn fail(&self, why: String) -> io::Error {
+        self.give_up(why.clone());
+        io::Error::other(why)
+    }
+
+    /// The node can do no more, because of `why`.
+    pub(crate) fn give_up(&self, why: String) {
         tracing::error!(error = %why, "the node stops");
         self.fatal.send_if_modified(|first| {
             let unset = first.is_none();
             if unset {
-                *first = Some(why.clone());
+                *first = Some(why);
             }
             unset
         });
-        io::Error::other(why)
     }
 
     fn position(&self) -> MutexGuard<'_, Position> {

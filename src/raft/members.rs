@@ -13,8 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::node::RaftNode;
 use super::types::{Member, Membership, TypeConfig};
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::format::command;
-use crate::model::{Command, Control, LogIndex, LoggedCommand, NodeId};
+use crate::model::{LogIndex, NodeId};
 
 /// Voters of a group: each more costs a copy of everything, and five survive two failures.
 pub const MAX_VOTERS: usize = 5;
@@ -26,10 +25,6 @@ const CHANGE_DEADLINE: Duration = Duration::from_secs(30);
 const CHANGE_PAUSE: Duration = Duration::from_millis(20);
 /// How often a wait looks at how far a follower is.
 const LAG_INTERVAL: Duration = Duration::from_millis(20);
-/// How far the next leader may be behind when leadership is handed to it: what it lacks is written while nobody takes proposals.
-const TRANSFER_LAG: LogIndex = 64;
-/// How long the next leader may take to get that near.
-const TRANSFER_CATCH_UP: Duration = Duration::from_secs(5);
 
 type Changes = ChangeMembers<u64, Member>;
 
@@ -148,7 +143,7 @@ impl RaftNode {
     }
 
     /// Waits until `enough` holds for the last entry that `node` has and the last of the leader's log.
-    async fn wait_matched(
+    pub(super) async fn wait_matched(
         &self,
         node: NodeId,
         deadline: Instant,
@@ -171,40 +166,6 @@ impl RaftNode {
             }
             tokio::time::sleep(LAG_INTERVAL).await;
         }
-    }
-
-    /// Hands leadership to the voter `to`, and returns once it leads. Nothing is proposed meanwhile, a few milliseconds as a rule.
-    ///
-    /// # Errors
-    /// `not_leader`; `node_not_found` if it does not vote; `unavailable` if it lags behind, or did not take over: then some node
-    /// is elected after the usual timeouts.
-    pub async fn transfer_leader(&self, to: NodeId) -> Result<()> {
-        let mut leadership = self.leadership();
-        if leadership.borrow_and_update().leader == Some(to) {
-            return Ok(());
-        }
-        self.check_leads()?;
-        if !self.members().iter().any(|member| member.node == to && member.voter) {
-            return Err(not_found(to.0));
-        }
-        let deadline = Instant::now() + TRANSFER_CATCH_UP;
-        self.wait_caught_up(to, TRANSFER_LAG, deadline).await?;
-        self.tick(to, deadline).await?;
-        self.inner.raft.trigger().transfer_leader(to.0).await.map_err(|error| stopped(&error))?;
-        let deadline = Instant::now() + self.inner.election_timeout * 4;
-        match timeout_at(deadline, leadership.wait_for(|now| now.leader == Some(to))).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(Error::unavailable("the node has stopped")),
-            Err(_) => Err(Error::unavailable(format!("node {to} did not take leadership over in time"))),
-        }
-    }
-
-    /// Has `node` append an entry. openraft takes leadership over only where an entry was synced under the leader's vote since
-    /// the node was started, however complete its log is.
-    async fn tick(&self, node: NodeId, deadline: Instant) -> Result<()> {
-        let tick = LoggedCommand { log_time: 0, command: Command::Control(Control::Tick) };
-        let (index, _) = self.propose_stamped(command::encode(&tick)?).await?;
-        self.wait_matched(node, deadline, |matched, _| matched >= index).await
     }
 
     /// The membership that counts now, committed or not.
@@ -237,7 +198,7 @@ impl RaftNode {
         self.change(Changes::SetNodes(BTreeMap::from([(inner.node.0, own)])), deadline).await
     }
 
-    fn check_leads(&self) -> Result<()> {
+    pub(super) fn check_leads(&self) -> Result<()> {
         let now = *self.inner.shared.leadership.borrow();
         if now.is_leader {
             return Ok(());
@@ -329,7 +290,7 @@ fn not_leader(leader: Option<NodeId>) -> Error {
     }
 }
 
-fn not_found(node: u64) -> Error {
+pub(super) fn not_found(node: u64) -> Error {
     let message = format!("node {node} is not a member of the group, or not in that role");
     Error::new(ErrorKind::NotFound, "node_not_found", message).with_number("node", node)
 }
@@ -338,6 +299,6 @@ fn invalid(message: &str) -> Error {
     Error::invalid("invalid_members", message)
 }
 
-fn stopped(error: &dyn std::error::Error) -> Error {
+pub(super) fn stopped(error: &dyn std::error::Error) -> Error {
     Error::unavailable(format!("the node has stopped: {error}"))
 }

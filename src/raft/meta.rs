@@ -26,6 +26,8 @@ use crate::model::{Checkpoint, CheckpointRef, ObjectId, SegmentRange};
 use crate::state::State;
 
 const POINTER: &str = "pointer";
+/// Why this log must not be used any more.
+const LOST: &str = "lost";
 const POINTER_MAGIC: &[u8; 8] = b"TLGPOINT";
 const RANGES_MAGIC: &[u8; 8] = b"TLGRANGE";
 const VERSION: u16 = 1;
@@ -62,6 +64,19 @@ impl MetaDir {
     /// Uses `dir`, which exists.
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
+    }
+
+    /// Why the log beside these files must not be used any more, if somebody said so.
+    pub(crate) fn lost(&self) -> Result<Option<String>> {
+        if !self.dir.join(LOST).try_exists().map_err(|error| self.failed(&error))? {
+            return Ok(None);
+        }
+        Ok(Some(String::from_utf8_lossy(&self.read(LOST)?).into_owned()))
+    }
+
+    /// Says durably that the log beside these files must not be used any more, and why.
+    pub(crate) fn write_lost(&self, why: &str) -> Result<()> {
+        self.write(LOST, why.as_bytes())
     }
 
     /// The pointer, if there is one.
@@ -201,7 +216,7 @@ impl MetaDir {
         let mut named: BTreeSet<String> = checkpoint.parts.iter().map(|part| part_name(part.id)).collect();
         named.extend(checkpoint.footer_segments().iter().map(|segment| ranges_name(segment.id)));
         named.insert(checkpoint_name(checkpoint.self_ref.id));
-        named.insert(POINTER.to_owned());
+        named.extend([POINTER, LOST].map(str::to_owned));
         let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
         for entry in entries.flatten() {
             let unnamed = entry.file_name().to_str().is_some_and(|name| !named.contains(name));

@@ -9,8 +9,10 @@
 //! | `start`, `adopt` | from a directory to a running node; from a flush to a purge |
 //! | `leadership`, `leader` | who leads; proposing under log time |
 //! | `propose`, `read` | proposals and linearizable reads of nodes that do not lead |
+//! | `hand_over` | giving leadership away while others propose |
 //! | `members`, `peers` | who belongs to the group, and what the leader knows of them |
 //! | `transport`, `network`, `wire` | the way to the peers; openraft's calls over it; their bytes |
+//! | `acknowledged` | followers that lost what they had acknowledged |
 //! | `receive`, `checkpoint_files` | what a node does for its peers; a checkpoint from a peer's disk |
 //! | `machine` | openraft's state machine over [`crate::state::State`] |
 //! | `wal` | the log on disk |
@@ -19,11 +21,13 @@
 //! | `growth` | who waits for which partitions |
 //! | `identity`, `lock` | whose directory it is, and who holds it |
 
+mod acknowledged;
 mod adopt;
 mod checkpoint_files;
 mod error;
 mod files;
 mod growth;
+mod hand_over;
 mod identity;
 mod leader;
 mod leadership;

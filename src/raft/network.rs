@@ -16,11 +16,12 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 
+use super::acknowledged::{Acknowledged, TELL_DEADLINE, acknowledged_by};
 use super::machine::{CheckpointSnapshot, Shared};
 use super::options::RaftOptions;
 use super::transport::{PeerAddress, Transport, TransportError};
-use super::types::{Member, TypeConfig, Vote};
-use super::wire::{self, NamedSnapshot, kind};
+use super::types::{LogId, Member, TypeConfig, Vote};
+use super::wire::{self, Lost, NamedSnapshot, kind};
 use crate::error::Error;
 use crate::model::NodeId;
 
@@ -35,13 +36,14 @@ pub(crate) struct Network {
     transport: Arc<dyn Transport>,
     shared: Arc<Shared>,
     append_deadline: Duration,
+    acknowledged: Arc<Acknowledged>,
 }
 
 impl Network {
     /// The network of a node that was opened with `options`.
     pub(crate) fn new(options: &RaftOptions, shared: Arc<Shared>) -> Self {
         let append_deadline = APPEND_DEADLINE.max(options.heartbeat * APPEND_HEARTBEATS);
-        Self { transport: Arc::clone(&options.transport), shared, append_deadline }
+        Self { transport: Arc::clone(&options.transport), shared, append_deadline, acknowledged: Arc::default() }
     }
 }
 
@@ -55,6 +57,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             transport: Arc::clone(&self.transport),
             shared: Arc::clone(&self.shared),
             append_deadline: self.append_deadline,
+            acknowledged: Arc::clone(&self.acknowledged),
         }
     }
 }
@@ -66,6 +69,7 @@ pub(crate) struct Peer {
     transport: Arc<dyn Transport>,
     shared: Arc<Shared>,
     append_deadline: Duration,
+    acknowledged: Arc<Acknowledged>,
 }
 
 impl Peer {
@@ -92,6 +96,46 @@ impl Peer {
     }
 }
 
+/// What is remembered of a request for its answer.
+struct Sent {
+    vote: Vote,
+    previous: Option<LogId>,
+    last: Option<LogId>,
+    /// What the peer had acknowledged before.
+    acknowledged: Option<LogId>,
+}
+
+impl Sent {
+    fn of(rpc: &AppendEntriesRequest<TypeConfig>, acknowledged: Option<LogId>) -> Self {
+        let last = rpc.entries.last().map(|entry| entry.log_id).or(rpc.prev_log_id);
+        Self { vote: rpc.vote, previous: rpc.prev_log_id, last, acknowledged }
+    }
+
+    /// What the peer had acknowledged and does not have any more, if it answers so.
+    fn lost(&self, answer: &AppendEntriesResponse<TypeConfig>) -> Option<LogId> {
+        let conflicts = matches!(answer, AppendEntriesResponse::Conflict);
+        self.acknowledged.filter(|acknowledged| conflicts && self.previous <= Some(*acknowledged))
+    }
+}
+
+impl Peer {
+    /// Notes what `answer` acknowledges. An answer that takes back an earlier one is not for openraft, which asserts that there is
+    /// none: the peer is told, and counts as one that cannot be reached.
+    async fn judge(&self, sent: &Sent, answer: &AppendEntriesResponse<TypeConfig>) -> Result<(), RPCError<TypeConfig>> {
+        let Some(lost) = sent.lost(answer) else {
+            if let Some(last) = acknowledged_by(answer, sent.last) {
+                self.acknowledged.note(self.target, self.member.directory, &sent.vote, last);
+            }
+            return Ok(());
+        };
+        self.acknowledged.say(self.target, lost);
+        let told = wire::encode_lost(&Lost { vote: sent.vote, acknowledged: lost.index });
+        let told = told.map_err(|error| unusable(&error))?;
+        self.call(kind::LOST, vec![told], TELL_DEADLINE).await?;
+        Err(unreachable(&"it has lost what it had acknowledged"))
+    }
+}
+
 fn unreachable(why: &impl ToString) -> RPCError<TypeConfig> {
     RPCError::Unreachable(Unreachable::from_string(why.to_string()))
 }
@@ -110,11 +154,13 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let has_previous = rpc.prev_log_id.is_some();
         let body = wire::encode_append(&rpc).map_err(|error| unusable(&error))?;
+        let sent = Sent::of(&rpc, self.acknowledged.before(self.target, self.member.directory, &rpc.vote));
         drop(rpc);
         let answer = self.call(kind::APPEND, body, self.append_deadline.max(option.hard_ttl())).await?;
-        wire::decode_append_answer(&answer, has_previous).map_err(|error| unusable(&error))
+        let answer = wire::decode_append_answer(&answer, sent.previous.is_some()).map_err(|error| unusable(&error))?;
+        self.judge(&sent, &answer).await?;
+        Ok(answer)
     }
 
     async fn vote(
@@ -151,7 +197,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             answer = self.call(kind::SNAPSHOT, vec![body], option.hard_ttl()) => answer?,
             closed = cancel => return Err(closed.into()),
         };
-        wire::decode_snapshot_answer(&answer).map_err(|error| unusable(&error).into())
+        let answer = wire::decode_snapshot_answer(&answer).map_err(|error| unusable(&error))?;
+        if let Some(last) = named.meta.last_log_id.filter(|_| answer.vote == named.vote) {
+            self.acknowledged.note(self.target, self.member.directory, &named.vote, last);
+        }
+        Ok(answer)
     }
 
     async fn transfer_leader(

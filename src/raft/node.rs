@@ -9,7 +9,7 @@ use bytes::Bytes;
 use openraft::Raft;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, RaftError};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, RwLock, watch};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -58,6 +58,8 @@ pub(super) struct Inner {
     pub(super) gate: AppendGate,
     /// One change of the membership at a time.
     pub(super) changing: Mutex<()>,
+    /// Shared by the proposals that are under way here as the leader's, held alone while leadership is handed over.
+    pub(super) proposing: RwLock<()>,
     tasks: OnceLock<[AbortHandle; 2]>,
     stopping: AtomicBool,
 }
@@ -164,6 +166,7 @@ impl RaftNode {
             peers: Peers::default(),
             gate: AppendGate::default(),
             changing: Mutex::default(),
+            proposing: RwLock::default(),
             tasks: OnceLock::new(),
             stopping: AtomicBool::new(false),
             raft,

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::RwLockReadGuard;
 use tokio::time::Instant;
 
 use super::error::ProposeError;
@@ -57,13 +58,26 @@ impl RaftNode {
         if entry.len() > MAX_COMMAND_BYTES {
             return Err(ProposeError::TooLarge { bytes: entry.len(), limit: MAX_COMMAND_BYTES });
         }
-        let leadership = *self.inner.shared.leadership.borrow();
-        match leadership.leader {
-            Some(_) if leadership.is_leader => self.propose_stamped(entry).await,
+        if let Some(_under_way) = self.as_leader().await {
+            return self.propose_stamped(entry).await;
+        }
+        let leader = self.inner.shared.leadership.borrow().leader;
+        match leader {
             // Apart, so that a leader's proposals do not carry what forwarding needs.
             Some(leader) if leader != self.inner.node => Box::pin(self.forward(leader, entry)).await,
             _ => Err(ProposeError::NotWritten { leader: None }),
         }
+    }
+
+    /// Holds up a hand-over as long as what is returned is held; `None` if this node does not lead. What comes while leadership is
+    /// handed over waits for its end, so that it goes to the next leader at once.
+    async fn as_leader(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        let leads = || self.inner.shared.leadership.borrow().is_leader;
+        if !leads() {
+            return None;
+        }
+        let under_way = self.inner.proposing.read().await;
+        leads().then_some(under_way)
     }
 
     /// Proposes `entry` here under the log time of now.
@@ -119,11 +133,10 @@ impl RaftNode {
             .map_err(|error| Error::invalid("peer_message", "a peer sent what is not a command").with_source(error))?;
         let is_append = matches!(logged.command, Command::Append(_));
         drop(logged);
-        let leadership = *self.inner.shared.leadership.borrow();
-        if !leadership.is_leader {
-            let leader = leadership.leader.filter(|leader| *leader != self.inner.node);
+        let Some(_under_way) = self.as_leader().await else {
+            let leader = self.inner.shared.leadership.borrow().leader.filter(|leader| *leader != self.inner.node);
             return wire::encode_proposed(&Proposed::NotLeader(leader));
-        }
+        };
         if is_append && let Some(gate) = self.inner.gate.0.get() {
             gate()?;
         }

@@ -53,6 +53,11 @@ impl RaftNode {
             kind::PROPOSE => self.receive_proposal(body).await,
             kind::READ_INDEX => self.receive_read_index().await,
             kind::CHECKPOINT_FILES => return self.receive_piece_asked(&body).await,
+            kind::LOST => {
+                let told = wire::decode_lost(&body)?;
+                speaks_for_itself(from, &told.vote)?;
+                self.receive_lost(told).await.map(|()| Bytes::new())
+            }
             kind::STATUS => wire::encode_status(&self.own_status()),
             other => Err(Error::invalid("peer_message", format!("this build knows no calls of kind {other}"))),
         };

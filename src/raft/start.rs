@@ -21,7 +21,7 @@ use super::network::Network;
 use super::options::{RaftOptions, Start, StartCheckpoint, WalPresence};
 use super::types::{LogId, Member, Membership, StoredMembership, TypeConfig, Vote, log_id, term_of};
 use super::wal::{LogOptions, LogStore};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{NodeId, ShardId};
 use crate::state::State;
 
@@ -76,6 +76,9 @@ pub(super) fn presence(wal_dir: &Path, directory: Uuid, shard: ShardId) -> Resul
 pub(super) async fn start(options: &RaftOptions) -> Result<Started> {
     let dirs = Dirs::create(&options.wal_dir, options.shard)?;
     let meta = MetaDir::new(dirs.meta);
+    if let Some(why) = meta.lost()? {
+        return Err(Error::new(ErrorKind::Conflict, "node_identity_mismatch", why).with_number("node", options.node.0));
+    }
     let log_options = LogOptions {
         directory: options.directory,
         tail_memory: options.tail_memory,
@@ -235,7 +238,9 @@ fn config(options: &RaftOptions) -> Result<Config> {
     let election = millis(options.election_timeout);
     let config = Config {
         cluster_name: format!("tidelog-{}", options.shard),
-        election_timeout_min: election,
+        // A follower waits for the lease, which is the longest timeout, and then for a random one. The lease alone keeps it from
+        // taking a leader that lives for a dead one: what is random only keeps candidates apart, and may begin sooner.
+        election_timeout_min: (election / 2).max(millis(options.heartbeat) + 1),
         election_timeout_max: election.saturating_mul(2),
         heartbeat_interval: millis(options.heartbeat),
         install_snapshot_timeout: INSTALL_TIMEOUT_MS,

@@ -48,6 +48,11 @@ impl TailCache {
         entries.list.get(at).cloned()
     }
 
+    /// Index of the first entry that is here, if there is one.
+    pub(crate) fn first(&self) -> Option<u64> {
+        self.lock().list.front().map(|(id, _)| id.index)
+    }
+
     /// Forgets the entries from `index` on: the log was truncated.
     pub(crate) fn truncate(&self, index: u64) {
         self.lock().truncate(index);

@@ -12,6 +12,7 @@ mod error;
 pub mod keys;
 mod local;
 mod open;
+mod probe;
 mod retry;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use object_store::{
 
 pub use attempt::Health;
 pub use error::{OBJECT_MISSING, StoreError};
+pub use probe::Timing;
 
 use crate::config;
 use crate::error::Result;

@@ -5,11 +5,22 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+/// The checker of `tests/chaos`, whose own tests run here: that program has a `main`.
+#[path = "../chaos/check.rs"]
+#[allow(dead_code, reason = "the program uses all of it")]
+mod check;
+#[path = "../chaos/check_tests.rs"]
+mod check_tests;
+#[path = "../chaos/journal.rs"]
+#[allow(dead_code, reason = "the program uses all of it")]
+mod journal;
+
 mod access;
 mod asleep;
 mod bad_input;
 mod bench;
 mod bucket;
+mod bucket_check;
 mod client;
 mod clock;
 mod cluster;

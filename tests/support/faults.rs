@@ -16,6 +16,8 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use s3s::service::S3Service;
 
+use super::s3::BUCKET;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
@@ -155,12 +157,20 @@ impl Faults {
 }
 
 async fn done(s3: &S3Service, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
+    // The file system behind it would make a bucket of any name, which no store does.
+    if request.uri().path().split('/').nth(1) != Some(BUCKET) {
+        let _ = request.into_body().collect().await;
+        return Ok(answer(StatusCode::NOT_FOUND, "NoSuchBucket"));
+    }
     let response = s3.call(request.map(s3s::Body::from)).await.map_err(|error| format!("{error:?}"))?;
     Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
 }
 
 fn refusal(status: StatusCode) -> Response<Body> {
-    let code = if status == StatusCode::SERVICE_UNAVAILABLE { "SlowDown" } else { "InternalError" };
+    answer(status, if status == StatusCode::SERVICE_UNAVAILABLE { "SlowDown" } else { "InternalError" })
+}
+
+fn answer(status: StatusCode, code: &str) -> Response<Body> {
     let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>by the test</Message></Error>");
     let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync();
     Response::builder().status(status).header("content-type", "application/xml").body(body).unwrap()

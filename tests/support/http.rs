@@ -47,8 +47,11 @@ impl Answer {
     }
 }
 
-/// How long one of several servers may take for an answer: it may be stopped or cut off, and another one is asked then.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long a server is waited for that may be stopped or cut off: another one is asked then, or the same one again.
+pub(crate) const ANSWER: Duration = Duration::from_secs(5);
+/// How long an answer is waited for that has to come: longer than a server waits for anything on a request's behalf (a leader,
+/// a majority, a producer's minute), so that what it says about that is what a test sees.
+const PATIENCE: Duration = Duration::from_secs(75);
 /// Longer than a flush waits.
 const FLUSH_ANSWER: Duration = Duration::from_secs(60);
 /// Longer than the leader takes to change the members, with a node that has to catch up or does not answer.
@@ -77,7 +80,7 @@ impl Http {
 
     /// Requests to one of these servers, that do not wait for ever.
     pub(crate) fn over(bases: Vec<String>) -> Self {
-        Self::with(reqwest::Client::builder().connect_timeout(ANSWER).timeout(ANSWER), bases)
+        Self::with(reqwest::Client::builder().connect_timeout(ANSWER).timeout(PATIENCE), bases)
     }
 
     fn with(client: reqwest::ClientBuilder, bases: Vec<String>) -> Self {
@@ -179,9 +182,9 @@ pub(crate) async fn send(request: RequestBuilder) -> Answer {
     read(request.send().await.unwrap()).await.unwrap()
 }
 
-/// The same; `None` if the connection could not be made or broke, or the answer took too long.
+/// The same; `None` if the connection could not be made or broke, or the answer took longer than one may that need not come.
 pub(crate) async fn try_send(request: RequestBuilder) -> Option<Answer> {
-    read(request.send().await.ok()?).await.ok()
+    read(request.timeout(ANSWER).send().await.ok()?).await.ok()
 }
 
 async fn read(response: reqwest::Response) -> reqwest::Result<Answer> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::DEADLINE;
 use super::history::History;
-use super::http::Http;
+use super::http::{ANSWER, Http};
 
 /// Records of a request.
 const RECORDS: u64 = 10;
@@ -215,7 +215,7 @@ impl Producer {
 
 /// Status and body; `None` if the connection broke.
 async fn attempt(request: reqwest::RequestBuilder) -> Option<(u16, Value)> {
-    let response = request.send().await.ok()?;
+    let response = request.timeout(ANSWER).send().await.ok()?;
     let status = response.status().as_u16();
     Some((status, serde_json::from_slice(&response.bytes().await.ok()?).unwrap()))
 }

@@ -15,7 +15,8 @@ use super::binary::{Ran, command, ran};
 use super::faults::Faults;
 use super::server::Settings;
 
-const BUCKET: &str = "tidelog";
+/// The only one that there is.
+pub(super) const BUCKET: &str = "tidelog";
 const ACCESS_KEY: &str = "test-access-key";
 const SECRET_KEY: &str = "test-secret-key";
 /// Of what fails at random.
@@ -45,6 +46,8 @@ impl S3 {
         let task = tokio::spawn(async move {
             let http = Builder::new(TokioExecutor::new());
             while let Ok((socket, _)) = listener.accept().await {
+                // An answer in two writes would wait 40 ms for the client's acknowledgement otherwise.
+                let _ = socket.set_nodelay(true);
                 let (service, between) = (service.clone(), between.clone());
                 let service = service_fn(move |request| between.clone().call(service.clone(), request));
                 let connection = http.serve_connection(TokioIo::new(socket), service).into_owned();
@@ -78,9 +81,14 @@ impl S3 {
 
     /// `tidelog verify` of this bucket.
     pub(crate) async fn verify(&self) -> Ran {
-        let mut verify = command(&["verify", "--bucket", &self.url()]);
-        verify.envs(self.environment());
-        ran(&tokio::task::spawn_blocking(move || verify.output().unwrap()).await.unwrap())
+        self.run(&["verify", "--bucket", &self.url()], &[]).await
+    }
+
+    /// Calls `tidelog` in the environment that this bucket needs, but for these variables.
+    pub(crate) async fn run(&self, args: &[&str], but: &[(&str, &str)]) -> Ran {
+        let mut command = command(args);
+        command.envs(self.environment()).envs(but.iter().copied());
+        ran(&tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap())
     }
 
     /// `s3://bucket/prefix`

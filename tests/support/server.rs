@@ -1,9 +1,11 @@
 //! The real binary as a server: started on a free port and its own directory, killed, stopped, started again.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -73,6 +75,8 @@ pub(crate) struct Server {
     dir: Arc<TempDir>,
     settings: Settings,
     log: Arc<Mutex<String>>,
+    /// Copies what it logs until it has ended.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -119,12 +123,11 @@ impl Server {
             return Err(format!("{log}{status}"));
         };
         operators::remember(&url, &admin);
-        let mut server = Self { child, url, dir, settings, log };
+        let mut server = Self { child, url, dir, settings, log, reader: Some(reader) };
         let client = server.client();
         let begun = Instant::now();
         while client.ready().await.is_err() {
-            if let Some(status) = server.child.try_wait().unwrap() {
-                reader.join().unwrap();
+            if let Some(status) = server.try_ended() {
                 return Err(format!("{}{status}", server.log()));
             }
             assert!(begun.elapsed() < DEADLINE, "the server is not ready:\n{}", server.log());
@@ -135,7 +138,7 @@ impl Server {
 
     /// Whether the process has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.try_ended().is_some()
     }
 
     /// `http://127.0.0.1:…`
@@ -182,6 +185,7 @@ impl Server {
     pub(crate) fn kill(mut self) -> Arc<TempDir> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.whole_log();
         Arc::clone(&self.dir)
     }
 
@@ -210,16 +214,25 @@ impl Server {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Whether it has ended by itself, and how.
+    /// Whether it has ended by itself, and how; all that it logged is in its log then.
     pub(crate) fn try_ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
+        let status = self.child.try_wait().unwrap()?;
+        self.whole_log();
+        Some(status)
+    }
+
+    /// Waits for the rest of what a process logged that has ended.
+    fn whole_log(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
     }
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.try_ended() {
                 return status;
             }
             assert!(begun.elapsed() < DEADLINE, "the server does not end:\n{}", self.log());
@@ -302,11 +315,13 @@ pub(crate) fn files_under(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// An address on which a server can listen, end, and listen again: its port is below those that the system gives to
-/// connections, or one of them could take it in between.
+/// connections, or one of them could take it in between, and no other server of this process ever gets it.
 pub(crate) fn fixed_address() -> String {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
-        let address = format!("127.0.0.1:{}", rand::random_range(15_000..30_000));
-        if std::net::TcpListener::bind(&address).is_ok() {
+        let port = rand::random_range(15_000..30_000);
+        let address = format!("127.0.0.1:{port}");
+        if std::net::TcpListener::bind(&address).is_ok() && GIVEN.lock().unwrap().insert(port) {
             return address;
         }
     }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod bench;
+mod bucket;
 mod cluster;
 mod compact;
 mod consume;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Topic(command) => topic::run(command).await,
             Command::Produce(args) => produce::run(&args).await,
             Command::Consume(args) => consume::run(&args).await,
+            Command::Bucket(command) => bucket::run(command).await,
             Command::Verify(args) => verify::run(&args).await,
             Command::Admin(command) => admin::run(command).await,
             Command::DevCluster(args) => dev_cluster::run(&args).await,

@@ -26,8 +26,9 @@ use crate::model::{Answer, LogIndex};
 
 /// Entries up to this are encoded on the task itself.
 const INLINE_BYTES: u64 = 32 << 10;
-/// Pause after a proposal that was certainly not written; doubled up to the second.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(200));
+/// Pause after a proposal that was certainly not written; doubled up to the second, by which the answers after a change of
+/// leaders are late at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 /// Bytes that are worth an entry of their own whatever is in flight: from here on it is bytes that cost, not entries.
 const WORTH_AN_ENTRY: u64 = 64 << 10;
 /// Submissions taken from the inbox between two looks at the slots.

@@ -286,3 +286,45 @@ async fn log_time_jumps_with_the_voters_clocks_and_not_with_the_leaders_alone() 
     assert!(log_time() < begun + 3 * DAY_MS);
     group.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_under_way_when_leadership_is_handed_over_is_answered() {
+    let group = Group::of(3).await;
+    let mut leader = group.leader().await;
+    write(group.at(leader), create_topic()).await;
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writing: Vec<_> = (0..12)
+        .map(|number| {
+            let (writer, stop) = (group.at(1 + number % 3).clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                let mut written = 0;
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    write(&writer, append(10_000)).await;
+                    written += 1;
+                }
+                written
+            })
+        })
+        .collect();
+    for round in 0..6 {
+        let applied = *group.node(leader).applied().borrow();
+        eventually("some load", || *group.node(leader).applied().borrow() > applied + 20).await;
+        let to = if round % 2 == 0 {
+            group.other(leader)
+        } else {
+            group.running().into_iter().rfind(|node| *node != leader).unwrap()
+        };
+        group.node(leader).transfer_leader(NodeId(to)).await.unwrap();
+        assert_eq!(group.leader().await, to);
+        leader = to;
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut written = 0;
+    for task in writing {
+        // A proposal whose fate is not known panics.
+        written += task.await.unwrap();
+    }
+    group.converge(&[1, 2, 3]).await;
+    assert_eq!(batches(group.node(1)), written);
+    group.end().await;
+}

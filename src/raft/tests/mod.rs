@@ -4,6 +4,7 @@
 mod begin;
 mod forwarding;
 mod group;
+mod lost;
 mod membership;
 mod node;
 mod replication;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::codec::{WalLogId, WalPayload};
 use super::files::path_of;
 use super::header::HEADER_BYTES;
+use super::places::Place;
 use super::queue::{Queue, Stored};
 use super::repair::{self, Cut};
 use super::spare::Keeper;
@@ -22,25 +23,31 @@ use crate::error::{Error, Result};
 /// Held while a log is open: two processes in one log would be its end.
 const LOCK: &str = "lock";
 
-/// Where an entry is to be had.
+/// Where entries are to be had.
 pub(super) enum Source {
-    /// Here.
+    /// One, here.
     Memory(WalLogId, WalPayload),
-    /// In a file: read it without holding the log.
+    /// At least one, in a file: read them without holding the log.
     Disk(OnDisk),
 }
 
-/// A frame in a file.
+/// Neighbouring frames of entries in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OnDisk {
     pub(super) path: PathBuf,
-    /// Within the file.
-    pub(super) at: u64,
-    pub(super) len: u32,
-    /// WAL offset.
-    pub(super) offset: u64,
-    /// The checksum of the frame before.
-    pub(super) chain: u32,
+    /// WAL offset at which the frames of the file begin.
+    pub(super) start: u64,
+    /// Index of the first entry.
+    pub(super) first: u64,
+    /// In the order of the entries, which follow each other; there may be other frames between them.
+    pub(super) places: Vec<Place>,
+}
+
+impl OnDisk {
+    /// Where the frame at WAL offset `offset` is within the file.
+    pub(super) fn at(&self, offset: u64) -> u64 {
+        HEADER_BYTES as u64 + offset - self.start
+    }
 }
 
 /// What the log's users and its threads share.
@@ -103,18 +110,18 @@ impl Core {
         if self.closed.load(Ordering::Acquire) { Err(unusable("the log is closed")) } else { Ok(()) }
     }
 
-    /// Where to read entry `index`; `None` if the log does not have it.
-    pub(super) fn source(&self, index: u64) -> io::Result<Option<Source>> {
-        let Some(place) = self.read(|tip| Ok(tip.place(index)))? else { return Ok(None) };
+    /// Where to read entry `index`, and with it some of those that follow it before `end`, `bytes` together; `None` if the
+    /// log does not have it.
+    pub(super) fn source(&self, index: u64, end: u64, bytes: u64) -> io::Result<Option<Source>> {
+        let mut places = self.read(|tip| Ok(tip.neighbours(index, end, bytes)))?;
+        let Some(place) = places.first().copied() else { return Ok(None) };
         match self.queue.stored(place.offset) {
             Some(Stored::Memory(id, payload)) => Ok(Some(Source::Memory(id, payload))),
-            Some(Stored::In(file)) if file.start <= place.offset => Ok(Some(Source::Disk(OnDisk {
-                path: path_of(&self.dir, file.sequence),
-                at: HEADER_BYTES as u64 + place.offset - file.start,
-                len: place.len,
-                offset: place.offset,
-                chain: place.chain,
-            }))),
+            Some(Stored::In(file, ends)) if file.start <= place.offset => {
+                places.retain(|place| place.offset + u64::from(place.len) <= ends);
+                let path = path_of(&self.dir, file.sequence);
+                Ok(Some(Source::Disk(OnDisk { path, start: file.start, first: index, places })))
+            }
             // It went with a purge between the two steps.
             _ if self.read(|tip| Ok(tip.place(index) != Some(place)))? => Ok(None),
             _ => Err(super::codec::invalid(format!("entry {index} is in no file of the log"))),

@@ -35,6 +35,17 @@ impl Places {
         self.list.get(at).copied()
     }
 
+    /// The places of the entries from `index` on, before `end`, whose frames take `bytes` of the WAL together with what is between
+    /// them; but that of `index` in any case.
+    pub(super) fn neighbours(&self, index: u64, end: u64, bytes: u64) -> Vec<Place> {
+        let Some(at) = index.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else { return Vec::new() };
+        let count = usize::try_from(end.saturating_sub(index)).unwrap_or(usize::MAX);
+        let mut places = self.list.iter().skip(at).take(count).copied();
+        let Some(first) = places.next() else { return Vec::new() };
+        let near = |place: &Place| place.offset + u64::from(place.len) - first.offset <= bytes;
+        std::iter::once(first).chain(places.take_while(near)).collect()
+    }
+
     /// Index of the first entry, if there is one.
     pub(super) fn first(&self) -> Option<u64> {
         (!self.list.is_empty()).then_some(self.first)
@@ -115,6 +126,20 @@ mod tests {
         assert_eq!(places.first(), Some(21));
         places.truncate(0);
         assert_eq!(places.first(), None);
+    }
+
+    #[test]
+    fn neighbours_are_as_many_as_fit() {
+        let mut places = Places::default();
+        for index in 5..10 {
+            // Ten bytes of something else between them.
+            places.push(index, place(index * 110, 100));
+        }
+        let found = |index, end, bytes| places.neighbours(index, end, bytes).len();
+        assert_eq!([found(4, 9, 1_000), found(10, 20, 1_000), found(9, 9, 1_000)], [0; 3]);
+        assert_eq!((found(5, 10, 0), found(5, 10, 209), found(5, 10, 210), found(5, 10, 1_000)), (1, 1, 2, 5));
+        assert_eq!((found(8, 10, 1_000), found(6, 8, 1_000)), (2, 2));
+        assert_eq!(places.neighbours(6, 8, 1_000)[1].offset, 770);
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub(super) enum Work {
 /// Where an entry is to be read.
 pub(super) enum Stored {
     Memory(WalLogId, WalPayload),
-    In(Span),
+    /// A file, and the WAL offset below which it can be read.
+    In(Span, u64),
 }
 
 impl Queue {
@@ -194,7 +195,8 @@ impl Queue {
             return Some(Stored::Memory(*id, payload.clone()));
         }
         let after = inner.files.partition_point(|file| file.start <= offset);
-        inner.files.get(after.checked_sub(1)?).map(|file| Stored::In(*file))
+        let ends = inner.files.get(after).map_or(inner.written, |next| next.start.min(inner.written));
+        inner.files.get(after.checked_sub(1)?).map(|file| Stored::In(*file, ends))
     }
 
     /// WAL offset at which the first file begins.
@@ -381,7 +383,7 @@ mod tests {
         assert!(matches!(queue.stored(0), Some(Stored::Memory(id, found)) if id.index == 5 && found == payload));
         assert!(queue.stored(1).is_none());
         queue.wrote(7);
-        assert!(matches!(queue.stored(0), Some(Stored::In(Span { sequence: 1, start: 0 }))));
+        assert!(matches!(queue.stored(0), Some(Stored::In(Span { sequence: 1, start: 0 }, _))));
         assert_eq!(queue.queued_bytes(), 0);
     }
 

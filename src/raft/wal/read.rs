@@ -1,7 +1,7 @@
 //! Reading the log: by openraft for applying and replicating, and by fetches whose batches left the tail cache.
 //!
-//! Reads are limited in bytes, and what is in no cache is read one entry at a time on a blocking thread without holding
-//! the log's lock: a reader of old entries is never in the way of an append.
+//! Reads are limited in bytes, and what is in no cache is read on a blocking thread without holding the log's lock: a reader
+//! of old entries is never in the way of an append. Neighbouring entries are read from their file at once, each verified.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -11,6 +11,7 @@ use std::ops::{Bound, RangeBounds};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::Stream;
 use openraft::storage::RaftLogReader;
 use openraft::{Entry, OptionalSend};
@@ -33,30 +34,24 @@ pub(crate) struct LogReader {
 impl LogReader {
     /// Entry `index`; `None` if the log does not have it, or has it no more.
     pub(crate) async fn entry(&self, index: u64) -> io::Result<Option<(WalLogId, WalPayload)>> {
-        if let Some(found) = self.shared.tail.get(index) {
-            return Ok(Some(found));
-        }
-        match self.core().source(index)? {
-            None => Ok(None),
-            Some(Source::Memory(id, payload)) => Ok(Some((id, payload))),
-            Some(Source::Disk(at)) => {
-                let read = tokio::task::spawn_blocking(move || read_entry(&at, index)).await;
-                match read.map_err(io::Error::other)? {
-                    Ok(found) => Ok(Some(found)),
-                    // The file went with a purge between the two steps, or holds another part of the log now.
-                    Err(_) if self.core().read(|tip| Ok(tip.place(index).is_none()))? => Ok(None),
-                    Err(error) => Err(error),
-                }
-            }
-        }
+        Ok(self.stretch(index, index.saturating_add(1), 0).await?.pop_front())
     }
 
     /// Entries from `start` on, before `end`, of at most [`READ_BYTES`] together, but at least one if there is one.
     pub(crate) async fn entries(&self, start: u64, end: u64) -> io::Result<Vec<LogEntry>> {
         let mut entries = Vec::new();
         let mut bytes = 0;
+        let mut ready = VecDeque::new();
         for index in start..end {
-            let Some((id, payload)) = self.entry(index).await? else { break };
+            if ready.is_empty() {
+                match self.stretch(index, end, READ_BYTES.saturating_sub(bytes)).await {
+                    Ok(stretch) => ready = stretch,
+                    // Whoever asks for this one is told; those before it are whole.
+                    Err(_) if !entries.is_empty() => break,
+                    Err(error) => return Err(error),
+                }
+            }
+            let Some((id, payload)) = ready.pop_front() else { break };
             bytes += payload.charge();
             if bytes > READ_BYTES && !entries.is_empty() {
                 break;
@@ -65,17 +60,57 @@ impl LogReader {
         }
         Ok(entries)
     }
+
+    /// Entry `index`, if the log has it, and as many of those that follow it before `end` as are had at the same price: of
+    /// `bytes` together.
+    async fn stretch(&self, index: u64, end: u64, bytes: u64) -> io::Result<VecDeque<(WalLogId, WalPayload)>> {
+        if let Some(found) = self.shared.tail.get(index) {
+            return Ok(VecDeque::from([found]));
+        }
+        // What the cache has is had from there.
+        let end = self.shared.tail.first().filter(|first| *first > index).map_or(end, |first| first.min(end));
+        match self.core().source(index, end, bytes)? {
+            None => Ok(VecDeque::new()),
+            Some(Source::Memory(id, payload)) => Ok(VecDeque::from([(id, payload)])),
+            Some(Source::Disk(at)) => {
+                let read = tokio::task::spawn_blocking(move || read_entries(&at)).await;
+                match read.map_err(io::Error::other)? {
+                    Ok(found) => Ok(found),
+                    // The file went with a purge between the two steps, or holds another part of the log now.
+                    Err(_) if self.core().read(|tip| Ok(tip.place(index).is_none()))? => Ok(VecDeque::new()),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
 }
 
-fn read_entry(at: &OnDisk, index: u64) -> io::Result<(WalLogId, WalPayload)> {
-    let mut bytes = vec![0; at.len as usize];
-    File::open(&at.path)?.read_exact_at(&mut bytes, at.at)?;
-    let damaged = |why: String| invalid(format!("entry {index} in {} at byte {}: {why}", at.path.display(), at.at));
-    match frame::read(bytes.into(), at.chain, at.offset) {
-        Ok(Record::Entry(id, payload)) if id.index == index => Ok((id, payload)),
-        Ok(_) => Err(damaged("another record is there".to_owned())),
-        Err(error) => Err(damaged(error.to_string())),
+/// Reads the entries at `at`, all of them or those before one that is damaged; an error if that is the first.
+fn read_entries(at: &OnDisk) -> io::Result<VecDeque<(WalLogId, WalPayload)>> {
+    let mut entries = VecDeque::with_capacity(at.places.len());
+    let (Some(first), Some(last)) = (at.places.first(), at.places.last()) else { return Ok(entries) };
+    let len = last.offset + u64::from(last.len) - first.offset;
+    let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    File::open(&at.path)?.read_exact_at(&mut bytes, at.at(first.offset))?;
+    let bytes = Bytes::from(bytes);
+    for (place, index) in at.places.iter().zip(at.first..) {
+        let begin = usize::try_from(place.offset - first.offset).map_err(io::Error::other)?;
+        let frame = bytes.slice(begin..begin + place.len as usize);
+        let why = match frame::read(frame, place.chain, place.offset) {
+            Ok(Record::Entry(id, payload)) if id.index == index => {
+                entries.push_back((id, payload));
+                continue;
+            }
+            Ok(_) => "another record is there".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        if entries.is_empty() {
+            let (path, at) = (at.path.display(), at.at(place.offset));
+            return Err(invalid(format!("entry {index} in {path} at byte {at}: {why}")));
+        }
+        break;
     }
+    Ok(entries)
 }
 
 /// `[start, end)` of a range of indices.

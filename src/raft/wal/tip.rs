@@ -136,6 +136,11 @@ impl Tip {
         self.places.get(index)
     }
 
+    /// Where the entries from `index` on are; see [`Places::neighbours`].
+    pub(super) fn neighbours(&self, index: u64, end: u64, bytes: u64) -> Vec<Place> {
+        self.places.neighbours(index, end, bytes)
+    }
+
     /// Index of the first entry, if there is one.
     pub(super) fn first_index(&self) -> Option<u64> {
         self.places.first()

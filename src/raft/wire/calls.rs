@@ -88,6 +88,29 @@ pub(in crate::raft) fn decode_transfer(body: &[u8]) -> Result<TransferLeaderRequ
     Ok(TransferLeaderRequest::new(Vote::from(leader), to, from_wire(last)?))
 }
 
+/// A leader says that a node has lost entries that it had acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::raft) struct Lost {
+    /// Of the leader.
+    pub(in crate::raft) vote: Vote,
+    /// The last entry that the node had acknowledged to it.
+    pub(in crate::raft) acknowledged: LogIndex,
+}
+
+/// See [`Lost`].
+pub(in crate::raft) fn encode_lost(lost: &Lost) -> Result<Bytes> {
+    encode(&(WireVote::from(&lost.vote), lost.acknowledged))
+}
+
+/// See [`Lost`].
+pub(in crate::raft) fn decode_lost(body: &[u8]) -> Result<Lost> {
+    let (vote, acknowledged): (WireVote, LogIndex) = decode(body)?;
+    if !vote.committed {
+        return Err(malformed("only a leader knows what was acknowledged"));
+    }
+    Ok(Lost { vote: Vote::from(vote), acknowledged })
+}
+
 #[derive(Serialize, Deserialize)]
 struct SnapshotNamed {
     vote: WireVote,

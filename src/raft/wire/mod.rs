@@ -42,6 +42,8 @@ pub mod kind {
     pub const CHECKPOINT_FILES: u8 = 8;
     /// What a node says of itself.
     pub const STATUS: u8 = 9;
+    /// The leader says that the node has lost what it had acknowledged.
+    pub const LOST: u8 = 15;
 }
 
 /// Term, node, committed.

@@ -5,6 +5,7 @@ mod basics;
 mod behind;
 mod cut;
 mod dev;
+mod hand_over;
 mod identity;
 mod kill;
 mod membership;

@@ -5,6 +5,7 @@ mod damage;
 mod failure;
 mod layout;
 mod recycle;
+mod stretch;
 mod suite;
 mod torn;
 

@@ -1,0 +1,91 @@
+//! Followers whose disk was restored from an older copy.
+
+use super::group::{Group, batches, directory, eventually, write};
+use super::*;
+use crate::error::ErrorKind;
+
+/// A group that wrote `more` entries after a follower's directory was copied; leader, follower, copy.
+async fn one_has_an_older_copy(more: usize) -> (Group, u64, u64, TempDir) {
+    let mut group = Group::of(3).await;
+    let leader = group.leader().await;
+    let follower = group.other(leader);
+    write(group.at(leader), create_topic()).await;
+    write(group.at(leader), append(100)).await;
+    group.converge(&[1, 2, 3]).await;
+    group.stop(follower).await;
+    let older = copy(group.dir(follower));
+    group.start(follower, Start::Wal).await;
+    for _ in 0..more {
+        write(group.at(leader), append(100)).await;
+    }
+    group.converge(&[1, 2, 3]).await;
+    group.stop(follower).await;
+    (group, leader, follower, older)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_lost_what_it_acknowledged_ends_and_does_not_start_again() {
+    let (mut group, leader, follower, older) = one_has_an_older_copy(20).await;
+    let term = group.node(leader).status().term;
+    group.put(follower, older);
+    group.start(follower, Start::Wal).await;
+    let node = group.node(follower).clone();
+    let why = tokio::time::timeout(Duration::from_secs(60), node.fatal()).await.unwrap();
+    assert!(why.contains("restored from an older copy") && why.contains("replace-node"), "{why}");
+    // The others go on as they were.
+    for _ in 0..20 {
+        write(group.at(leader), append(100)).await;
+    }
+    let status = group.node(leader).status();
+    assert!(status.is_leader && status.term == term, "{status:?}");
+    let others: Vec<u64> = group.running().into_iter().filter(|node| *node != follower).collect();
+    group.converge(&others).await;
+    assert_eq!(batches(group.node(leader)), 41);
+    group.stop(follower).await;
+    let refused = RaftNode::start(RaftOptions {
+        node: NodeId(follower),
+        directory: directory(follower),
+        ..options(group.dir(follower), Start::Wal)
+    })
+    .await
+    .map(drop)
+    .unwrap_err();
+    assert_eq!((refused.kind(), refused.code()), (ErrorKind::Conflict, "node_identity_mismatch"));
+    assert!(refused.message().contains("restored from an older copy"), "{refused}");
+    group.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_has_all_that_was_acknowledged_goes_on() {
+    let (mut group, leader, follower, _older) = one_has_an_older_copy(20).await;
+    let newest = copy(group.dir(follower));
+    group.put(follower, newest);
+    group.start(follower, Start::Wal).await;
+    write(group.at(leader), append(100)).await;
+    group.converge(&[1, 2, 3]).await;
+    group.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_has_lost_nothing_is_not_ended_by_being_told_so() {
+    let group = Group::of(3).await;
+    let leader = group.leader().await;
+    let follower = group.other(leader);
+    write(group.at(leader), create_topic()).await;
+    group.converge(&[1, 2, 3]).await;
+    let term = group.node(leader).status().term;
+    let last = group.node(follower).status().last_log;
+    let tell = async |by: u64, term: u64, acknowledged: u64| {
+        let told = wire::Lost { vote: types::Vote::new_committed(term, leader), acknowledged };
+        let body = wire::encode_lost(&told).unwrap();
+        let told = group.node(follower).handle(NodeId(by), directory(by), kind::LOST, body).await;
+        told.unwrap_err().code()
+    };
+    assert_eq!(tell(leader, term, last).await, "peer_message");
+    // An earlier leader, and one that speaks for another.
+    assert_eq!(tell(leader, term - 1, last + 100).await, "peer_message");
+    assert_eq!(tell(group.other(leader), term, last + 100).await, "peer_message");
+    write(group.at(leader), append(100)).await;
+    eventually("the entry", || batches(group.node(follower)) == 1).await;
+    group.end().await;
+}

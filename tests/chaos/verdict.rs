@@ -1,0 +1,84 @@
+//! The end of a run: everything that is there, read in several ways, and the checker over it.
+
+use std::sync::Arc;
+
+use super::bucket;
+use super::check::{Scan, Verdict, check, same};
+use super::support::binary::{run, text};
+use super::support::http::Http;
+use super::support::server::{Server, Settings, copy_tree};
+use super::world::World;
+use super::{PARTITIONS, TOPIC};
+
+/// What was found.
+#[derive(Debug)]
+pub(crate) struct Verdicts {
+    pub(crate) invariants: Vec<Verdict>,
+    pub(crate) sent: usize,
+    pub(crate) acknowledged: usize,
+    pub(crate) there: usize,
+    pub(crate) read: usize,
+}
+
+/// Ends the run, and judges it.
+pub(crate) async fn reach(mut world: World) -> Verdicts {
+    world.cluster.converge().await;
+    world.stop_consuming().await;
+    let nodes: Vec<u64> = world.voters.iter().copied().collect();
+    let scan = scan(&world.cluster.http_of(nodes[0])).await;
+    let records = std::mem::take(&mut *world.journal.records());
+    let mut invariants = check(&records, &scan);
+    for node in &nodes[1..] {
+        let other = self::scan(&world.cluster.http_of(*node)).await;
+        invariants.push(same("another node has the same", &scan, &other));
+        assert!(!world.cluster.log(*node).contains(" panicked at "), "{}", world.cluster.log(*node));
+    }
+    let http = world.cluster.http();
+    http.flush(TOPIC, true).await;
+    let archived = bucket::archived(&http, &world.cluster.bucket(), TOPIC).await;
+    invariants.push(same("the Parquet files have the same", &scan, &archived));
+    let bucket = format!("file://{}", text(&world.cluster.bucket()));
+    let verified = tokio::task::block_in_place(|| run("", &["verify", "--bucket", &bucket]));
+    assert_eq!(verified.code, 0, "tidelog verify: {}\n{}", verified.stdout, verified.stderr);
+    let alone = from_the_bucket(&mut world).await;
+    invariants.push(same("a start from the bucket alone has the same", &scan, &alone));
+    Verdicts {
+        invariants,
+        sent: records.sent.len(),
+        acknowledged: records.acked.len(),
+        there: scan.values().map(Vec::len).sum(),
+        read: records.pages.iter().map(|page| page.values.len()).sum(),
+    }
+}
+
+/// Everything that a node serves; offsets are dense from 0 on.
+async fn scan(http: &Http) -> Scan {
+    let mut scan = Scan::new();
+    for partition in 0..PARTITIONS {
+        let records = http.fetch_all(TOPIC, partition, "&values=text&max_bytes=16777216").await;
+        for (wanted, record) in (0..).zip(&records) {
+            assert_eq!(record["offset"].as_u64(), Some(wanted), "partition {partition} is not dense");
+        }
+        let values = records.iter().map(|record| record["text"].as_str().unwrap_or("no text").to_owned());
+        scan.insert(partition, values.collect());
+    }
+    scan
+}
+
+/// The cluster is closed, and another machine is started with nothing but a copy of the bucket.
+async fn from_the_bucket(world: &mut World) -> Scan {
+    let nodes: Vec<u64> = world.voters.iter().copied().collect();
+    let url = world.cluster.url(nodes[0]);
+    let said = tokio::task::block_in_place(|| run(&url, &["admin", "stop"])).ok();
+    assert!(said.contains("everything is in the bucket"), "{said}");
+    let ended = world.cluster.ended(nodes[0]).await;
+    assert!(ended.success(), "{ended}");
+    for node in &nodes[1..] {
+        let ended = world.cluster.terminate(*node).await;
+        assert!(ended.success(), "{ended}\n{}", world.cluster.log(*node));
+    }
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    copy_tree(&world.cluster.bucket(), &dir.path().join("data").join("bucket"));
+    let server = Server::start_in(dir, Settings::default()).await;
+    scan(&Http::new(server.url())).await
+}

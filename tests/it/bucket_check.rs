@@ -1,0 +1,60 @@
+//! `tidelog bucket check`: over a directory and a real S3 server; each thing that may be wrong is told in one sentence.
+
+use serde_json::Value;
+
+use crate::support::binary::{run, text};
+use crate::support::s3::S3;
+
+#[tokio::test]
+async fn a_bucket_that_can_be_used_is_timed_and_left_as_it_was() {
+    let s3 = S3::start().await;
+    let said = s3.run(&["bucket", "check", "--bucket", &s3.url(), "--json"], &[]).await.ok();
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&report["bucket"], &report["usable"]), (&Value::from(s3.url()), &Value::from(true)));
+    let sizes: Vec<_> =
+        report["timings"].as_array().unwrap().iter().map(|row| row["bytes"].as_u64().unwrap()).collect();
+    assert_eq!(sizes, [4 << 10, 1 << 20, 16 << 20]);
+    assert!(report["timings"].as_array().unwrap().iter().all(|row| row["put_p99_ms"].as_f64().unwrap() > 0.0));
+    let left = walkdir(&s3.objects());
+    assert!(left.is_empty(), "{left:?}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", text(&dir.path().join("bucket")));
+    let table = run("", &["bucket", "check", "--bucket", &url]).ok();
+    assert!(table.contains("can be written, read, listed and deleted") && table.contains("16 MiB"), "{table}");
+}
+
+/// Arguments, what differs in the environment, and what is told.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+
+#[tokio::test]
+async fn what_is_wrong_with_a_bucket_is_told_in_one_sentence() {
+    let s3 = S3::start().await;
+    let url = s3.url();
+    let check = ["bucket", "check", "--bucket", url.as_str()];
+    let cases: [Case<'_>; 4] = [
+        (&["bucket", "check", "--bucket", "s3://not-there/x"], &[], "there is no such bucket"),
+        (&check, &[("AWS_SECRET_ACCESS_KEY", "another")], "the secret key does not belong to the access key"),
+        (&check, &[("AWS_ACCESS_KEY_ID", "nobody")], "does not know the access key"),
+        // Nobody listens at the discard port.
+        (&check, &[("AWS_ENDPOINT", "http://127.0.0.1:9")], "the endpoint cannot be reached"),
+    ];
+    for (args, environment, told) in cases {
+        let said = s3.run(args, environment).await.failed(1);
+        assert!(said.contains(told), "{environment:?}: {said}");
+    }
+    assert!(walkdir(&s3.objects()).is_empty());
+}
+
+/// All files below `root`.
+fn walkdir(root: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { directories.push(path) } else { files.push(path) }
+        }
+    }
+    files
+}

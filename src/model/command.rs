@@ -166,6 +166,12 @@ pub enum Control {
     Tick,
     /// Closed still, but a checkpoint of this state is no longer clean: the step before a [`Control::Reopen`].
     Unseal,
+    /// From now on `apply` behaves as of this version; a node that does not know it stops before it applies this. Proposed once
+    /// every member knows it.
+    RaiseVersion {
+        /// The version; one that is not newer changes nothing.
+        version: u32,
+    },
 }
 
 /// Which settings the body of a create request named: an existing topic has to agree with these only.

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::members::Members;
 use super::reopening::Reopening;
 use super::tasks::{Scope, Tasks};
-use super::{Job, Jobs, adopt, upkeep};
+use super::{Job, Jobs, adopt, upkeep, versions};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -78,6 +78,7 @@ impl Duty {
         ["flush", "gc", "retention"].into_iter().for_each(metrics::job_begins);
         let scope = needs.tasks.scope();
         self.start_flush(&scope);
+        versions::start(&scope, needs.leader.clone());
         upkeep::start(&scope, &needs.jobs, needs.leader.clone(), &needs.bucket, &needs.config);
         let (opened, open) = watch::channel(unsealed.is_none());
         if let Some(unsealed) = unsealed {

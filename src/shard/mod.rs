@@ -8,7 +8,7 @@
 //! | `open` | from settings to running tasks |
 //! | `life`, `hello` | the directory's place in the cluster, and what nodes ask each other for it |
 //! | `network`, `dispatch` | the peers: calls to them, and answers |
-//! | `duty`, `reopening`, `upkeep`, `adopt` | what a leader does and what the others do |
+//! | `duty`, `reopening`, `upkeep`, `versions`, `adopt` | what a leader does and what the others do |
 //! | `members`, `admin` | who is in the cluster, and changing it |
 //! | `archive_requests` | what is to be archived before its time, told to all |
 //! | `tend` | what every node sees to |
@@ -30,6 +30,7 @@ mod reopening;
 mod tasks;
 mod tend;
 mod upkeep;
+mod versions;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

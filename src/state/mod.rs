@@ -228,6 +228,13 @@ impl State {
                 self.changed_at = self.applied;
                 Ok(Answer::Done)
             }
+            Control::RaiseVersion { version } => {
+                if *version > self.version {
+                    self.version = *version;
+                    self.changed_at = self.applied;
+                }
+                Ok(Answer::Done)
+            }
         }
     }
 

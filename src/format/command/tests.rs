@@ -99,6 +99,7 @@ fn controls() -> Vec<Control> {
         Control::Reopen { incarnation: Incarnation(2) },
         Control::Tick,
         Control::Unseal,
+        Control::RaiseVersion { version: 2 },
     ]
 }
 
@@ -149,6 +150,7 @@ const fn variant(control: &Control) -> u32 {
         Control::Reopen { .. } => 15,
         Control::Tick => 16,
         Control::Unseal => 17,
+        Control::RaiseVersion { .. } => 18,
     }
 }
 
@@ -209,6 +211,7 @@ const CONTROLS: [&str; CONTROL_VARIANTS as usize] = [
     "0f02",
     "10",
     "11",
+    "1202",
 ];
 
 #[test]

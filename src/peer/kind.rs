@@ -4,7 +4,7 @@
 pub(super) const fn name(kind: u8) -> &'static str {
     match kind {
         0 => "hello",
-        1 | 16 => "append",
+        1 => "append",
         2 => "vote",
         3 => "pre_vote",
         4 => "snapshot",

@@ -13,7 +13,6 @@
 //! | `members`, `peers` | who belongs to the group, and what the leader knows of them |
 //! | `transport`, `network`, `wire` | the way to the peers; openraft's calls over it; their bytes |
 //! | `acknowledged` | followers that lost what they had acknowledged |
-//! | `ordered` | appends that are sent before the last one was answered |
 //! | `receive`, `checkpoint_files` | what a node does for its peers; a checkpoint from a peer's disk |
 //! | `machine` | openraft's state machine over [`crate::state::State`] |
 //! | `wal` | the log on disk |
@@ -40,7 +39,6 @@ mod meta;
 mod network;
 mod node;
 mod options;
-mod ordered;
 mod peers;
 mod propose;
 mod read;

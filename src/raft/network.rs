@@ -5,19 +5,15 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::stream::BoxStream;
-use futures::{FutureExt, Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
 };
 
 use super::acknowledged::{Acknowledged, TELL_DEADLINE, acknowledged_by};
@@ -25,7 +21,7 @@ use super::machine::{CheckpointSnapshot, Shared};
 use super::options::RaftOptions;
 use super::transport::{PeerAddress, Transport, TransportError};
 use super::types::{LogId, Member, TypeConfig, Vote};
-use super::wire::{self, Lost, NamedSnapshot, Order, kind};
+use super::wire::{self, Lost, NamedSnapshot, kind};
 use crate::error::Error;
 use crate::model::NodeId;
 
@@ -35,36 +31,19 @@ const APPEND_DEADLINE: Duration = Duration::from_secs(2);
 /// Heartbeats that an append may take.
 const APPEND_HEARTBEATS: u32 = 10;
 
-/// Calls with entries to one follower that are under way at a time. Each has at most what one read of the log returns (4 MiB), so
-/// a follower that is slow holds this much of the leader's memory and nobody else up.
-const UNDER_WAY: usize = 2;
-
-type AppendStream<'s> = BoxFuture<
-    's,
-    Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>,
->;
-
 /// Makes connections to the peers.
 pub(crate) struct Network {
     transport: Arc<dyn Transport>,
     shared: Arc<Shared>,
     append_deadline: Duration,
     acknowledged: Arc<Acknowledged>,
-    /// The number of the next stream of appends.
-    streams: Arc<AtomicU64>,
 }
 
 impl Network {
     /// The network of a node that was opened with `options`.
     pub(crate) fn new(options: &RaftOptions, shared: Arc<Shared>) -> Self {
         let append_deadline = APPEND_DEADLINE.max(options.heartbeat * APPEND_HEARTBEATS);
-        Self {
-            transport: Arc::clone(&options.transport),
-            shared,
-            append_deadline,
-            acknowledged: Arc::default(),
-            streams: Arc::default(),
-        }
+        Self { transport: Arc::clone(&options.transport), shared, append_deadline, acknowledged: Arc::default() }
     }
 }
 
@@ -79,7 +58,6 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             shared: Arc::clone(&self.shared),
             append_deadline: self.append_deadline,
             acknowledged: Arc::clone(&self.acknowledged),
-            streams: Arc::clone(&self.streams),
         }
     }
 }
@@ -92,8 +70,6 @@ pub(crate) struct Peer {
     shared: Arc<Shared>,
     append_deadline: Duration,
     acknowledged: Arc<Acknowledged>,
-    /// The number of the next stream of appends.
-    streams: Arc<AtomicU64>,
 }
 
 impl Peer {
@@ -143,26 +119,6 @@ impl Sent {
 }
 
 impl Peer {
-    /// Sends entries, as one of several calls that are under way if there is an `order`.
-    async fn append(
-        &self,
-        rpc: AppendEntriesRequest<TypeConfig>,
-        order: Option<Order>,
-        option: &RPCOption,
-    ) -> Result<(Sent, AppendEntriesResponse<TypeConfig>), RPCError<TypeConfig>> {
-        let (kind, body) = match order {
-            Some(order) => (kind::APPEND_ORDERED, wire::encode_ordered(order, &rpc)),
-            None => (kind::APPEND, wire::encode_append(&rpc)),
-        };
-        let body = body.map_err(|error| unusable(&error))?;
-        let sent = Sent::of(&rpc, self.acknowledged.before(self.target, self.member.directory, &rpc.vote));
-        drop(rpc);
-        let answer = self.call(kind, body, self.append_deadline.max(option.hard_ttl())).await?;
-        let answer = wire::decode_append_answer(&answer, sent.previous.is_some()).map_err(|error| unusable(&error))?;
-        self.judge(&sent, &answer).await?;
-        Ok((sent, answer))
-    }
-
     /// Notes what `answer` acknowledges. An answer that takes back an earlier one is not for openraft, which asserts that there is
     /// none: the peer is told, and counts as one that cannot be reached.
     async fn judge(&self, sent: &Sent, answer: &AppendEntriesResponse<TypeConfig>) -> Result<(), RPCError<TypeConfig>> {
@@ -198,35 +154,13 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        self.append(rpc, None, &option).await.map(|(_, answer)| answer)
-    }
-
-    /// The next entries are sent before the last ones are acknowledged, so that the peer's disk and the way to it work at the same
-    /// time; [`super::ordered`] puts them into their order there.
-    fn stream_append<'s, S>(&'s mut self, input: S, option: RPCOption) -> AppendStream<'s>
-    where
-        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
-    {
-        let (peer, stream) = (&*self, self.streams.fetch_add(1, Ordering::Relaxed));
-        let option = Arc::new(option);
-        let calls = input.zip(futures::stream::iter(0..)).map(move |(rpc, sequence)| {
-            let option = Arc::clone(&option);
-            async move { peer.append(rpc, Some(Order { stream, sequence }), &option).await }
-        });
-        let answers = futures::stream::unfold(Some(Box::pin(calls.buffered(UNDER_WAY))), |answers| async move {
-            let mut answers = answers?;
-            let (answer, goes_on) = match answers.next().await? {
-                Ok((sent, answer)) => {
-                    let whole = acknowledged_by(&answer, sent.last).is_some_and(|upto| Some(upto) == sent.last)
-                        || (matches!(answer, AppendEntriesResponse::Success) && sent.last.is_none());
-                    (Ok(answer.into_stream_result(sent.previous, sent.last)), whole)
-                }
-                Err(error) => (Err(error), false),
-            };
-            // What was sent after one that was not taken as a whole is void.
-            Some((answer, goes_on.then_some(answers)))
-        });
-        async move { Ok(answers.boxed()) }.boxed()
+        let body = wire::encode_append(&rpc).map_err(|error| unusable(&error))?;
+        let sent = Sent::of(&rpc, self.acknowledged.before(self.target, self.member.directory, &rpc.vote));
+        drop(rpc);
+        let answer = self.call(kind::APPEND, body, self.append_deadline.max(option.hard_ttl())).await?;
+        let answer = wire::decode_append_answer(&answer, sent.previous.is_some()).map_err(|error| unusable(&error))?;
+        self.judge(&sent, &answer).await?;
+        Ok(answer)
     }
 
     async fn vote(

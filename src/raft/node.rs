@@ -18,7 +18,6 @@ use super::growth::Growth;
 use super::leadership::{self, Leadership};
 use super::machine::{Machine, Shared};
 use super::options::{RaftOptions, WalPresence};
-use super::ordered::Streams;
 use super::peers::{self, Peers};
 use super::propose::AppendGate;
 use super::read::Rounds;
@@ -57,8 +56,6 @@ pub(super) struct Inner {
     pub(super) own_rounds: Rounds,
     pub(super) peers: Peers,
     pub(super) gate: AppendGate,
-    /// Appends that leaders send one after the other.
-    pub(super) streams: Streams,
     /// One change of the membership at a time.
     pub(super) changing: Mutex<()>,
     /// Shared by the proposals that are under way here as the leader's, held alone while leadership is handed over.
@@ -168,7 +165,6 @@ impl RaftNode {
             own_rounds: Rounds::default(),
             peers: Peers::default(),
             gate: AppendGate::default(),
-            streams: Streams::default(),
             changing: Mutex::default(),
             proposing: RwLock::default(),
             tasks: OnceLock::new(),

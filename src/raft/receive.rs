@@ -37,12 +37,6 @@ impl RaftNode {
                 speaks_for_itself(from, &request.vote)?;
                 wire::encode_append_answer(&raft.append_entries(request).await.map_err(|error| stopped(&error))?)
             }
-            kind::APPEND_ORDERED => {
-                let (order, request) = wire::decode_ordered(&body)?;
-                drop(body);
-                speaks_for_itself(from, &request.vote)?;
-                self.receive_ordered(from, order, request).await
-            }
             kind::VOTE | kind::PRE_VOTE => {
                 let request = wire::decode_vote(&body)?;
                 speaks_for_itself(from, &request.vote)?;

@@ -174,7 +174,7 @@ impl Inner {
 
 /// Whether raft may write something down because of it that a lost log would make a lie. A pre-vote it forgets at once.
 const fn may_acknowledge(kind: u8) -> bool {
-    matches!(kind, kind::APPEND | kind::APPEND_ORDERED | kind::VOTE | kind::SNAPSHOT)
+    matches!(kind, kind::APPEND | kind::VOTE | kind::SNAPSHOT)
 }
 
 fn flush(serving: &Serving, caller: Caller, body: &[u8]) -> Result<()> {

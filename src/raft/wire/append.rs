@@ -22,9 +22,6 @@ const MAX_ENTRIES: usize = 1 << 14;
 /// Payloads up to this are copied together: as a frame of its own each would cost more than the copy.
 const SMALL_BYTES: usize = 4 << 10;
 
-/// Bytes of an [`Order`].
-const ORDER_BYTES: usize = 16;
-
 const KIND_BLANK: u8 = 0;
 const KIND_COMMAND: u8 = 1;
 const KIND_MEMBERSHIP: u8 = 2;
@@ -140,34 +137,6 @@ pub(in crate::raft) fn decode_append(body: &Bytes) -> Result<AppendEntriesReques
         return Err(malformed("its entries are out of order"));
     }
     Ok(AppendEntriesRequest { vote, prev_log_id: previous, entries, leader_commit: from_wire(header.committed)? })
-}
-
-/// Which of several appends that are under way at a time one is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::raft) struct Order {
-    /// The number of the stream, which grows within a leadership.
-    pub(in crate::raft) stream: u64,
-    /// Its number in the stream, from 0.
-    pub(in crate::raft) sequence: u64,
-}
-
-/// The frames of `request` as one of several: `stream u64 LE | sequence u64 LE`, then [`encode_append`].
-pub(in crate::raft) fn encode_ordered(order: Order, request: &AppendEntriesRequest<TypeConfig>) -> Result<Vec<Bytes>> {
-    let mut frames = encode_append(request)?;
-    let mut place = BytesMut::with_capacity(ORDER_BYTES);
-    place.put_u64_le(order.stream);
-    place.put_u64_le(order.sequence);
-    frames.insert(0, place.freeze());
-    Ok(frames)
-}
-
-/// See [`encode_ordered`] and [`decode_append`].
-pub(in crate::raft) fn decode_ordered(body: &Bytes) -> Result<(Order, AppendEntriesRequest<TypeConfig>)> {
-    let cut = || malformed("it is cut short");
-    let (stream, rest) = body.split_first_chunk().ok_or_else(cut)?;
-    let sequence = rest.first_chunk().ok_or_else(cut)?;
-    let order = Order { stream: u64::from_le_bytes(*stream), sequence: u64::from_le_bytes(*sequence) };
-    Ok((order, decode_append(&body.slice(ORDER_BYTES..))?))
 }
 
 fn entry(id: WireLogId, kind: u8, payload: Bytes) -> Result<LogEntry> {

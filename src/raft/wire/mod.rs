@@ -15,9 +15,7 @@ use openraft::LogIdOptionExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub(super) use append::{
-    Order, decode_append, decode_append_answer, decode_ordered, encode_append, encode_append_answer, encode_ordered,
-};
+pub(super) use append::{decode_append, decode_append_answer, encode_append, encode_append_answer};
 pub use calls::PeerStatus;
 pub(super) use calls::*;
 
@@ -46,8 +44,6 @@ pub mod kind {
     pub const STATUS: u8 = 9;
     /// The leader says that the node has lost what it had acknowledged.
     pub const LOST: u8 = 15;
-    /// As [`APPEND`], one of several that are under way at a time.
-    pub const APPEND_ORDERED: u8 = 16;
 }
 
 /// Term, node, committed.

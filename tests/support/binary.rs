@@ -37,12 +37,13 @@ pub(crate) fn command(args: &[&str]) -> Command {
 
 /// The same, run by another command.
 pub(crate) fn command_within(within: &[String], args: &[&str]) -> Command {
-    const BINARY: &str = env!("CARGO_BIN_EXE_tidelog");
+    // Another one, such as that of an earlier version or another profile.
+    let binary = std::env::var("TIDELOG_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidelog").to_owned());
     let mut command = match within {
-        [] => Command::new(BINARY),
+        [] => Command::new(&binary),
         [program, before @ ..] => {
             let mut command = Command::new(program);
-            command.args(before).arg(BINARY);
+            command.args(before).arg(&binary);
             command
         }
     };

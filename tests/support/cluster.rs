@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use futures::future::join_all;
@@ -33,7 +34,8 @@ pub(crate) struct Cluster {
     /// `cluster.nodes` of a first start.
     first: String,
     nodes: BTreeMap<u64, Node>,
-    net: Net,
+    /// None if the nodes reach each other without a proxy between them.
+    net: Option<Net>,
 }
 
 /// A node, whether it runs or not.
@@ -51,6 +53,8 @@ struct Node {
 #[derive(Debug)]
 struct Process {
     child: Child,
+    /// Copies what it logs until it has ended.
+    reader: JoinHandle<()>,
     /// Between SIGSTOP and SIGCONT.
     stopped: bool,
 }
@@ -63,9 +67,18 @@ impl Cluster {
 
     /// Nodes 1 to `count`, all with these settings.
     pub(crate) async fn start_with(count: u64, settings: Settings) -> Self {
+        Self::start_over(Some(Net::new()), count, settings).await
+    }
+
+    /// The same without a proxy before each peer listener: for measurements. Nothing can be cut.
+    pub(crate) async fn start_direct(count: u64, settings: Settings) -> Self {
+        Self::start_over(None, count, settings).await
+    }
+
+    async fn start_over(net: Option<Net>, count: u64, settings: Settings) -> Self {
         let settings = settings.set("raft.election_min", "1s").set("raft.heartbeat", "200ms");
         let dir = tempfile::tempdir().unwrap();
-        let mut cluster = Self { dir, settings, first: String::new(), nodes: BTreeMap::new(), net: Net::new() };
+        let mut cluster = Self { dir, settings, first: String::new(), nodes: BTreeMap::new(), net };
         for node in 1..=count {
             cluster.place(node).await;
         }
@@ -81,18 +94,22 @@ impl Cluster {
     pub(crate) async fn place(&mut self, node: u64) {
         let (listen, admin, peer) = (fixed_address(), fixed_address(), fixed_address());
         operators::remember(&format!("http://{listen}"), &format!("http://{admin}"));
-        let address = self.net.proxy(node, peer.parse().unwrap()).await;
+        let target = peer.parse().unwrap();
+        let address = match &self.net {
+            Some(net) => net.proxy(node, target).await,
+            None => target,
+        };
         self.nodes.insert(node, Node { listen, admin, peer, address, process: None, log: Arc::default() });
     }
 
-    /// Gives `new` a peer port of its own and the clients' port of `old`, which is gone for ever: another machine behind the
-    /// same name. It is not started.
+    /// Gives `new` a peer port of its own and the other ports of `old`, which is gone for ever: another machine behind the same
+    /// name. It is not started.
     pub(crate) async fn place_for(&mut self, new: u64, old: u64) {
         self.place(new).await;
         let gone = self.nodes.remove(&old).unwrap();
         assert!(gone.process.is_none(), "node {old} runs");
         let node = self.nodes.get_mut(&new).unwrap();
-        (node.listen, node.log) = (gone.listen, gone.log);
+        (node.listen, node.admin, node.log) = (gone.listen, gone.admin, gone.log);
     }
 
     /// Starts a node that does not run.
@@ -123,9 +140,11 @@ impl Cluster {
         self.settings.apply(&mut serve);
         let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&node.log));
-        std::thread::spawn(move || copy_lines(stderr, &log));
-        self.net.runs(child.id(), id);
-        node.process = Some(Process { child, stopped: false });
+        let reader = std::thread::spawn(move || copy_lines(stderr, &log));
+        if let Some(net) = &self.net {
+            net.runs(child.id(), id);
+        }
+        node.process = Some(Process { child, reader, stopped: false });
     }
 
     /// Starts a node and waits until it is ready.
@@ -153,8 +172,7 @@ impl Cluster {
         let http = self.http_of(node);
         let begun = Instant::now();
         while http.try_get("/readyz").await.is_none_or(|answer| answer.status != 200) {
-            if let Some(status) = self.process(node).child.try_wait().unwrap() {
-                self.nodes.get_mut(&node).unwrap().process = None;
+            if let Some(status) = self.has_ended(node) {
                 return Some(status);
             }
             assert!(begun.elapsed() < DEADLINE, "node {node} is not ready:\n{}", self.log(node));
@@ -168,6 +186,7 @@ impl Cluster {
         let mut process = self.nodes.get_mut(&node).unwrap().process.take().unwrap();
         process.child.kill().unwrap();
         process.child.wait().unwrap();
+        process.reader.join().unwrap();
     }
 
     /// SIGTERM, and its end.
@@ -180,13 +199,20 @@ impl Cluster {
     pub(crate) async fn ended(&mut self, node: u64) -> ExitStatus {
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.process(node).child.try_wait().unwrap() {
-                self.nodes.get_mut(&node).unwrap().process = None;
+            if let Some(status) = self.has_ended(node) {
                 return status;
             }
             assert!(begun.elapsed() < DEADLINE, "node {node} does not end:\n{}", self.log(node));
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// How a node ended, if it has; all that it logged is in its log then.
+    fn has_ended(&mut self, node: u64) -> Option<ExitStatus> {
+        let status = self.process(node).child.try_wait().unwrap()?;
+        let process = self.nodes.get_mut(&node).unwrap().process.take().unwrap();
+        process.reader.join().unwrap();
+        Some(status)
     }
 
     /// SIGSTOP: it does nothing and keeps its connections.
@@ -218,7 +244,12 @@ impl Cluster {
 
     /// The links between the nodes.
     pub(crate) fn net(&self) -> &Net {
-        &self.net
+        self.net.as_ref().expect("a cluster with proxies")
+    }
+
+    /// The process of a node that runs.
+    pub(crate) fn process_id(&self, node: u64) -> u32 {
+        self.nodes[&node].process.as_ref().unwrap_or_else(|| panic!("node {node} does not run")).child.id()
     }
 
     /// Nodes that run and are not stopped.

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
 use tempfile::TempDir;
@@ -74,6 +75,8 @@ pub(crate) struct Server {
     dir: Arc<TempDir>,
     settings: Settings,
     log: Arc<Mutex<String>>,
+    /// Copies what it logs until it has ended.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -120,12 +123,11 @@ impl Server {
             return Err(format!("{log}{status}"));
         };
         operators::remember(&url, &admin);
-        let mut server = Self { child, url, dir, settings, log };
+        let mut server = Self { child, url, dir, settings, log, reader: Some(reader) };
         let client = server.client();
         let begun = Instant::now();
         while client.ready().await.is_err() {
-            if let Some(status) = server.child.try_wait().unwrap() {
-                reader.join().unwrap();
+            if let Some(status) = server.try_ended() {
                 return Err(format!("{}{status}", server.log()));
             }
             assert!(begun.elapsed() < DEADLINE, "the server is not ready:\n{}", server.log());
@@ -136,7 +138,7 @@ impl Server {
 
     /// Whether the process has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.try_ended().is_some()
     }
 
     /// `http://127.0.0.1:…`
@@ -183,6 +185,7 @@ impl Server {
     pub(crate) fn kill(mut self) -> Arc<TempDir> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.whole_log();
         Arc::clone(&self.dir)
     }
 
@@ -211,16 +214,25 @@ impl Server {
         rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Whether it has ended by itself, and how.
+    /// Whether it has ended by itself, and how; all that it logged is in its log then.
     pub(crate) fn try_ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap()
+        let status = self.child.try_wait().unwrap()?;
+        self.whole_log();
+        Some(status)
+    }
+
+    /// Waits for the rest of what a process logged that has ended.
+    fn whole_log(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
     }
 
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.try_ended() {
                 return status;
             }
             assert!(begun.elapsed() < DEADLINE, "the server does not end:\n{}", self.log());

@@ -1,0 +1,74 @@
+//! The measured lines of a cluster: each starts clusters of its own, measures them and what they are held against in the same
+//! run, and says whether the target is reached. `tests/cluster-bench.sh` builds it as a release and lists the lines.
+//!
+//! All nodes and the generator share one machine. The nodes reach each other without the proxies of the tests. Exits 101 if a
+//! target is missed.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod availability;
+mod behind;
+mod idle;
+mod load;
+mod rates;
+mod table;
+mod traffic;
+
+use clap::{Parser, ValueEnum};
+
+use table::Table;
+
+/// The lines, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Line {
+    /// Leader killed under load
+    Failover,
+    /// Leadership moved under load
+    Transfer,
+    /// Leader drained under load
+    Drain,
+    /// 64 connections on three nodes against one
+    Many,
+    /// 1 MiB batches on three nodes against one
+    Large,
+    /// A follower back after 1 GB
+    Behind,
+    /// Bytes on the peer network
+    Traffic,
+    /// 10,000 partitions, idle and written
+    Idle,
+}
+
+/// Measures a cluster of three nodes on this machine.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// What is measured [default: all]
+    #[arg(value_enum)]
+    lines: Vec<Line>,
+    /// A factor for durations, sizes and repetitions; figures are kept only of 1
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
+    let arguments = Arguments::parse();
+    let lines = if arguments.lines.is_empty() { Line::value_variants().to_vec() } else { arguments.lines };
+    let mut table = Table::new(arguments.scale);
+    for line in lines {
+        match line {
+            Line::Failover => availability::failover(&mut table).await,
+            Line::Transfer => availability::transfer(&mut table).await,
+            Line::Drain => availability::drain(&mut table).await,
+            Line::Many => rates::many(&mut table).await,
+            Line::Large => rates::large(&mut table).await,
+            Line::Behind => behind::behind(&mut table).await,
+            Line::Traffic => traffic::traffic(&mut table).await,
+            Line::Idle => idle::idle(&mut table).await,
+        }
+    }
+    assert!(!table.missed(), "a target was missed");
+}

@@ -13,8 +13,8 @@ impl RaftNode {
     fn common_version(&self) -> Option<u32> {
         let reports = self.peer_reports();
         let others = self.members().into_iter().filter(|member| member.node != self.inner.node);
-        let said = others.map(|member| reports.get(&member.node).map(|report| report.status.newest));
-        said.fold(Some(self.inner.shared.newest()), |least, said| Some(least?.min(said?)))
+        let mut said = others.map(|member| reports.get(&member.node).map(|report| report.status.newest));
+        said.try_fold(self.inner.shared.newest(), |least, said| Some(least.min(said?)))
     }
 }
 

@@ -10,6 +10,7 @@ mod node;
 mod replication;
 mod restart;
 mod snapshots;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

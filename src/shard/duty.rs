@@ -180,7 +180,7 @@ impl Duty {
         needs.flush.rest();
         [&needs.jobs.gc, &needs.jobs.retention].into_iter().for_each(Job::rest);
         let scope = needs.tasks.scope();
-        let following = flush::follow(needs.leader.node().clone(), needs.flush.clone(), needs.members.clone());
+        let following = flush::follow(needs.leader.clone().into(), needs.flush.clone(), needs.members.clone());
         scope.spawn("flush", async move {
             following.await;
             None

@@ -332,3 +332,24 @@ proptest! {
         let _ = decode(&entry.into());
     }
 }
+
+#[test]
+fn a_head_says_all_that_a_command_says_but_the_bytes_of_its_batches() {
+    let whole = encode(&appends()).unwrap();
+    let short = head(&whole).unwrap();
+    assert!(whole.len() - short.len() == "first batch".len() + "third".len());
+    let mut expected = decode(&whole).unwrap();
+    let Command::Append(batches) = &mut expected.command else { panic!("appends are appends") };
+    batches.iter_mut().for_each(|append| append.batch = Bytes::new());
+    assert_eq!(decode_head(&short).unwrap(), expected);
+    for len in 0..short.len() {
+        assert!(decode_head(&short.slice(..len)).is_err(), "{len} bytes");
+    }
+    assert!(decode_head(&whole).is_err(), "a whole command is no head");
+    assert!(head(&whole.slice(..20)).is_err());
+    for control in controls().into_iter().map(self::control) {
+        let whole = encode(&control).unwrap();
+        assert_eq!(head(&whole).unwrap(), whole);
+        assert_eq!(decode_head(&whole).unwrap(), control);
+    }
+}

@@ -33,7 +33,7 @@ const VERSION: u8 = 1;
 const KIND_APPEND: u8 = 1;
 const KIND_CONTROL: u8 = 2;
 /// Variants of [`Control`] that this build knows; postcard numbers them from 0.
-const CONTROL_VARIANTS: u32 = 24;
+const CONTROL_VARIANTS: u32 = 25;
 /// After version and kind.
 const LOG_TIME_AT: usize = 2;
 /// Version, kind and log time.

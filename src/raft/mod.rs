@@ -20,6 +20,7 @@
 //! | `meta` | the local copy of the newest checkpoint |
 //! | `tail` | a cache over the log |
 //! | `growth` | who waits for which partitions |
+//! | `versions` | the behaviour that all members know |
 //! | `identity`, `lock` | whose directory it is, and who holds it |
 
 mod acknowledged;
@@ -52,6 +53,7 @@ mod tail;
 mod tests;
 mod transport;
 mod types;
+mod versions;
 mod wal;
 mod wire;
 

@@ -135,6 +135,7 @@ impl RaftNode {
             checkpoint: inner.shared.pointer().map(|pointer| pointer.reference),
             wall_ms: inner.shared.clock.get().map_or(0, |clock| clock.wall()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            newest: inner.shared.newest(),
         }
     }
 }

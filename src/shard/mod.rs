@@ -9,7 +9,7 @@
 //! | `open` | from settings to running tasks |
 //! | `life`, `hello` | the directory's place in the cluster, and what nodes ask each other for it |
 //! | `network`, `dispatch`, `profile` | the peers: calls to them, and answers |
-//! | `duty`, `reopening`, `upkeep`, `adopt` | what a leader does and what the others do |
+//! | `duty`, `reopening`, `upkeep`, `versions`, `adopt` | what a leader does and what the others do |
 //! | `catalog`, `topics` | how many shards there are, and what they have to know of topics |
 //! | `members`, `roster`, `change`, `admin`, `operate` | who is in the cluster, and changing it |
 //! | `gateway` | a process that keeps no log |
@@ -45,6 +45,7 @@ mod tasks;
 mod tend;
 mod topics;
 mod upkeep;
+mod versions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -130,6 +130,7 @@ fn catalog_controls() -> Vec<Control> {
         Control::RenewTopic { id, revision },
         Control::AdoptTopic { topic, removed: false, held },
         Control::Adopted { incarnation: Incarnation(2) },
+        Control::RaiseVersion { version: 2 },
     ]
 }
 
@@ -186,6 +187,7 @@ const fn variant(control: &Control) -> u32 {
         Control::RenewTopic { .. } => 21,
         Control::AdoptTopic { .. } => 22,
         Control::Adopted { .. } => 23,
+        Control::RaiseVersion { .. } => 24,
     }
 }
 
@@ -258,6 +260,7 @@ const CONTROLS: [&str; CONTROL_VARIANTS as usize] = [
         "050001010202020501"
     ),
     "1702",
+    "1802",
 ];
 
 #[test]

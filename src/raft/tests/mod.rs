@@ -11,6 +11,7 @@ mod remote;
 mod replication;
 mod restart;
 mod snapshots;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

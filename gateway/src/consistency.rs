@@ -54,7 +54,7 @@ impl Consistency {
     ) -> Result<(Vec<Arc<Topic>>, bool)> {
         match self {
             Self::Linearizable => queue.list_topics(prefix, start_after, limit).await,
-            Self::Any => Ok(queue.list_topics_any(prefix, start_after, limit)),
+            Self::Any => queue.list_topics_any(prefix, start_after, limit),
         }
     }
 }

@@ -27,7 +27,11 @@ impl Queue {
     /// Those of [`Queue::describe_topic`].
     pub async fn describe_topic_any(&self, name: &str, topic_id: Option<TopicId>) -> Result<TopicDescription> {
         let topic = self.topic_with(name, topic_id, None).await?;
-        match self.describe(&topic, &views(&self.shards_of(topic.id)?)) {
+        let shards = self.shards_of(topic.id)?;
+        if shards.iter().any(|shard| shard.leader().usable().is_err()) {
+            return self.describe_topic(name, topic_id).await;
+        }
+        match self.describe(&topic, &views(&shards)) {
             // A shard is further behind than the catalog.
             Err(_) => self.describe_topic(name, topic_id).await,
             described => described,
@@ -35,11 +39,14 @@ impl Queue {
     }
 
     /// As [`Queue::list_topics`], as this node knows them.
-    #[must_use]
-    pub fn list_topics_any(&self, prefix: &str, start_after: &str, limit: usize) -> (Vec<Arc<Topic>>, bool) {
+    ///
+    /// # Errors
+    /// `unavailable` on a gateway that has had no contact for too long.
+    pub fn list_topics_any(&self, prefix: &str, start_after: &str, limit: usize) -> Result<(Vec<Arc<Topic>>, bool)> {
+        self.leader().usable()?;
         let view = self.view();
         let mut topics = view.topics(prefix, start_after);
         let page = topics.by_ref().take(limit.clamp(1, MAX_TOPICS_PAGE)).cloned().collect();
-        (page, topics.next().is_some())
+        Ok((page, topics.next().is_some()))
     }
 }

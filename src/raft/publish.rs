@@ -192,6 +192,7 @@ pub(super) fn check_proposal(from: NodeId, command: &Command) -> Result<()> {
                 | Control::SetShards { .. }
                 | Control::AdoptTopic { .. }
                 | Control::Adopted { .. }
+                | Control::RaiseVersion { .. }
                 | Control::Reopen { .. }
                 | Control::Unseal
         )

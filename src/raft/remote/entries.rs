@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Inner;
 use crate::error::{Error, Result};
@@ -19,6 +20,10 @@ use crate::raft::wire::{self, MAX_ASKED, kind};
 
 /// How long a call may take: a node that hangs is passed over then.
 const CALL_DEADLINE: Duration = Duration::from_secs(3);
+/// How long entries that are applied here are looked for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
 /// What an entry is charged besides its bytes.
 const OVERHEAD_BYTES: u64 = 128;
 /// Calls under way.
@@ -163,7 +168,7 @@ async fn fetch(inner: Arc<Inner>) {
             return;
         }
         let indices: Vec<LogIndex> = waiting.keys().copied().collect();
-        match ask(&inner, &indices).await {
+        match ask_patiently(&inner, &indices).await {
             Ok(entries) => {
                 for (index, entry) in indices.into_iter().zip(entries) {
                     if let Some(entry) = &entry {
@@ -181,6 +186,20 @@ async fn fetch(inner: Arc<Inner>) {
                 }
             }
         }
+    }
+}
+
+/// As [`ask`]. What is applied here but nowhere where somebody answers is applied there in moments: the followers hear of it after
+/// the leader, from which it came.
+async fn ask_patiently(inner: &Inner, indices: &[LogIndex]) -> Result<Vec<Option<Bytes>>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let asked = ask(inner, indices).await;
+        let is_applied = indices.first().is_some_and(|first| *first <= *inner.view.applied().borrow());
+        if asked.is_ok() || !is_applied || Instant::now() >= deadline {
+            return asked;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::command;
 use crate::model::{Answer, Command, Control, LogIndex, LogTime};
 use crate::raft::growth::Waiters;
-use crate::state::State;
+use crate::state::{STATE_VERSION, State};
 
 /// See the module.
 pub(super) struct View {
@@ -117,6 +117,15 @@ impl View {
         let logged = command::decode_head(head).map_err(|error| {
             Error::internal(format!("entry {index} of the log cannot be applied: {error}")).with_source(error)
         })?;
+        // Applied, it would have this process see something else than those that know it.
+        if let Command::Control(Control::RaiseVersion { version }) = logged.command
+            && version > STATE_VERSION
+        {
+            return Err(Error::internal(format!(
+                "entry {index} of the log has the nodes behave as of version {version}, and this program knows versions up to \
+                 {STATE_VERSION}: start this gateway with a newer one"
+            )));
+        }
         let applied = self.state.write().map_err(|_| unusable())?.apply(index, &logged);
         self.waiters.wake(&applied.grown);
         Ok(match (&logged.command, applied.answer) {
@@ -248,6 +257,19 @@ mod tests {
         assert!(view.usable().is_ok());
         view.in_contact(earlier);
         assert!(view.usable().is_ok(), "an older answer came later");
+    }
+
+    #[test]
+    fn a_version_that_this_program_does_not_know_is_not_applied() {
+        let view = view(&Clock::manual(5));
+        let raise = |version| {
+            let command = Command::Control(Control::RaiseVersion { version });
+            Some(command::encode(&crate::model::LoggedCommand { log_time: 1, command }).unwrap())
+        };
+        view.apply(&[None, raise(STATE_VERSION)]).unwrap();
+        let refused = view.apply(&[raise(STATE_VERSION + 1)]).unwrap_err();
+        assert!(refused.message().contains("newer"), "{refused}");
+        assert_eq!((view.next(), view.with_state(State::applied)), (Some(2), 1));
     }
 
     #[test]

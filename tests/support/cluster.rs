@@ -46,6 +46,8 @@ struct Node {
     peer: String,
     /// Where its peers reach it.
     address: SocketAddr,
+    /// Of this node alone.
+    own: Settings,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
 }
@@ -111,7 +113,10 @@ impl Cluster {
             Some(net) => net.proxy(node, target).await,
             None => target,
         };
-        self.nodes.insert(node, Node { listen, admin, peer, address, process: None, log: Arc::default() });
+        self.nodes.insert(
+            node,
+            Node { listen, admin, peer, address, own: Settings::default(), process: None, log: Arc::default() },
+        );
     }
 
     /// Gives `new` a peer port of its own and the other ports of `old`, which is gone for ever: another machine behind the same
@@ -122,6 +127,11 @@ impl Cluster {
         assert!(gone.process.is_none(), "node {old} runs");
         let node = self.nodes.get_mut(&new).unwrap();
         (node.listen, node.admin, node.log) = (gone.listen, gone.admin, gone.log);
+    }
+
+    /// Gives a node settings of its own beside those of all, from its next start on.
+    pub(crate) fn set_for(&mut self, node: u64, settings: Settings) {
+        self.nodes.get_mut(&node).unwrap().own = settings;
     }
 
     /// Starts a node that does not run.
@@ -150,6 +160,7 @@ impl Cluster {
         ]);
         serve.env("TIDELOG__PEER__ADVERTISE", node.address.to_string());
         self.settings.apply(&mut serve);
+        node.own.apply(&mut serve);
         let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&node.log));
         let reader = std::thread::spawn(move || copy_lines(stderr, &log));

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::fetch::Fetcher;
 use crate::model::catalog::CATALOG_SHARD;
 use crate::produce::{Admission, Sticky};
-use crate::raft::DirLock;
-use crate::shard::{Network, Shards, ShardsOptions, Slots, life};
+use crate::raft::{DirLock, NodeIdentity};
+use crate::shard::{GatewayOptions, Network, Shards, ShardsOptions, Slots, life};
 use crate::store::Bucket;
 
 /// With what the engine is opened.
@@ -26,6 +26,15 @@ pub struct Options {
     pub clock: Clock,
     /// A start from the bucket may lose records that were acknowledged after its newest checkpoint.
     pub restore: bool,
+}
+
+/// What the engine is made of besides its shards.
+struct Place {
+    config: Config,
+    identity: NodeIdentity,
+    clock: Clock,
+    bucket: Bucket,
+    lock: DirLock,
 }
 
 impl Queue {
@@ -54,6 +63,9 @@ impl Queue {
     }
 
     async fn open_on(options: Options, bucket: Bucket, lock: DirLock) -> Result<Self> {
+        if !options.config.cluster.keeps_log() {
+            return Self::follow(options, bucket, lock).await;
+        }
         let Options { config, clock, restore } = options;
         let wal_dir = config.wal_dir();
         let mut network = Network::bind(&config, &wal_dir).await?;
@@ -64,6 +76,19 @@ impl Queue {
         let options =
             ShardsOptions { config: config.clone(), clock: clock.clone(), life, bucket: bucket.clone(), network };
         let shards = Box::pin(Shards::open(options)).await?;
+        Self::over(shards, Place { config, identity, clock, bucket, lock }).await
+    }
+
+    /// Opens a process that keeps no log: it follows the cluster whose nodes it was told of, once one of them answers.
+    async fn follow(options: Options, bucket: Bucket, lock: DirLock) -> Result<Self> {
+        let Options { config, clock, restore: _ } = options;
+        let following = GatewayOptions { config: config.clone(), clock: clock.clone(), bucket: bucket.clone() };
+        let (shards, identity) = Box::pin(Shards::follow(following)).await?;
+        Self::over(shards, Place { config, identity, clock, bucket, lock }).await
+    }
+
+    async fn over(shards: Shards, place: Place) -> Result<Self> {
+        let Place { config, identity, clock, bucket, lock } = place;
         let cache = BlockCache::open(config.cache.memory, config.cache.disk, &config.cache_dir()).await;
         let fetchers = Slots::new();
         let node = shards.zero().leader().node().clone();

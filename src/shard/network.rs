@@ -15,7 +15,7 @@ use super::dispatch::Dispatch;
 use super::hello::{HELLO, Hello};
 use super::life::Peering;
 use super::profile::OwnProfile;
-use crate::config::{ClusterNode, Config};
+use crate::config::{self, ClusterNode, Config};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{NodeId, ShardId};
 use crate::peer::{Bound, CallError, Local, PeerServer, Peers, Target};
@@ -150,6 +150,14 @@ pub(super) struct Calls {
 }
 
 impl Calls {
+    /// Calls of a process that is called by nobody, about the first shard.
+    ///
+    /// # Errors
+    /// That the files of `peer.tls` cannot be used for that.
+    pub(super) fn outgoing(identity: &NodeIdentity, settings: &config::Peer) -> Result<Self> {
+        Ok(Self { peers: Peers::new(local(identity), settings)?, shard: ShardId(0) })
+    }
+
     /// Calls about `shard`, over the same connections.
     pub(super) fn about(&self, shard: ShardId) -> Self {
         Self { peers: self.peers.clone(), shard }

@@ -48,6 +48,8 @@ struct Node {
     peer: Option<(String, SocketAddr)>,
     /// What it does, if not everything.
     roles: Option<&'static str>,
+    /// Of this node alone.
+    own: Settings,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
 }
@@ -113,7 +115,10 @@ impl Cluster {
             None => target,
         };
         let peer = Some((peer, address));
-        self.nodes.insert(node, Node { listen, admin, peer, roles: None, process: None, log: Arc::default() });
+        self.nodes.insert(
+            node,
+            Node { listen, admin, peer, roles: None, own: Settings::default(), process: None, log: Arc::default() },
+        );
     }
 
     /// Nodes 1 to `count` and gateways, with nobody started.
@@ -127,7 +132,15 @@ impl Cluster {
     pub(crate) fn place_gateway(&mut self, id: u64, roles: &'static str) {
         let (listen, admin) = (fixed_address(), fixed_address());
         operators::remember(&format!("http://{listen}"), &format!("http://{admin}"));
-        let node = Node { listen, admin, peer: None, roles: Some(roles), process: None, log: Arc::default() };
+        let node = Node {
+            listen,
+            admin,
+            peer: None,
+            roles: Some(roles),
+            own: Settings::default(),
+            process: None,
+            log: Arc::default(),
+        };
         self.nodes.insert(id, node);
     }
 
@@ -152,6 +165,11 @@ impl Cluster {
         (node.listen, node.admin, node.log) = (gone.listen, gone.admin, gone.log);
     }
 
+    /// Gives a node settings of its own beside those of all, from its next start on.
+    pub(crate) fn set_for(&mut self, node: u64, settings: Settings) {
+        self.nodes.get_mut(&node).unwrap().own = settings;
+    }
+
     /// Starts a node that does not run.
     pub(crate) fn spawn(&mut self, node: u64) {
         self.spawn_on(node, &self.bucket());
@@ -174,6 +192,7 @@ impl Cluster {
             serve.args(["--roles", roles]);
         }
         self.settings.apply(&mut serve);
+        node.own.apply(&mut serve);
         let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&node.log));
         let reader = std::thread::spawn(move || copy_lines(stderr, &log));

@@ -1,5 +1,7 @@
 //! Several shards: partitions and leaderships spread over the nodes, and changes of topics that a crash breaks off at any step.
 
+use std::collections::BTreeMap;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -113,21 +115,26 @@ impl Change {
 
 /// One fail point after the other, for every kind of change, on a node that leads and on one that does not.
 async fn a_change_broken_off(asks_the_leader: bool) {
-    let injected = Injected::new();
-    let mut cluster = Cluster::start_with(3, injected.followed_by(Settings::default())).await;
+    let mut cluster = Cluster::placed(3, Settings::default()).await;
+    // Of each node: whoever goes on with a change is not to be killed as well.
+    let injected: BTreeMap<u64, Injected> = (1..=3).map(|node| (node, Injected::new())).collect();
+    for (node, injected) in &injected {
+        cluster.set_for(*node, injected.followed_by(Settings::default()));
+        cluster.spawn(*node);
+    }
+    cluster.all_ready().await;
     for step in STEPS {
         for change in changes() {
             let leader = cluster.leader().await;
             let asked = if asks_the_leader { leader } else { cluster.others(leader)[0] };
             let before = cluster.log(asked).matches("fail point armed").count();
-            injected.points(&format!("{step}=crash"));
+            injected[&asked].points(&format!("{step}=crash"));
             eventually("arming", || async {
                 (cluster.log(asked).matches("fail point armed").count() > before).then_some(())
             })
             .await;
             let answer = change.send(&cluster.http_of(asked)).await;
-            // Whoever goes on with it is not to be killed as well.
-            injected.points("");
+            injected[&asked].points("");
             assert!(answer.is_none(), "{step}, {}: {answer:?}", change.name);
             cluster.ended(asked).await;
             let other = cluster.http_of(cluster.running()[0]);

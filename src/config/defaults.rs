@@ -191,7 +191,13 @@ impl Default for Raft {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { node_id: None, nodes: Vec::new(), roles: vec![Role::Gateway, Role::Wal, Role::Compactor] }
+        Self {
+            node_id: None,
+            nodes: Vec::new(),
+            shards: None,
+            balance_after: secs(5),
+            roles: vec![Role::Gateway, Role::Wal, Role::Compactor],
+        }
     }
 }
 

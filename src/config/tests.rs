@@ -164,6 +164,9 @@ fn the_operations_page_lists_every_setting_with_its_default() {
     for key in ["wal.keep", "cluster.node_id"] {
         keys.push((key.to_owned(), "not set".to_owned()));
     }
+    for key in ["http.tls.cert", "http.tls.key", "admin.tls.cert", "admin.tls.key", "auth.tokens_file"] {
+        keys.push((key.to_owned(), "not set".to_owned()));
+    }
     for key in ["peer.listen", "peer.advertise", "peer.tls.cert", "peer.tls.key", "peer.tls.ca"] {
         keys.push((key.to_owned(), "not set".to_owned()));
     }

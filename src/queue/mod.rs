@@ -3,6 +3,7 @@
 //! A [`Queue`] is a cheap handle; clones share one engine. Every method may be cancelled by dropping its future: a
 //! produce that was dropped may still be written. It knows no HTTP.
 
+mod any;
 mod cluster;
 mod fetch;
 mod flush;

@@ -39,7 +39,7 @@ pub(super) async fn run(command: AdminCommand) -> Result<()> {
             if remote.json { output::json(&level) } else { output::line(&format!("logging {}", level.filter)) }
         }
         AdminCommand::SupportBundle { remote, server, output } => {
-            let clients = Remote { server, json: remote.json };
+            let clients = Remote { server, credentials: remote.credentials.clone(), json: remote.json };
             support_bundle(&remote, &clients, output.as_deref()).await
         }
     }

@@ -142,6 +142,7 @@ mod tests {
 
     use super::*;
     use crate::args::AdminServer;
+    use crate::remote::Credentials;
 
     #[test]
     fn members_and_shards_are_listed_with_what_is_known_of_them() {
@@ -193,7 +194,10 @@ mod tests {
 
     #[test]
     fn one_server_is_named_alone() {
-        let remote = |server: &str| AdminRemote { at: AdminServer { admin_server: server.to_owned() }, json: false };
+        let remote = |server: &str| {
+            let at = AdminServer { admin_server: server.to_owned() };
+            AdminRemote { at, credentials: Credentials::default(), json: false }
+        };
         assert!(check_single(&remote("http://a:1")).is_ok());
         assert!(check_single(&remote("http://a:1,http://b:1")).is_err());
     }

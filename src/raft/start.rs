@@ -63,7 +63,7 @@ impl Dirs {
 
 /// See [`super::RaftNode::has_directory`].
 pub(super) fn has_directory(wal_dir: &Path, shard: ShardId) -> bool {
-    Dirs::of(wal_dir, shard).log.is_dir()
+    crate::disk::is_dir(&Dirs::of(wal_dir, shard).log)
 }
 
 /// See [`super::RaftNode::presence`].

@@ -133,7 +133,7 @@ impl Default for Cache {
 
 impl Default for Fetch {
     fn default() -> Self {
-        Self { memory: 256 * MIB, deadline: secs(60), bucket_deadline: secs(20) }
+        Self { memory: 256 * MIB, deadline: secs(60), bucket_deadline: secs(20), view_age: secs(30) }
     }
 }
 

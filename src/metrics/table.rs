@@ -113,11 +113,11 @@ metrics! {
 
     // Peers
     Counter PEER_CALLS "tidelog_peer_calls_total"
-        [kind: "hello" | "append" | "vote" | "pre_vote" | "snapshot" | "transfer" | "propose" | "read_index" | "checkpoint_files" | "status" | "lost" | "flush" | "admin" | "archive" | "profile" | "other",
+        [kind: "hello" | "append" | "vote" | "pre_vote" | "snapshot" | "transfer" | "propose" | "read_index" | "checkpoint_files" | "status" | "follow" | "read_entries" | "lost" | "flush" | "admin" | "archive" | "profile" | "archive_requests" | "other",
         outcome: "ok" | "answered" | "not_sent" | "unknown"]
         "Calls to other nodes by what became of them; answered is an error of the peer's own";
     Histogram PEER_CALL_SECONDS "tidelog_peer_call_seconds"
-        [kind: "hello" | "append" | "vote" | "pre_vote" | "snapshot" | "transfer" | "propose" | "read_index" | "checkpoint_files" | "status" | "lost" | "flush" | "admin" | "archive" | "profile" | "other"]
+        [kind: "hello" | "append" | "vote" | "pre_vote" | "snapshot" | "transfer" | "propose" | "read_index" | "checkpoint_files" | "status" | "follow" | "read_entries" | "lost" | "flush" | "admin" | "archive" | "profile" | "archive_requests" | "other"]
         "Time of a call to another node, until its answer or its failure";
     Counter PEER_REFUSED "tidelog_peer_refused_total"
         [reason: "version" | "cluster" | "identity" | "memory" | "invalid"]

@@ -54,6 +54,7 @@ impl Queue {
                 .is_none_or(|topic| topic.deleted_at.is_some() || topic.settings.partitions > known_partitions)
         };
         let deadline = Instant::now() + wait;
+        self.leader().usable()?;
         let mut by_shard = self.by_shard(topic, positions)?;
         if let [(shard, positions)] = by_shard.as_slice()
             && shard.id() == CATALOG_SHARD

@@ -24,9 +24,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fetch::Fetcher;
-use crate::model::{BackgroundJob, Offset};
+use crate::model::{BackgroundJob, NodeId, Offset};
 use crate::produce::{Admission, Sticky};
-use crate::raft::{DirLock, Leader, NodeIdentity};
+use crate::raft::{DirLock, Handle, NodeIdentity};
 use crate::shard::{Shards, Slots};
 use crate::state::{self, State};
 use crate::store::Bucket;
@@ -115,6 +115,15 @@ impl Queue {
         self.0.identity.node.0
     }
 
+    /// What to call this process: by its number if it is a node, else by a name of its own until it ends.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.0.identity.node {
+            NodeId::GATEWAY => format!("gateway-{}", self.0.identity.directory),
+            node => format!("node-{node}"),
+        }
+    }
+
     /// The process's clock.
     #[must_use]
     pub fn clock(&self) -> &Clock {
@@ -167,7 +176,7 @@ impl Queue {
     }
 
     /// The first shard's: topics are changed and looked up there.
-    fn leader(&self) -> &Leader {
+    fn leader(&self) -> &Handle {
         self.0.shards.zero().leader()
     }
 

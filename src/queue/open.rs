@@ -14,8 +14,8 @@ use crate::fetch::Fetcher;
 use crate::model::catalog::CATALOG_SHARD;
 use crate::peer::Wire;
 use crate::produce::{Admission, Sticky};
-use crate::raft::DirLock;
-use crate::shard::{Network, Shards, ShardsOptions, Slots, life};
+use crate::raft::{DirLock, NodeIdentity};
+use crate::shard::{GatewayOptions, Network, Shards, ShardsOptions, Slots, life};
 use crate::store::Bucket;
 
 /// With what the engine is opened.
@@ -43,6 +43,15 @@ impl std::fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Surroundings").field("bucket", &self.bucket).finish_non_exhaustive()
     }
+}
+
+/// What the engine is made of besides its shards.
+struct Place {
+    config: Config,
+    identity: NodeIdentity,
+    clock: Clock,
+    bucket: Bucket,
+    lock: DirLock,
 }
 
 impl Queue {
@@ -80,6 +89,9 @@ impl Queue {
     }
 
     async fn open_on(options: Options, bucket: Bucket, lock: DirLock, wire: Option<Arc<dyn Wire>>) -> Result<Self> {
+        if !options.config.cluster.keeps_log() {
+            return Self::follow(options, bucket, (lock, wire)).await;
+        }
         let Options { config, clock, restore } = options;
         let wal_dir = config.wal_dir();
         let mut network = Network::bind(&config, &wal_dir, wire).await?;
@@ -90,6 +102,24 @@ impl Queue {
         let options =
             ShardsOptions { config: config.clone(), clock: clock.clone(), life, bucket: bucket.clone(), network };
         let shards = Box::pin(Shards::open(options)).await?;
+        Self::over(shards, Place { config, identity, clock, bucket, lock }).await
+    }
+
+    /// Opens a process that keeps no log: it follows the cluster whose nodes it was told of, once one of them answers.
+    async fn follow(
+        options: Options,
+        bucket: Bucket,
+        (lock, wire): (DirLock, Option<Arc<dyn Wire>>),
+    ) -> Result<Self> {
+        let Options { config, clock, restore: _ } = options;
+        let (bucket_too, clock_too) = (bucket.clone(), clock.clone());
+        let following = GatewayOptions { config: config.clone(), clock: clock_too, bucket: bucket_too, wire };
+        let (shards, identity) = Box::pin(Shards::follow(following)).await?;
+        Self::over(shards, Place { config, identity, clock, bucket, lock }).await
+    }
+
+    async fn over(shards: Shards, place: Place) -> Result<Self> {
+        let Place { config, identity, clock, bucket, lock } = place;
         let cache = BlockCache::open(config.cache.memory, config.cache.disk, &config.cache_dir()).await;
         let fetchers = Slots::new();
         let node = shards.zero().leader().node().clone();

@@ -149,11 +149,12 @@ impl Queue {
                 healthy: health.failing.is_none(),
                 last_error: health.failing.map(|(_, error)| error),
             },
-            budgets: vec![
-                budget("wal.budget", wal_used, wal_limit),
-                budget("tail.memory", tail, inner.config.tail.memory),
-                budget("produce.memory", inner.admission.used(), inner.admission.limit()),
-            ],
+            budgets: (inner.config.cluster.keeps_log().then(|| budget("wal.budget", wal_used, wal_limit)).into_iter())
+                .chain([
+                    budget("tail.memory", tail, inner.config.tail.memory),
+                    budget("produce.memory", inner.admission.used(), inner.admission.limit()),
+                ])
+                .collect(),
             jobs: self.job_statuses(),
         }
     }

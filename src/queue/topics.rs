@@ -176,6 +176,9 @@ impl Queue {
                 None => Ok(topic),
             }
         };
+        if self.leader().usable().is_err() {
+            Box::pin(self.linearize()).await?;
+        }
         match look() {
             Err(_) if !self.is_sole_voter() => {
                 // Boxed: it is rare, and every produce would carry it around.

@@ -74,7 +74,7 @@ impl Inner {
     }
 
     /// Where the membership says that `node` is; `None` if it does not know it, or not where.
-    fn address_of(&self, node: NodeId) -> Option<PeerAddress> {
+    pub(super) fn address_of(&self, node: NodeId) -> Option<PeerAddress> {
         let Member { address, directory } = self.member(node)?;
         (!address.is_empty()).then_some(PeerAddress { node, directory, address })
     }

@@ -9,15 +9,15 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::model::catalog::MAX_SHARDS;
 use crate::model::{Control, NodeId, ShardId};
-use crate::raft::{Leader, RaftNode};
+use crate::raft::{Handle, Leader};
 use crate::state::State;
 
 /// Before it is said again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How many there are, as `node`, which is of the first shard, knows.
-pub(super) fn count(node: &RaftNode) -> u32 {
-    node.with_state(State::shard_count)
+/// How many there are, as this process knows of the first shard.
+pub(super) fn count(zero: &Handle) -> u32 {
+    zero.with_state(State::shard_count)
 }
 
 /// Who begins `shard`.
@@ -38,10 +38,10 @@ pub(super) fn wanted(state: &State, config: &Config) -> u32 {
 }
 
 /// Has the catalog count as many shards as are wanted. Those that are added are founded by this node, which leads the first.
-pub(super) async fn raise(leader: &Leader, common: &Common) -> Result<()> {
+pub(super) async fn raise(leader: &Handle, common: &Common) -> Result<()> {
     let node = leader.node();
     let (wanted, mut founders) = node.with_state(|state| (wanted(state, &common.config), state.founders().to_vec()));
-    let before = count(node);
+    let before = node.with_state(State::shard_count);
     if wanted <= before {
         return Ok(());
     }
@@ -54,7 +54,8 @@ pub(super) async fn raise(leader: &Leader, common: &Common) -> Result<()> {
 /// Raises the number while this node leads the first shard, until it is as wanted.
 pub(super) async fn keep_raised(leader: &Leader, common: &Common) {
     let mut told = false;
-    while let Err(error) = raise(leader, common).await {
+    let leader = Handle::from(leader.clone());
+    while let Err(error) = raise(&leader, common).await {
         // One that is closed takes it once it is open again.
         if !std::mem::replace(&mut told, true) {
             warn!(?error, "the number of shards could not be set and this is tried again");

@@ -60,7 +60,7 @@ impl Common {
     /// Shares the memory of tails and the files that are kept ready out anew.
     pub(super) fn share_out(&self) {
         for (_, shard) in self.shards.iter() {
-            shard.leader().node().set_shares(self.share(self.config.tail.memory), self.share(self.config.wal.spare));
+            shard.leader().set_shares(self.share(self.config.tail.memory), self.share(self.config.wal.spare));
         }
     }
 }

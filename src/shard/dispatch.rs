@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::admin::{self, ADMIN};
-use super::archive_requests::{self, ARCHIVE};
+use super::archive_requests::{self, ARCHIVE, ARCHIVE_REQUESTS};
 use super::hello::{HELLO, Hello, Known};
 use super::members::Members;
 use super::profile::{OwnProfile, PROFILE};
@@ -20,7 +20,7 @@ use crate::archive::Requests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush::FlushHandle;
 use crate::model::catalog::{CATALOG_SHARD, MAX_SHARDS};
-use crate::model::{LogIndex, ShardId};
+use crate::model::{LogIndex, NodeId, ShardId};
 use crate::peer::{Caller, PeerHandler};
 use crate::raft::{NodeIdentity, RaftNode, kind};
 
@@ -136,6 +136,11 @@ impl Inner {
                 check_member(&serving, caller)?;
                 archive_requests::told(&serving.node, &serving.archive_requests, &body).map(|()| Vec::new())
             }
+            ARCHIVE_REQUESTS => {
+                check_member(&serving, caller)?;
+                serving.node.with_state(|state| drop(serving.archive_requests.open(state)));
+                archive_requests::answer(&serving.archive_requests).map(|body| vec![body])
+            }
             ADMIN => {
                 self.check_known(&serving, caller)?;
                 let request = admin::Request::decode(&body)?;
@@ -148,7 +153,7 @@ impl Inner {
                 Ok(vec![admin::encode_status(&answer)?])
             }
             kind => {
-                if may_acknowledge(kind) {
+                if may_acknowledge(kind) && caller.node != NodeId::GATEWAY {
                     self.opened().await?;
                 }
                 serving.node.handle(caller.node, caller.directory, kind, body).await
@@ -241,7 +246,7 @@ fn flush(serving: &Serving, caller: Caller, body: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Only members of the group have something to say about it.
+/// Only members of the group have something to say about it, and gateways, on behalf of whoever asks them.
 fn check_member(serving: &Serving, caller: Caller) -> Result<()> {
     if is_member(serving, caller) {
         return Ok(());
@@ -252,6 +257,9 @@ fn check_member(serving: &Serving, caller: Caller) -> Result<()> {
 }
 
 fn is_member(serving: &Serving, caller: Caller) -> bool {
+    if caller.node == NodeId::GATEWAY {
+        return true;
+    }
     let members = serving.node.members();
     members.iter().any(|member| member.node == caller.node && member.directory == caller.directory)
 }

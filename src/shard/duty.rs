@@ -15,7 +15,7 @@ use super::common::Common;
 use super::members::Members;
 use super::reopening::Reopening;
 use super::tasks::{Scope, Tasks};
-use super::{Job, Jobs, adopt, balance, catalog, topics, upkeep};
+use super::{Job, Jobs, adopt, balance, catalog, topics, upkeep, versions};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flush::{self, AskLeader, FlushHandle, FlushTask, Flusher, FlusherOptions, Triggers};
@@ -76,6 +76,7 @@ impl Duty {
         ["flush", "gc", "retention"].into_iter().for_each(|job| metrics::job_begins(job, shard.0));
         let scope = needs.tasks.scope();
         self.start_flush(&scope);
+        versions::start(&scope, needs.leader.clone());
         upkeep::start(&scope, &needs.jobs, needs.leader.clone(), &common.bucket, &common.config);
         self.start_of_all(&scope);
         let (opened, open) = watch::channel(unsealed.is_none());
@@ -180,7 +181,7 @@ impl Duty {
         needs.flush.rest();
         [&needs.jobs.gc, &needs.jobs.retention].into_iter().for_each(Job::rest);
         let scope = needs.tasks.scope();
-        let following = flush::follow(needs.leader.node().clone(), needs.flush.clone(), needs.members.clone());
+        let following = flush::follow(needs.leader.clone().into(), needs.flush.clone(), needs.members.clone());
         scope.spawn("flush", async move {
             following.await;
             None

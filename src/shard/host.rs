@@ -61,13 +61,19 @@ pub(crate) struct ShardsOptions {
 #[derive(Clone)]
 pub(crate) struct Shards(Arc<Inner>);
 
-struct Inner {
-    common: Arc<Common>,
-    zero: Shard,
+pub(super) struct Inner {
+    pub(super) common: Arc<Common>,
+    pub(super) zero: Shard,
     /// A leader of every shard was reached once.
-    ready: AtomicBool,
+    pub(super) ready: AtomicBool,
     /// Until it is shut down.
-    network: Mutex<Option<Network>>,
+    pub(super) network: Mutex<Option<Network>>,
+}
+
+impl From<Inner> for Shards {
+    fn from(inner: Inner) -> Self {
+        Self(Arc::new(inner))
+    }
 }
 
 impl Shards {
@@ -233,7 +239,10 @@ pub(super) async fn all(each: impl IntoIterator<Item = impl Future<Output = Resu
 /// While the cluster is founded, the number of shards that this node's settings ask for counts too: its leader is about to say it.
 /// Not for long: the leader may have other settings.
 fn is_complete(common: &Common, zero: &Shard) -> bool {
-    let node = zero.leader().node();
+    if common.identity.node == NodeId::GATEWAY {
+        return zero.is_ready() && common.count() >= u64::from(catalog::count(zero.leader()));
+    }
+    let node = zero.leader();
     let begun = common.begun.get_or_init(Instant::now);
     let wanted = if zero.is_ready() && begun.elapsed() > FOUNDING {
         catalog::count(node)
@@ -259,7 +268,7 @@ async fn host(common: &Arc<Common>, zero: &Shard) -> Option<String> {
 }
 
 async fn open_counted(common: &Arc<Common>, zero: &Shard) -> Result<()> {
-    for shard in (1..catalog::count(zero.leader().node())).map(ShardId) {
+    for shard in (1..catalog::count(zero.leader())).map(ShardId) {
         if common.shards.get(shard).is_some() {
             continue;
         }
@@ -278,7 +287,7 @@ async fn start_of(common: &Common, zero: &Shard, shard: ShardId) -> Result<Start
     if presence == WalPresence::Present {
         return Ok(Start::Wal);
     }
-    let node = zero.leader().node();
+    let Some(node) = zero.leader().local() else { return Ok(Start::Join) };
     let me = common.identity.node;
     let founds = presence == WalPresence::Empty && node.with_state(|state| catalog::founder(state, shard)) == Some(me);
     let members = if founds { voters(node) } else { BTreeMap::new() };

@@ -20,14 +20,14 @@ use crate::peer::CallError;
 use crate::raft::{self, NodeIdentity, PeerAddress, RaftNode};
 
 /// How long a request looks for a leader that takes it.
-const LEADER_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const LEADER_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two attempts to find one.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// How long a request for the members waits for the leader before this node says what it knows itself.
-const STATUS_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const STATUS_DEADLINE: Duration = Duration::from_secs(2);
 /// How long the leader may take for a request of another node: catching up, and a change of the group before and after, of the
 /// first shard and then of all others at once.
-const FORWARD_DEADLINE: Duration = Duration::from_secs(150);
+pub(super) const FORWARD_DEADLINE: Duration = Duration::from_secs(150);
 /// A member that answered within this counts as reachable; the leader asks every three seconds.
 pub(super) const REACHABLE: Duration = Duration::from_secs(8);
 

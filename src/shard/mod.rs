@@ -9,9 +9,10 @@
 //! | `open` | from settings to running tasks |
 //! | `life`, `hello` | the directory's place in the cluster, and what nodes ask each other for it |
 //! | `network`, `dispatch`, `profile` | the peers: calls to them, and answers |
-//! | `duty`, `reopening`, `upkeep`, `adopt` | what a leader does and what the others do |
+//! | `duty`, `reopening`, `upkeep`, `versions`, `adopt` | what a leader does and what the others do |
 //! | `catalog`, `topics` | how many shards there are, and what they have to know of topics |
-//! | `members`, `change`, `admin`, `operate` | who is in the cluster, and changing it |
+//! | `members`, `roster`, `change`, `admin`, `operate` | who is in the cluster, and changing it |
+//! | `gateway` | a process that keeps no log |
 //! | `balance` | leaderships go where they belong |
 //! | `archive_requests` | what is to be archived before its time, told to all |
 //! | `tend` | what every node sees to |
@@ -28,6 +29,7 @@ mod common;
 mod dispatch;
 mod duty;
 mod gate;
+mod gateway;
 mod hello;
 mod host;
 pub(crate) mod life;
@@ -37,11 +39,13 @@ mod open;
 mod operate;
 mod profile;
 mod reopening;
+mod roster;
 mod slots;
 mod tasks;
 mod tend;
 mod topics;
 mod upkeep;
+mod versions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,16 +53,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
 use self::adopt::BucketOrLeader;
-use self::members::Members;
+use self::roster::Roster;
 use crate::archive::Requests;
 use crate::error::{Error, Result};
 use crate::flush::FlushHandle;
 use crate::model::{BackgroundJob, Control, GroupStatus, Offset, ShardId, TopicId};
 use crate::produce::Batcher;
-use crate::raft::Leader;
+use crate::raft::Handle;
 
 pub use self::background::Job;
 pub use self::gate::AppendGate;
+pub(crate) use self::gateway::GatewayOptions;
 pub(crate) use self::host::{Shards, ShardsOptions};
 pub use self::network::Network;
 pub(crate) use self::slots::Slots;
@@ -69,18 +74,19 @@ use self::tasks::Tasks;
 pub struct Shard(Arc<Inner>);
 
 struct Inner {
-    leader: Leader,
+    leader: Handle,
     batcher: Batcher,
     flush: FlushHandle,
     archive_requests: Requests,
     jobs: Jobs,
     tasks: Tasks,
-    members: Members,
+    members: Roster,
     /// A leader was reached once.
     ready: Arc<AtomicBool>,
     /// Of a sole voter: resolves once a shard that had been closed is open again.
     open: Option<watch::Receiver<bool>>,
-    checkpoints: Arc<BucketOrLeader>,
+    /// Of a node that keeps the log.
+    checkpoints: Option<Arc<BucketOrLeader>>,
 }
 
 /// The background jobs besides the flush.
@@ -95,12 +101,12 @@ impl Shard {
     /// Its number.
     #[must_use]
     pub fn id(&self) -> ShardId {
-        self.leader().node().shard()
+        self.leader().shard()
     }
 
     /// Proposes and reads.
     #[must_use]
-    pub fn leader(&self) -> &Leader {
+    pub fn leader(&self) -> &Handle {
         &self.0.leader
     }
 
@@ -179,7 +185,7 @@ impl Shard {
         self.0.members.known()
     }
 
-    fn members(&self) -> &Members {
+    fn members(&self) -> &Roster {
         &self.0.members
     }
 
@@ -224,6 +230,8 @@ impl Shard {
     /// Stops the node, whose tasks were ended; the log stays as it is.
     async fn shutdown(&self) {
         self.leader().node().shutdown().await;
-        self.0.checkpoints.set(None);
+        if let Some(checkpoints) = &self.0.checkpoints {
+            checkpoints.set(None);
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::dispatch::Dispatch;
 use super::hello::{HELLO, Hello};
 use super::life::Peering;
 use super::profile::OwnProfile;
-use crate::config::{ClusterNode, Config};
+use crate::config::{self, ClusterNode, Config};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{NodeId, ShardId};
 use crate::peer::{Bound, CallError, Local, PeerServer, Peers, Target, Wire};
@@ -161,6 +161,22 @@ pub(super) struct Calls {
 }
 
 impl Calls {
+    /// Calls of a process that is called by nobody, about the first shard.
+    ///
+    /// # Errors
+    /// That the files of `peer.tls` cannot be used for that.
+    pub(super) fn outgoing(
+        identity: &NodeIdentity,
+        settings: &config::Peer,
+        wire: Option<&Arc<dyn Wire>>,
+    ) -> Result<Self> {
+        let peers = match wire {
+            Some(wire) => Peers::over(Arc::clone(wire), local(identity), settings),
+            None => Peers::new(local(identity), settings)?,
+        };
+        Ok(Self { peers, shard: ShardId(0) })
+    }
+
     /// Calls about `shard`, over the same connections.
     pub(super) fn about(&self, shard: ShardId) -> Self {
         Self { peers: self.peers.clone(), shard }

@@ -12,9 +12,9 @@ use super::adopt::BucketOrLeader;
 use super::common::Common;
 use super::dispatch::Serving;
 use super::duty::{Duty, Needs, Office};
-use super::gate::AppendGate;
 use super::members::Members;
 use super::reopening::Reopening;
+use super::roster::Roster;
 use super::tasks::Tasks;
 use super::{Inner, Job, Jobs, Shard, tend};
 use crate::archive::Requests;
@@ -25,7 +25,7 @@ use crate::log_clock::LogClock;
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{Answer, LogIndex, LogTime, ShardId};
 use crate::produce::{Batcher, BatcherOptions, ProposeFailure, Proposer};
-use crate::raft::{Alone, Leader, ProposeError, RaftNode, RaftOptions, Start, Transport};
+use crate::raft::{Alone, Handle, Leader, ProposeError, RaftNode, RaftOptions, Start, Transport};
 
 /// A sole voter elects itself at once.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -91,7 +91,10 @@ impl Shard {
         let (gate, for_peers) = (common.gate.clone(), common.gate.clone());
         gate.add(leader.node());
         leader.node().set_append_gate(Box::new(move || for_peers.check()));
-        let batcher = start_batcher(tasks, leader, &gate, &common.config);
+        let (node, leadership) = (leader.node().clone(), leader.node().leadership());
+        // What is forwarded is the leader's to refuse.
+        let check = move || if node.is_alone() || leadership.borrow().is_leader { gate.check() } else { Ok(()) };
+        let batcher = start_batcher(tasks, &leader.clone().into(), Arc::new(check), &common.config);
         let (node, reached) = (leader.node().clone(), Arc::clone(&ready));
         if office.is_none() {
             tasks.spawn("ready", async move {
@@ -110,16 +113,16 @@ impl Shard {
             None
         });
         Self(Arc::new(Inner {
-            leader: leader.clone(),
+            leader: leader.clone().into(),
             batcher,
             flush: flush.clone(),
             archive_requests: Requests::default(),
             jobs: jobs.clone(),
             tasks: tasks.clone(),
-            members: duty.0.members.clone(),
+            members: Roster::Member(duty.0.members.clone()),
             ready,
             open,
-            checkpoints,
+            checkpoints: Some(checkpoints),
         }))
     }
 
@@ -189,12 +192,14 @@ pub(super) async fn start_node(common: &Common, shard: ShardId, start: Start) ->
     Ok(Started { node: starting.await?, checkpoints })
 }
 
-fn start_batcher(tasks: &Tasks, leader: &Leader, gate: &AppendGate, config: &Config) -> Batcher {
-    let (gate, leadership) = (gate.clone(), leader.node().leadership());
-    // What is forwarded is the leader's to refuse.
-    let node = leader.node().clone();
-    let check = move || if node.is_alone() || leadership.borrow().is_leader { gate.check() } else { Ok(()) };
-    let mut options = BatcherOptions::new(Arc::new(check));
+/// Starts the batcher of a shard; `check` says whether appends are taken.
+pub(super) fn start_batcher(
+    tasks: &Tasks,
+    leader: &Handle,
+    check: Arc<dyn Fn() -> Result<()> + Send + Sync>,
+    config: &Config,
+) -> Batcher {
+    let mut options = BatcherOptions::new(check);
     options.slots = config.produce.in_flight as usize;
     options.entry_bytes = config.produce.entry;
     let (batcher, task) = Batcher::start(Arc::new(LeaderProposer(leader.clone())), options);
@@ -203,7 +208,7 @@ fn start_batcher(tasks: &Tasks, leader: &Leader, gate: &AppendGate, config: &Con
 }
 
 /// Proposes the batcher's entries, here or at the leader.
-struct LeaderProposer(Leader);
+struct LeaderProposer(Handle);
 
 impl Proposer for LeaderProposer {
     fn log_time(&self) -> LogTime {

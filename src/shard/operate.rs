@@ -87,7 +87,9 @@ impl Shards {
             Some(profile(other.node, Profile::decode(&answer).ok()?))
         });
         let mut profiles: Vec<NodeProfile> = join_all(asked).await.into_iter().flatten().collect();
-        profiles.push(profile(common.identity.node, common.dispatch.profile().now()));
+        if common.identity.node != NodeId::GATEWAY {
+            profiles.push(profile(common.identity.node, common.dispatch.profile().now()));
+        }
         profiles.sort_by_key(|profile| profile.node);
         profiles
     }

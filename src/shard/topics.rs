@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::failpoint;
 use crate::model::catalog::{CATALOG_SHARD, Revision, TopicSync};
 use crate::model::{Answer, Control, ShardId, TopicId};
-use crate::raft::Leader;
+use crate::raft::{Handle, Leader};
 use crate::state::State;
 
 /// Between two looks at what is left to tell.
@@ -72,7 +72,7 @@ fn late(why: Option<Error>) -> Error {
 }
 
 /// Tells of one revision.
-async fn step(shards: &Slots<Shard>, zero: &Leader, sync: &TopicSync) -> Result<()> {
+async fn step(shards: &Slots<Shard>, zero: &Handle, sync: &TopicSync) -> Result<()> {
     let told = join_all(sync.commands().map(|(shard, control)| async move {
         let told = shards.get(shard).ok_or_else(|| absent(shard))?;
         repeat(told.leader(), control).await?;
@@ -93,7 +93,7 @@ async fn step(shards: &Slots<Shard>, zero: &Leader, sync: &TopicSync) -> Result<
 }
 
 /// Proposes a command that is done in steps until all are.
-async fn repeat(leader: &Leader, control: Control) -> Result<()> {
+async fn repeat(leader: &Handle, control: Control) -> Result<()> {
     while let (_, Answer::More) = leader.control(control.clone()).await? {}
     Ok(())
 }
@@ -136,8 +136,9 @@ pub(super) async fn keep_told(leader: &Leader, common: &Common) {
 
 /// Has the catalog know what the other shards have, after a start from the bucket: they were restored from other moments.
 async fn adopt(leader: &Leader, common: &Common) -> Result<()> {
+    let leader = &Handle::from(leader.clone());
     let mut views = Vec::new();
-    for shard in (1..catalog::count(leader.node())).map(ShardId) {
+    for shard in (1..catalog::count(leader)).map(ShardId) {
         let other = common.shards.get(shard).ok_or_else(|| absent(shard))?;
         let node = other.leader().node();
         node.linearize().await?;

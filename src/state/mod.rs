@@ -237,7 +237,16 @@ impl State {
             Control::RenewTopic { id, revision } => self.renew_topic(*id, *revision),
             Control::AdoptTopic { topic, removed, held } => self.adopt_topic(topic, *removed, held),
             Control::Adopted { incarnation } => Ok(self.adopted(*incarnation)),
+            Control::RaiseVersion { version } => Ok(self.raise_version(*version)),
         }
+    }
+
+    fn raise_version(&mut self, version: u32) -> Answer {
+        if version > self.version {
+            self.version = version;
+            self.changed_at = self.applied;
+        }
+        Answer::Done
     }
 
     /// Takes appends again. Producer ids count anew in a new incarnation.

@@ -42,10 +42,12 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 struct Node {
     listen: String,
+    /// Where operators reach it.
     admin: String,
-    peer: String,
-    /// Where its peers reach it.
-    address: SocketAddr,
+    /// Where its peer listener is, and where its peers reach it; of a gateway neither.
+    peer: Option<(String, SocketAddr)>,
+    /// What it does, if not everything.
+    roles: Option<&'static str>,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
 }
@@ -97,8 +99,7 @@ impl Cluster {
         for node in 1..=count {
             cluster.place(node).await;
         }
-        let named: Vec<String> = cluster.nodes.iter().map(|(id, node)| format!("{id}={}", node.address)).collect();
-        cluster.first = named.join(",");
+        cluster.name_first();
         cluster
     }
 
@@ -111,7 +112,34 @@ impl Cluster {
             Some(net) => net.proxy(node, target).await,
             None => target,
         };
-        self.nodes.insert(node, Node { listen, admin, peer, address, process: None, log: Arc::default() });
+        let peer = Some((peer, address));
+        self.nodes.insert(node, Node { listen, admin, peer, roles: None, process: None, log: Arc::default() });
+    }
+
+    /// Nodes 1 to `count` and gateways, with nobody started.
+    pub(crate) async fn place_all(count: u64, gateways: &[u64], settings: Settings) -> Self {
+        let mut cluster = Self::placed(count, settings).await;
+        gateways.iter().for_each(|gateway| cluster.place_gateway(*gateway, "gateway"));
+        cluster
+    }
+
+    /// Gives a process its port that keeps no log; it is not started. It has a number here, and none of its own.
+    pub(crate) fn place_gateway(&mut self, id: u64, roles: &'static str) {
+        let (listen, admin) = (fixed_address(), fixed_address());
+        operators::remember(&format!("http://{listen}"), &format!("http://{admin}"));
+        let node = Node { listen, admin, peer: None, roles: Some(roles), process: None, log: Arc::default() };
+        self.nodes.insert(id, node);
+    }
+
+    /// What a node does when it is started the next time.
+    pub(crate) fn set_roles(&mut self, id: u64, roles: &'static str) {
+        self.nodes.get_mut(&id).unwrap().roles = Some(roles);
+    }
+
+    /// Those that were placed are the first nodes.
+    fn name_first(&mut self) {
+        let named = self.nodes.iter().filter_map(|(id, node)| Some(format!("{id}={}", node.peer.as_ref()?.1)));
+        self.first = named.collect::<Vec<_>>().join(",");
     }
 
     /// Gives `new` a peer port of its own and the other ports of `old`, which is gone for ever: another machine behind the same
@@ -136,19 +164,15 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).unwrap();
         assert!(node.process.is_none(), "node {id} runs already");
         let number = id.to_string();
-        let mut serve =
-            command(&["serve", "--node-id", &number, "--listen", &node.listen, "--peer-listen", &node.peer]);
-        serve.args([
-            "--admin-listen",
-            &node.admin,
-            "--cluster",
-            &self.first,
-            "--bucket",
-            &bucket,
-            "--data-dir",
-            text(&data),
-        ]);
-        serve.env("TIDELOG__PEER__ADVERTISE", node.address.to_string());
+        let mut serve = command(&["serve", "--listen", &node.listen, "--admin-listen", &node.admin]);
+        serve.args(["--cluster", &self.first, "--bucket", &bucket, "--data-dir", text(&data)]);
+        if let Some((peer, address)) = &node.peer {
+            serve.args(["--node-id", &number, "--peer-listen", peer]);
+            serve.env("TIDELOG__PEER__ADVERTISE", address.to_string());
+        }
+        if let Some(roles) = node.roles {
+            serve.args(["--roles", roles]);
+        }
         self.settings.apply(&mut serve);
         let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&node.log));
@@ -287,7 +311,12 @@ impl Cluster {
 
     /// Where the peers of a node reach it.
     pub(crate) fn address(&self, node: u64) -> String {
-        self.nodes[&node].address.to_string()
+        self.nodes[&node].peer.as_ref().unwrap().1.to_string()
+    }
+
+    /// Whether a node keeps a log.
+    pub(crate) fn keeps_log(&self, node: u64) -> bool {
+        self.nodes[&node].peer.is_some()
     }
 
     /// Requests to one of all nodes.
@@ -372,7 +401,7 @@ impl Cluster {
     /// A running node that does not lead.
     pub(crate) async fn follower(&self) -> u64 {
         let leader = self.leader().await;
-        self.running().into_iter().find(|node| *node != leader).unwrap()
+        self.running().into_iter().find(|node| *node != leader && self.keeps_log(*node)).unwrap()
     }
 
     /// The members as the cluster's leader sees them, asked through any node.

@@ -343,7 +343,7 @@ async fn all_shards_have_the_same_members_whatever_is_done_to_them() {
     group.same_states().await;
 
     // A change that broke off after the first shard: its leader goes on.
-    let zero = group.queue(leaders(&group).await[0]).0.shards.zero().leader().node().clone();
+    let zero = group.queue(leaders(&group).await[0]).0.shards.zero().leader().local().unwrap().clone();
     let gone = if zero.id() == NodeId(3) { NodeId(4) } else { NodeId(3) };
     let left = [3, 4, 5].map(NodeId).into_iter().filter(|node| *node != gone).collect();
     zero.set_voters(left).await.unwrap();

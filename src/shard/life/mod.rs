@@ -207,6 +207,11 @@ pub(super) async fn watch_bucket(bucket: &Bucket, identity: &NodeIdentity) -> Op
     }
 }
 
+/// The cluster that the bucket says it is of.
+pub(super) async fn cluster_of(bucket: &Bucket) -> Result<Option<String>> {
+    Ok(files::cluster(bucket).await?.map(|cluster| cluster.cluster_id))
+}
+
 /// Why a node that was never taken in cannot be any more: the cluster was started anew from the bucket.
 pub(super) async fn is_over(bucket: &Bucket, identity: &NodeIdentity) -> Option<String> {
     let incarnation = identity.incarnation;

@@ -5,6 +5,7 @@ mod basics;
 mod behind;
 mod cut;
 mod dev;
+mod gateways;
 mod hand_over;
 mod identity;
 mod kill;

@@ -106,11 +106,7 @@ impl Queue {
     }
 
     /// Opens a process that keeps no log: it follows the cluster whose nodes it was told of, once one of them answers.
-    async fn follow(
-        options: Options,
-        bucket: Bucket,
-        (lock, wire): (DirLock, Option<Arc<dyn Wire>>),
-    ) -> Result<Self> {
+    async fn follow(options: Options, bucket: Bucket, (lock, wire): (DirLock, Option<Arc<dyn Wire>>)) -> Result<Self> {
         let Options { config, clock, restore: _ } = options;
         let (bucket_too, clock_too) = (bucket.clone(), clock.clone());
         let following = GatewayOptions { config: config.clone(), clock: clock_too, bucket: bucket_too, wire };

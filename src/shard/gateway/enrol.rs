@@ -41,10 +41,7 @@ pub(super) struct Enrolled {
 ///
 /// # Errors
 /// `cluster_mismatch` if the nodes, or they and the bucket, are not of one cluster.
-pub(super) async fn enrol(
-    (config, wire): (&Config, Option<&Arc<dyn Wire>>),
-    bucket: &Bucket,
-) -> Result<Enrolled> {
+pub(super) async fn enrol((config, wire): (&Config, Option<&Arc<dyn Wire>>), bucket: &Bucket) -> Result<Enrolled> {
     let nobody = NodeIdentity::new(String::new(), Incarnation(0), NodeId::GATEWAY);
     let stranger = calls_of(&nobody, (config, wire))?;
     let nodes = &config.cluster.nodes;

@@ -4,7 +4,7 @@
 //!
 //! | layer | modules | what |
 //! |---|---|---|
-//! | 0 | `error`, `clock`, `config`, `metrics`, `failpoint`, `planted`, `random`, `blocking` | plain values and process-wide registries |
+//! | 0 | `error`, `clock`, `config`, `metrics`, `failpoint`, `planted`, `blocking`, `disk` | plain values and process-wide registries |
 //! | 1 | `model`, `log_clock` | the nouns: records, batches, commands, checkpoints; what a leader stamps on commands |
 //! | 2 | `format` | bytes to nouns and back; every decoder is bounded |
 //! | 3 | `state` | the replicated state machine; pure and deterministic |
@@ -14,10 +14,12 @@
 //! | 7 | `shard`, `queue` | one Raft group wired; the facade that everything above uses |
 
 pub mod archive;
+pub mod blocking;
 pub mod cache;
 pub mod checkpoints;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod error;
 pub mod failpoint;
 pub mod fetch;

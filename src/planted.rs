@@ -37,7 +37,7 @@ macro_rules! bugs {
 bugs! {
     /// The log answers an append once it was written, without waiting for its sync. Harm: all nodes of a majority crash.
     AckBeforeSync = "ack-before-sync",
-    /// A leader answers once its own disk has the entry. Harm: the leader crashes or is cut off before anybody else has it.
+    /// A leader counts a follower that does not answer as one that has the entries. Harm: a leader that is cut off.
     AckOnOneOfThree = "ack-on-one-of-three",
     /// A state restored from a checkpoint has no producers. Harm: a retry under a triple after a restart or an install.
     SkipProducersOnRestore = "skip-producers-on-restore",
@@ -54,15 +54,15 @@ bugs! {
     StaleLeaderRead = "stale-leader-read",
     /// The collector does not look whether the state names a segment. Harm: a segment that is older than the grace period.
     CollectNamed = "collect-named",
-    /// An `Archived` that is applied leaves out the last of its ranges, as does the check. Harm: any archive job.
+    /// An `Archived` that is applied leaves out the last range of each partition. Harm: any archive job.
     ArchiveDropsRange = "archive-drops-range",
     /// After the install of a checkpoint the references of the tail that was there stay. Harm: a follower away for longer
     /// than `wal.keep`.
     InstallKeepsTail = "install-keeps-tail",
     /// A frame of the log that fails its checksum is taken as it is. Harm: a crash within a write.
     TornTailAccepted = "torn-tail-accepted",
-    /// `Condemn` is applied without effect, so that a `Flushed` naming collected objects is accepted. Harm: a flush that
-    /// takes longer than the grace period.
+    /// A `Flushed` is not held against what was condemned. Harm: a flush that takes longer than the grace period, objects that
+    /// were collected meanwhile.
     LateFlushAfterCollection = "late-flush-after-collection",
     /// A start from the bucket takes any checkpoint for the one of a closed cluster. Harm: the bucket alone, not closed.
     StaleCleanCheckpoint = "stale-clean-checkpoint",
@@ -74,10 +74,10 @@ bugs! {
     ObjectForUnflushedDuplicate = "object-for-unflushed-duplicate",
     /// Log time follows the leader's wall clock without asking the others. Harm: a leader whose clock is a year ahead.
     ClockYearAhead = "clock-year-ahead",
-    /// Nothing is kept of the log below the checkpoint, and a reader or follower that needs it is not looked after: the
-    /// pointer is written after the purge. Harm: a crash between the purge and the pointer.
+    /// The log is purged although the checkpoint and the pointer to it were not kept on the local disk. Harm: a restart after
+    /// a flush.
     PurgeWithoutKeep = "purge-without-keep",
-    /// A trim applied between the cut of a flush and its `Flushed` is undone by the `Flushed`. Harm: a trim during a flush.
+    /// A trim applied between the cut of a flush and its `Flushed` is undone by the `Flushed`. Harm: retention during a flush.
     TrimDuringFlushForgotten = "trim-during-flush-forgotten",
 }
 

@@ -21,8 +21,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["error", "clock"]),
     ("failpoint", &["error"]),
     ("planted", &[]),
-    ("random", &[]),
     ("blocking", &[]),
+    ("disk", &["blocking"]),
     ("model", FOUNDATION),
     ("format", NOUNS),
     ("log_clock", &["error", "clock", "config", "metrics", "model", "planted"]),
@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "metrics",
             "failpoint",
             "planted",
-            "random",
+            "disk",
             "blocking",
             "model",
             "format",
@@ -59,11 +59,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("verify", BELOW_SHARD),
     ("retention", BELOW_SHARD),
 ];
-const FOUNDATION: &[&str] = &["error", "clock", "config", "metrics", "failpoint", "planted", "random", "blocking"];
+const FOUNDATION: &[&str] = &["error", "clock", "config", "metrics", "failpoint", "planted", "disk", "blocking"];
 const IO: &[&str] =
-    &["error", "clock", "config", "metrics", "failpoint", "planted", "random", "blocking", "model", "format"];
+    &["error", "clock", "config", "metrics", "failpoint", "planted", "disk", "blocking", "model", "format"];
 const READERS: &[&str] =
-    &["error", "clock", "config", "metrics", "failpoint", "planted", "random", "blocking", "model", "format", "store"];
+    &["error", "clock", "config", "metrics", "failpoint", "planted", "disk", "blocking", "model", "format", "store"];
 const BELOW_SHARD: &[&str] = &[
     "error",
     "clock",
@@ -71,7 +71,7 @@ const BELOW_SHARD: &[&str] = &[
     "metrics",
     "failpoint",
     "planted",
-    "random",
+    "disk",
     "blocking",
     "model",
     "format",
@@ -86,7 +86,7 @@ const BELOW_SHARD: &[&str] = &[
 /// Modules that compose the others; nothing below names them.
 const TOP: &[&str] = &["shard", "queue", "boot"];
 
-const NOUNS: &[&str] = &["error", "clock", "config", "metrics", "failpoint", "planted", "random", "blocking", "model"];
+const NOUNS: &[&str] = &["error", "clock", "config", "metrics", "failpoint", "planted", "disk", "blocking", "model"];
 
 /// What the members of the workspace may name of each other.
 const MEMBERS: &[(&str, &[&str])] = &[

@@ -23,7 +23,7 @@ const MESSAGES: usize = 4;
 pub async fn convert(bucket: &Bucket, job: &ClaimedJob) -> Result<CompletedJob> {
     let (work, queue) = mpsc::channel(MESSAGES);
     let encoder = Encoder::new(tokio::runtime::Handle::current(), bucket.clone(), job.clone());
-    let encoding = tokio::task::spawn_blocking(move || encoder.run(queue));
+    let encoding = tidelog::blocking::spawn_future(encoder.run(queue));
     let (read, encoded) = tokio::join!(read(bucket, job, work), encoding);
     let encoded = encoded.map_err(|error| Error::internal("the encoder broke off").with_source(error))?;
     let (files, ranges) = match (read, encoded) {

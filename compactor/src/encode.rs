@@ -1,4 +1,4 @@
-//! Batches to Parquet: runs on a thread that may block, fed and drained through bounded channels.
+//! Batches to Parquet: runs on a thread that may take its time over a row group, fed and drained through bounded channels.
 
 use std::collections::BTreeMap;
 
@@ -70,29 +70,29 @@ impl Encoder {
     ///
     /// # Errors
     /// `corrupt` if a batch is damaged, whatever an upload says, or that the reader gave up.
-    pub(crate) fn run(mut self, mut work: mpsc::Receiver<Work>) -> Result<Encoded> {
+    pub(crate) async fn run(mut self, mut work: mpsc::Receiver<Work>) -> Result<Encoded> {
         loop {
-            match work.blocking_recv() {
+            match work.recv().await {
                 Some(Work::Batches(partition, batches)) => {
                     for batch in &batches {
-                        self.push(partition, batch)?;
+                        self.push(partition, batch).await?;
                     }
                 }
                 Some(Work::Done) => break,
                 None => return Err(Error::unavailable("the reader of the job gave up")),
             }
         }
-        self.finish_all()?;
+        self.finish_all().await?;
         for upload in std::mem::take(&mut self.uploads) {
-            self.wait_for(upload)?;
+            wait_for(upload).await?;
         }
         self.ranges.sort_by_key(|range| (range.partition, range.start));
         Ok((self.files, self.ranges))
     }
 
-    fn push(&mut self, partition: TopicPartition, batch: &StoredBatch) -> Result<()> {
+    async fn push(&mut self, partition: TopicPartition, batch: &StoredBatch) -> Result<()> {
         if self.topic != Some(partition.topic) {
-            self.finish_all()?;
+            self.finish_all().await?;
             self.topic = Some(partition.topic);
         }
         let day = append_day(batch.append_time);
@@ -101,7 +101,7 @@ impl Encoder {
         {
             // Frees the rows of the other day's file: one row group in memory is enough.
             other.writer.cut()?;
-            self.send_bytes(before)?;
+            self.send_bytes(before).await?;
         }
         if !self.open.contains_key(&day) {
             let open = self.begin(partition.topic, day)?;
@@ -120,9 +120,9 @@ impl Encoder {
             writer.push(partition.partition, &record)?;
         }
         let full = writer.is_full(self.job.file_bytes);
-        self.send_bytes(day)?;
+        self.send_bytes(day).await?;
         if full && let Some(open) = self.open.remove(&day) {
-            self.finish(open)?;
+            self.finish(open).await?;
         }
         Ok(())
     }
@@ -145,48 +145,49 @@ impl Encoder {
     }
 
     /// Hands the row groups of a day's file that have ended to its upload.
-    fn send_bytes(&mut self, day: u32) -> Result<()> {
+    async fn send_bytes(&mut self, day: u32) -> Result<()> {
         let Some(open) = self.open.get_mut(&day) else { return Ok(()) };
         let bytes = open.writer.take_bytes();
-        if bytes.is_empty() || open.parts.blocking_send(Part::Bytes(bytes)).is_ok() {
+        if bytes.is_empty() || open.parts.send(Part::Bytes(bytes)).await.is_ok() {
             return Ok(());
         }
         match self.open.remove(&day) {
-            Some(open) => Err(self.failure_of(open.upload)),
+            Some(open) => Err(failure_of(open.upload).await),
             None => Ok(()),
         }
     }
 
-    fn finish_all(&mut self) -> Result<()> {
+    async fn finish_all(&mut self) -> Result<()> {
         self.day = None;
         while let Some((_, open)) = self.open.pop_first() {
-            self.finish(open)?;
+            self.finish(open).await?;
         }
         Ok(())
     }
 
-    fn finish(&mut self, open: Open) -> Result<()> {
+    async fn finish(&mut self, open: Open) -> Result<()> {
         let FinishedArchive { bytes, file, ranges } = open.writer.finish()?;
-        let sent = open.parts.blocking_send(Part::Bytes(bytes)).is_ok() && open.parts.blocking_send(Part::End).is_ok();
+        let parts = &open.parts;
+        let sent = parts.send(Part::Bytes(bytes)).await.is_ok() && parts.send(Part::End).await.is_ok();
         if !sent {
-            return Err(self.failure_of(open.upload));
+            return Err(failure_of(open.upload).await);
         }
         self.files.push(file);
         self.ranges.extend(ranges);
         self.uploads.push(open.upload);
         if self.uploads.len() > UPLOADS {
             let oldest = self.uploads.remove(0);
-            self.wait_for(oldest)?;
+            wait_for(oldest).await?;
         }
         Ok(())
     }
+}
 
-    /// Why an upload does not take any more.
-    fn failure_of(&self, upload: JoinHandle<Result<()>>) -> Error {
-        self.wait_for(upload).err().unwrap_or_else(|| Error::internal("an upload ended before its file did"))
-    }
+/// Why an upload does not take any more.
+async fn failure_of(upload: JoinHandle<Result<()>>) -> Error {
+    wait_for(upload).await.err().unwrap_or_else(|| Error::internal("an upload ended before its file did"))
+}
 
-    fn wait_for(&self, upload: JoinHandle<Result<()>>) -> Result<()> {
-        self.runtime.block_on(upload).map_err(|error| Error::internal("an upload broke off").with_source(error))?
-    }
+async fn wait_for(upload: JoinHandle<Result<()>>) -> Result<()> {
+    upload.await.map_err(|error| Error::internal("an upload broke off").with_source(error))?
 }

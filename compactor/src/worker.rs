@@ -55,6 +55,7 @@ impl<J: Jobs> Worker<J> {
                     pause = MAX_PAUSE.min(pause * 2);
                     // Not woken by requests: they would turn a broken bucket into a busy loop.
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(rest) => {}
                         () = shutdown.cancelled() => {}
                     }
@@ -62,6 +63,7 @@ impl<J: Jobs> Worker<J> {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.jobs.wait(rest) => {}
                 () = shutdown.cancelled() => {}
             }
@@ -74,12 +76,14 @@ impl<J: Jobs> Worker<J> {
     /// Why the claim or the job failed; a job that failed was given back.
     pub async fn work_once(&self, shutdown: &CancellationToken) -> Result<bool> {
         let claim = tokio::select! {
+            biased;
             claim = self.jobs.claim(&self.name) => claim?,
             () = shutdown.cancelled() => None,
         };
         let Some(job) = claim else { return Ok(false) };
         let started = Instant::now();
         let converted = tokio::select! {
+            biased;
             converted = self.convert(&job) => converted,
             error = self.keep(&job) => Err(error),
             () = shutdown.cancelled() => Err(Error::unavailable("the worker is ending")),

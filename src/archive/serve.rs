@@ -57,7 +57,7 @@ impl JobServer {
         let requested = self.requests.open(&view);
         let (settings, log_time) = (self.settings.clone(), self.log_time());
         // The survey reads all ranges that are not archived yet: up to milliseconds.
-        let run = tokio::task::spawn_blocking(move || survey::next_run(&view, &settings, log_time, &requested)).await;
+        let run = crate::blocking::spawn(move || survey::next_run(&view, &settings, log_time, &requested)).await;
         let segments = run.map_err(|error| Error::internal("the archive plan broke off").with_source(error))?;
         if segments.is_empty() {
             self.note(Ok(()));
@@ -79,7 +79,7 @@ impl JobServer {
     async fn describe(&self, job: JobId) -> Result<Option<ClaimedJob>> {
         let view = self.leader.node().view();
         let shard = view.shard();
-        let described = tokio::task::spawn_blocking(move || {
+        let described = crate::blocking::spawn(move || {
             let segments = view.job(job)?.segments.clone();
             survey::claimed(&view, &segments)
         });

@@ -243,7 +243,7 @@ async fn get(bucket: Bucket, key: String, range: Range<u64>, patience: Duration)
 
 /// Runs `work` on a thread that may block.
 async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
+    match crate::blocking::spawn(work).await {
         Ok(result) => result,
         // A defect: end as any other panic does.
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

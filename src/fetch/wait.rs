@@ -35,6 +35,7 @@ pub(super) async fn wait_until<S: Source>(
             break;
         }
         tokio::select! {
+            biased;
             () = growth.changed() => {}
             () = sleep_until(deadline.min(now + LOOK_INTERVAL)) => {}
         }

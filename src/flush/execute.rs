@@ -208,7 +208,7 @@ impl Flusher {
         });
         let work = work.collect::<Result<Vec<_>>>()?;
         let id = self.object_id();
-        tokio::task::spawn_blocking(move || write_segment(id, &work)).await.map_err(joined)?
+        crate::blocking::spawn(move || write_segment(id, &work)).await.map_err(joined)?
     }
 
     async fn read_entry(&self, index: LogIndex) -> Result<Bytes> {
@@ -236,7 +236,7 @@ impl Flusher {
     async fn contents(&self, view: &Arc<State>, flushed: &Control) -> Result<(Checkpoint, Vec<IndexPart>)> {
         let (view, flushed) = (Arc::clone(view), flushed.clone());
         let term = self.leader.node().status().term;
-        let made = tokio::task::spawn_blocking(move || view.checkpoint(&flushed)).await.map_err(joined)?;
+        let made = crate::blocking::spawn(move || view.checkpoint(&flushed)).await.map_err(joined)?;
         let (mut checkpoint, parts) =
             made.map_err(|error| Error::internal("the flush does not fit its own view").with_source(error))?;
         checkpoint.term = term;
@@ -257,7 +257,7 @@ impl Flusher {
         let bytes = codec::encode_checkpoint(checkpoint)?;
         assert_eq!(named.len(), parts.len(), "one content for each index part named");
         let ids: Vec<ObjectId> = named.iter().map(|part| part.id).collect();
-        let parts = tokio::task::spawn_blocking(move || {
+        let parts = crate::blocking::spawn(move || {
             ids.into_iter()
                 .zip(&parts)
                 .map(|(id, part)| Ok((id, codec::encode_part(part)?)))

@@ -53,6 +53,7 @@ pub async fn follow(node: Handle, handle: FlushHandle, leader: impl AskLeader) {
             }
         }
         tokio::select! {
+            biased;
             () = handle.woken(TICK) => {}
             _ = applied.changed() => {}
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::model::checkpoint::NamedObject;
 use crate::model::{Checkpoint, CheckpointRef, LogTime, ObjectId, ShardId};
+use crate::planted::{self, Bug};
 use crate::store::keys::{Key, day_of};
 
 /// The newest checkpoints that are kept whatever their age.
@@ -78,5 +79,7 @@ pub fn is_garbage(key: &Key, shard: ShardId, floor: ObjectId, named: &BTreeSet<N
         Key::Checkpoint(_, checkpoint) => NamedObject::Checkpoint(checkpoint.id),
         Key::Archive(key) => NamedObject::Archive(key.id),
     };
-    key.shard() == Some(shard) && key.object_id().is_some_and(|id| id < floor) && !named.contains(&object)
+    let is_named =
+        named.contains(&object) && !(planted::is(Bug::CollectNamed) && matches!(object, NamedObject::Segment(_)));
+    key.shard() == Some(shard) && key.object_id().is_some_and(|id| id < floor) && !is_named
 }

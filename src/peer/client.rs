@@ -17,6 +17,7 @@ use super::head::{AnswerHead, BodyHead, End, MAX_ANSWER_HEAD, MAX_REQUEST_HEAD, 
 use super::link::Link;
 use super::sent::Sent;
 use super::tls::{Tls, may_be, name_of};
+use super::wire::{Wire, WireCall, joined};
 use super::{CallError, Local, MAX_DEADLINE, Target, kind};
 use crate::config;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -38,6 +39,8 @@ struct Inner {
     dialer: Arc<Dialer>,
     links: Mutex<BTreeMap<NodeId, Arc<Link>>>,
     answers: Budget,
+    /// Carries the calls in the place of connections.
+    wire: Option<Arc<dyn Wire>>,
 }
 
 /// One call's request.
@@ -66,7 +69,21 @@ impl Peers {
             dialer: Arc::new(Dialer { timeout: settings.connect_timeout, tls }),
             links: Mutex::default(),
             answers: Budget::new(settings.memory),
+            wire: None,
         })))
+    }
+
+    /// Calls on behalf of `local` that `wire` carries.
+    #[must_use]
+    pub fn over(wire: Arc<dyn Wire>, local: Local, settings: &config::Peer) -> Self {
+        Self(Arc::new(Inner {
+            local,
+            max_body: settings.max_body,
+            dialer: Arc::new(Dialer { timeout: settings.connect_timeout, tls: None }),
+            links: Mutex::default(),
+            answers: Budget::new(settings.memory),
+            wire: Some(wire),
+        }))
     }
 
     /// Who calls.
@@ -119,6 +136,7 @@ impl Peers {
             dialer: Arc::clone(dialer),
             links: Mutex::default(),
             answers,
+            wire: None,
         }))
     }
 
@@ -136,6 +154,9 @@ impl Inner {
         if bytes > self.max_body {
             let message = format!("{bytes} bytes for node {}, at most {}", call.target.node, self.max_body);
             return Err(CallError::NotSent(Error::invalid("peer_body_too_large", message)));
+        }
+        if let Some(wire) = &self.wire {
+            return wire.call(self.on_wire(call)).await;
         }
         let link = self.link(call.target);
         let mut attempt = 1;
@@ -181,6 +202,17 @@ impl Inner {
                 let error = Error::new(ErrorKind::Unavailable, "peer_timeout", message);
                 Err(if sent.abandon() { CallError::NotSent(error).into() } else { unknown(error) })
             }
+        }
+    }
+
+    fn on_wire(&self, call: &Call<'_>) -> WireCall {
+        WireCall {
+            from: self.local.clone(),
+            target: call.target.clone(),
+            shard: call.shard,
+            kind: call.kind,
+            body: joined(call.parts.clone()),
+            deadline: call.until.saturating_duration_since(Instant::now()),
         }
     }
 

@@ -24,6 +24,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wire;
 
 use std::fmt;
 use std::time::Duration;
@@ -37,6 +38,7 @@ use crate::model::{Incarnation, NodeId, ShardId};
 
 pub use client::Peers;
 pub use server::{Bound, PeerServer};
+pub use wire::{Receiver, Wire, WireCall};
 
 /// The longest that a call may take; longer deadlines count as this.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(600);

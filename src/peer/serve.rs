@@ -61,6 +61,17 @@ impl Service {
         response
     }
 
+    /// What the handler answers to a request that has arrived whole, `None` as for [`Service::handle`].
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(super) async fn take(&self, head: RequestHead, body: Bytes) -> Result<Option<Result<Vec<Bytes>>>> {
+        let admitted = self.check(&head, None).and_then(|()| self.admit(head.body.bytes));
+        let _share = admitted.map_err(|refusal| refusal.error)?;
+        let until = Instant::now() + Duration::from_millis(head.deadline_ms).min(MAX_DEADLINE);
+        Ok(self.handle(Received { head, body, until, _share }).await)
+    }
+
     /// The answer's parts; `None` if it is not known what became of the request, so that the caller takes it as that.
     async fn respond(&self, body: Incoming, named: Named) -> Option<Parts> {
         let (refused, result) = match self.receive(body, named.as_deref()).await {
@@ -85,18 +96,22 @@ impl Service {
         let head = timeout(HEAD_TIMEOUT, reader.head::<RequestHead>(MAX_REQUEST_HEAD));
         let head = head.await.map_err(|_| invalid("its head did not arrive"))?.map_err(Refusal::from)?;
         self.check(&head, named)?;
-        let bytes = head.body.bytes;
-        if bytes > self.max_body {
-            return Err(invalid(format!("it has {bytes} bytes, at most {}", self.max_body)));
-        }
-        let Some(share) = self.memory.take(bytes) else {
-            let message = format!("node {} has no memory for {bytes} bytes: peer.memory is used up", self.local.node);
-            return Err(Refusal { reason: "memory", error: Error::overloaded(message) });
-        };
+        let share = self.admit(head.body.bytes)?;
         let until = Instant::now() + Duration::from_millis(head.deadline_ms).min(MAX_DEADLINE);
         let body = timeout_at(until, reader.rest(head.body)).await;
         let body = body.map_err(|_| invalid("its body did not arrive"))?.map_err(Refusal::from)?;
         Ok(Received { head, body, until, _share: share })
+    }
+
+    /// Room for a body of `bytes`.
+    fn admit(&self, bytes: u64) -> Result<super::budget::Share, Refusal> {
+        if bytes > self.max_body {
+            return Err(invalid(format!("it has {bytes} bytes, at most {}", self.max_body)));
+        }
+        self.memory.take(bytes).ok_or_else(|| {
+            let message = format!("node {} has no memory for {bytes} bytes: peer.memory is used up", self.local.node);
+            Refusal { reason: "memory", error: Error::overloaded(message) }
+        })
     }
 
     fn check(&self, head: &RequestHead, named: Option<&BTreeSet<NodeId>>) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 //! A connection ends when its certificates or ours were replaced, so that one made with an authority that is believed no
 //! more does not outlive it; its calls finish first, and the peer connects anew.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use super::counted::{Counted, Direction};
 use super::dial::{CONNECTION_WINDOW, FRAME, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW};
 use super::serve::{Named, Service};
 use super::tls::{Loaded, Tls, nodes_of};
+use super::wire::{Receiver, Wire};
 use super::{Local, PeerHandler};
 use crate::config;
 
@@ -48,18 +50,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const RESETS: usize = 4 * MAX_STREAMS as usize;
 
 /// A listener that does not serve yet; callers wait, and count as not reached.
-#[derive(Debug)]
 pub struct Bound {
-    listener: TcpListener,
+    listener: Listener,
     address: SocketAddr,
     settings: config::Peer,
     tls: Option<Arc<Tls>>,
+}
+
+impl std::fmt::Debug for Bound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bound").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Where calls come from.
+enum Listener {
+    Tcp(TcpListener),
+    Wire(Arc<dyn Wire>),
 }
 
 /// A running listener; dropped without [`PeerServer::shutdown`] it ends at once.
 #[derive(Debug)]
 pub struct PeerServer {
     address: SocketAddr,
+    /// On a wire: calls arrive as long as it is there.
+    on_wire: Option<Box<dyn Any + Send + Sync>>,
     closing: CancellationToken,
     _killing: DropGuard,
     tasks: TaskTracker,
@@ -76,7 +91,16 @@ impl PeerServer {
         let tls = Tls::open(&settings.tls).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        Ok(Bound { listener, address, settings: settings.clone(), tls })
+        Ok(Bound { listener: Listener::Tcp(listener), address, settings: settings.clone(), tls })
+    }
+
+    /// A listener at `peer.listen` for the calls that `wire` carries.
+    ///
+    /// # Errors
+    /// `InvalidInput` without an address.
+    pub fn on(wire: Arc<dyn Wire>, settings: &config::Peer) -> io::Result<Bound> {
+        let address = settings.listen.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Bound { listener: Listener::Wire(wire), address, settings: settings.clone(), tls: None })
     }
 
     /// Where it listens.
@@ -86,7 +110,8 @@ impl PeerServer {
     }
 
     /// Closes the listener, lets the calls that it has finish within two seconds, and ends what is left.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
+        self.on_wire = None;
         self.closing.cancel();
         self.tasks.close();
         // What is left ends with the guard.
@@ -112,6 +137,15 @@ impl Bound {
     pub fn serve(self, local: Local, handler: Arc<dyn PeerHandler>) -> PeerServer {
         let Self { listener, address, settings, tls } = self;
         let killing = CancellationToken::new();
+        let listener = match listener {
+            Listener::Tcp(listener) => listener,
+            Listener::Wire(wire) => {
+                let at = settings.advertise.clone().unwrap_or_else(|| address.to_string());
+                let on_wire = Some(wire.listen(&at, Receiver::new(local, handler, &settings)));
+                let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+                return PeerServer { address, on_wire, closing, _killing: killing.drop_guard(), tasks };
+            }
+        };
         let acceptor = Acceptor {
             listener,
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
@@ -130,7 +164,7 @@ impl Bound {
         };
         let (closing, tasks) = (acceptor.connections.closing.clone(), acceptor.tasks.clone());
         tasks.spawn(acceptor.run());
-        PeerServer { address, closing, _killing: killing.drop_guard(), tasks }
+        PeerServer { address, on_wire: None, closing, _killing: killing.drop_guard(), tasks }
     }
 }
 

@@ -91,7 +91,7 @@ pub async fn prepare(request: ProduceRequest, context: Context) -> Result<Prepar
     if bytes <= INLINE_BYTES {
         return prepare_now(request, &context);
     }
-    tokio::task::spawn_blocking(move || prepare_now(request, &context))
+    crate::blocking::spawn(move || prepare_now(request, &context))
         .await
         .map_err(|source| Error::internal("preparing the request failed").with_source(source))?
 }

@@ -33,7 +33,7 @@ use crate::store::Bucket;
 
 pub use self::flush::MAX_FILES_PAGE;
 pub use self::jobs::ArchiveJobs;
-pub use self::open::Options;
+pub use self::open::{Options, Surroundings};
 pub use self::status::{BucketStatus, BudgetStatus, JobStatus, ShardStatus, Status};
 pub use self::topics::MAX_TOPICS_PAGE;
 pub use crate::archive::{ClaimedJob, CompletedJob, JobRef};

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fetch::Fetcher;
 use crate::model::catalog::CATALOG_SHARD;
+use crate::peer::Wire;
 use crate::produce::{Admission, Sticky};
 use crate::raft::{DirLock, NodeIdentity};
 use crate::shard::{GatewayOptions, Network, Shards, ShardsOptions, Slots, life};
@@ -26,6 +27,22 @@ pub struct Options {
     pub clock: Clock,
     /// A start from the bucket may lose records that were acknowledged after its newest checkpoint.
     pub restore: bool,
+}
+
+/// What takes the place of the network and the bucket under a node of a simulation. Its disk is what is mounted at its data
+/// directory ([`crate::disk`]).
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// Carries the calls between nodes; a node listens at `peer.listen`, or rather at `peer.advertise`.
+    pub wire: Arc<dyn Wire>,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("bucket", &self.bucket).finish_non_exhaustive()
+    }
 }
 
 /// What the engine is made of besides its shards.
@@ -50,7 +67,7 @@ impl Queue {
             .bucket_url()
             .map_err(|error| Error::invalid("invalid_bucket", "the bucket cannot be named").with_source(error))?;
         let bucket = Bucket::open(&url, &config.store)?;
-        Self::open_on(Options { config, clock, restore }, bucket, lock).await
+        Self::open_on(Options { config, clock, restore }, bucket, lock, None).await
     }
 
     /// As [`Queue::open`], on a bucket that the caller brings: tests decorate it.
@@ -59,16 +76,25 @@ impl Queue {
     /// As [`Queue::open`].
     pub async fn open_with_bucket(options: Options, bucket: Bucket) -> Result<Self> {
         let lock = DirLock::acquire(&options.config.data_dir, &options.config.http.listen.to_string())?;
-        Self::open_on(options, bucket, lock).await
+        Self::open_on(options, bucket, lock, None).await
     }
 
-    async fn open_on(options: Options, bucket: Bucket, lock: DirLock) -> Result<Self> {
+    /// As [`Queue::open`], in surroundings that the caller brings: a simulation.
+    ///
+    /// # Errors
+    /// As [`Queue::open`].
+    pub async fn open_within(options: Options, surroundings: Surroundings) -> Result<Self> {
+        let lock = DirLock::acquire(&options.config.data_dir, &options.config.http.listen.to_string())?;
+        Self::open_on(options, surroundings.bucket, lock, Some(surroundings.wire)).await
+    }
+
+    async fn open_on(options: Options, bucket: Bucket, lock: DirLock, wire: Option<Arc<dyn Wire>>) -> Result<Self> {
         if !options.config.cluster.keeps_log() {
-            return Self::follow(options, bucket, lock).await;
+            return Self::follow(options, bucket, (lock, wire)).await;
         }
         let Options { config, clock, restore } = options;
         let wal_dir = config.wal_dir();
-        let mut network = Network::bind(&config, &wal_dir).await?;
+        let mut network = Network::bind(&config, &wal_dir, wire).await?;
         let request = life::Request { wal_dir: &wal_dir, restore, now: clock.wall(), cluster: &config.cluster };
         // Boxed: both are large, and whoever opens holds what surrounds them too.
         let life = Box::pin(life::begin(&bucket, request, &mut network)).await?;
@@ -80,9 +106,10 @@ impl Queue {
     }
 
     /// Opens a process that keeps no log: it follows the cluster whose nodes it was told of, once one of them answers.
-    async fn follow(options: Options, bucket: Bucket, lock: DirLock) -> Result<Self> {
+    async fn follow(options: Options, bucket: Bucket, (lock, wire): (DirLock, Option<Arc<dyn Wire>>)) -> Result<Self> {
         let Options { config, clock, restore: _ } = options;
-        let following = GatewayOptions { config: config.clone(), clock: clock.clone(), bucket: bucket.clone() };
+        let (bucket_too, clock_too) = (bucket.clone(), clock.clone());
+        let following = GatewayOptions { config: config.clone(), clock: clock_too, bucket: bucket_too, wire };
         let (shards, identity) = Box::pin(Shards::follow(following)).await?;
         Self::over(shards, Place { config, identity, clock, bucket, lock }).await
     }

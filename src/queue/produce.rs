@@ -15,6 +15,7 @@ use crate::model::{
     Acks, Answer, Appended, Control, IdempotencyKey, LogIndex, ProduceRequest, Produced, ProducerId, Rejection,
     ShardId, Topic, TopicId,
 };
+use crate::planted::{self, Bug};
 use crate::produce::{Context, Layout, Pending, digest, prepare};
 
 /// Bytes of a producer's name.
@@ -197,7 +198,9 @@ struct Submitted {
 fn newest(shards: &[ShardId], answers: &[Result<Appended>]) -> BTreeMap<ShardId, LogIndex> {
     let mut newest = BTreeMap::new();
     for (shard, answer) in shards.iter().zip(answers) {
-        if let Ok(appended) = answer {
+        // The first copy of a duplicate counts, whenever that was.
+        let counts = |one: &&Appended| !(one.duplicate && planted::is(Bug::ObjectForUnflushedDuplicate));
+        if let Some(appended) = answer.as_ref().ok().filter(counts) {
             let known = newest.entry(*shard).or_default();
             *known = appended.log_index.max(*known);
         }

@@ -99,7 +99,7 @@ impl RaftNode {
             told.acknowledged, self.inner.node
         );
         let (meta, text) = (self.inner.shared.meta.clone(), why.clone());
-        let written = tokio::task::spawn_blocking(move || meta.write_lost(&text)).await;
+        let written = crate::blocking::spawn(move || meta.write_lost(&text)).await;
         if !matches!(written, Ok(Ok(()))) {
             tracing::error!("that this log must not be used any more could not be written down");
         }

@@ -9,6 +9,7 @@ use openraft::async_runtime::WatchReceiver;
 use super::meta::Pointer;
 use super::node::RaftNode;
 use super::options::CheckpointFiles;
+use crate::blocking;
 use crate::error::{Error, Result};
 use crate::failpoint;
 
@@ -26,7 +27,7 @@ impl RaftNode {
     pub async fn stage_checkpoint(&self, files: &CheckpointFiles) -> Result<()> {
         let _one_at_a_time = self.inner.adopting.lock().await;
         let (meta, files) = (self.inner.shared.meta.clone(), files.clone());
-        let staged = tokio::task::spawn_blocking(move || meta.stage(&files)).await;
+        let staged = blocking::spawn(move || meta.stage(&files)).await;
         staged.map_err(|error| Error::internal("writing the local checkpoint panicked").with_source(error))?.map(drop)
     }
 

@@ -1,8 +1,9 @@
 //! Durable files: what is written here is whole and on disk, or not there.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+
+use crate::disk::{self, File};
 
 /// Writes `name` in `dir` so that a crash leaves the old content or the new: temporary file, sync, rename, directory
 /// sync.
@@ -11,10 +12,10 @@ use std::path::Path;
 /// Those of the file system; the old content is then still there, and what was written of the new one is gone.
 pub(crate) fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
-    let renamed = write(&temporary, content).and_then(|()| std::fs::rename(&temporary, dir.join(name)));
+    let renamed = write(&temporary, content).and_then(|()| disk::rename(&temporary, &dir.join(name)));
     if renamed.is_err() {
         // On a full disk it would be in its own way. What cannot be removed is written over the next time.
-        let _ = std::fs::remove_file(&temporary);
+        let _ = disk::remove_file(&temporary);
     }
     renamed?;
     sync_dir(dir)
@@ -42,7 +43,7 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
 pub(crate) fn create_dirs(dir: &Path) -> io::Result<()> {
     let Some(parent) = dir.parent() else { return Ok(()) };
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    if dir.is_dir() {
+    if disk::is_dir(dir) {
         return match sync_dir(parent) {
             // What may not even be read is not ours: somebody else created `dir`.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
@@ -52,7 +53,7 @@ pub(crate) fn create_dirs(dir: &Path) -> io::Result<()> {
     if parent != Path::new(".") {
         create_dirs(parent)?;
     }
-    match std::fs::create_dir(dir) {
+    match disk::create_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         other => other?,
     }

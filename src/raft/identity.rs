@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::files;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::model::{Incarnation, NodeId, ShardId};
 
@@ -66,13 +67,13 @@ impl NodeIdentity {
     pub fn load(wal_dir: &Path) -> Result<Option<Self>> {
         let path = wal_dir.join(FILE);
         let failed = |error: io::Error| Error::internal(format!("cannot read {}", path.display())).with_source(error);
-        let bytes = match std::fs::metadata(&path) {
+        let bytes = match disk::len(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error)),
-            Ok(metadata) if metadata.len() > MAX_BYTES => {
-                return Err(Error::corrupt(format!("{} has {} bytes", path.display(), metadata.len())));
+            Ok(len) if len > MAX_BYTES => {
+                return Err(Error::corrupt(format!("{} has {len} bytes", path.display())));
             }
-            Ok(_) => std::fs::read(&path).map_err(failed)?,
+            Ok(_) => disk::read(&path).map_err(failed)?,
         };
         let mut identity: Self = serde_json::from_slice(&bytes)
             .map_err(|error| Error::corrupt(format!("{} is damaged", path.display())).with_source(error))?;

@@ -70,6 +70,7 @@ pub(super) async fn follow(raft: Raft<TypeConfig, Machine>, shared: Arc<Shared>,
         publish(&shared, seen, is_leader);
         loop {
             tokio::select! {
+                biased;
                 changed = changes.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => break 'stopped,

@@ -1,15 +1,16 @@
 //! The lock on a data directory: one process at a time, and a refused start can name the holder.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::fs::TryLockError;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files;
+use crate::disk::{File, OpenOptions};
 use crate::error::{Error, ErrorKind, Result};
 
 const FILE: &str = "tidelog.lock";
 /// What the holder wrote of itself is for people; more is not read.
-const MAX_HOLDER_BYTES: u64 = 1024;
+const MAX_HOLDER_BYTES: usize = 1024;
 
 /// Holds a data directory until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
@@ -48,21 +49,17 @@ impl DirLock {
     pub fn set_address(&self, address: &str) -> Result<()> {
         let failed =
             |error: io::Error| Error::internal(format!("cannot write {}", self.path.display())).with_source(error);
-        let mut file = &self.file;
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| writeln!(file, "process {} listening on {address}", std::process::id()))
-            .map_err(failed)
+        let holder = format!("process {} listening on {address}\n", std::process::id());
+        self.file.set_len(0).and_then(|()| self.file.write_all_at(holder.as_bytes(), 0)).map_err(failed)
     }
 }
 
 fn in_use(dir: &Path, file: &File) -> Error {
-    let mut holder = String::new();
+    let mut bytes = [0; MAX_HOLDER_BYTES];
     // What cannot be read is left out: the lock itself is what counts.
-    if file.take(MAX_HOLDER_BYTES).read_to_string(&mut holder).is_err() || holder.trim().is_empty() {
-        "another process".clone_into(&mut holder);
-    }
-    let holder = holder.trim();
+    let read = file.read_at(&mut bytes, 0).unwrap_or(0);
+    let holder = std::str::from_utf8(&bytes[..read]).unwrap_or_default().trim();
+    let holder = if holder.is_empty() { "another process" } else { holder };
     Error::new(ErrorKind::Conflict, "data_dir_in_use", format!("{} is in use by {holder}", dir.display()))
         .with_text("holder", holder)
 }

@@ -20,10 +20,12 @@ use super::meta::{MetaDir, Pointer};
 use super::options::CheckpointFiles;
 use super::types::{EncodedCommand, LogEntry, LogId, Member, Reply, StoredMembership, TypeConfig};
 use super::wal::LogReader;
+use crate::blocking;
 use crate::failpoint;
 use crate::format::command;
 use crate::log_clock::LogClock;
 use crate::model::{Answer, CheckpointRef, Command, Control, LogIndex};
+use crate::planted::{self, Bug};
 use crate::state::{STATE_VERSION, State};
 
 type Meta = openraft::alias::SnapshotMetaOf<TypeConfig>;
@@ -151,7 +153,8 @@ impl Shared {
     /// `Inner::adopting`.
     pub(crate) async fn adopt(&self, files: Arc<CheckpointFiles>, pointer: Pointer) -> crate::error::Result<()> {
         let (meta, named) = (self.meta.clone(), pointer.clone());
-        let writing = tokio::task::spawn_blocking(move || meta.adopt(&files, &named));
+        let forgets = planted::is(Bug::PurgeWithoutKeep);
+        let writing = blocking::spawn(move || if forgets { Ok(()) } else { meta.adopt(&files, &named) });
         if !failpoint::skips("purge.await_pointer") {
             writing.await.map_err(|error| {
                 crate::error::Error::internal("writing the local checkpoint panicked").with_source(error)
@@ -183,8 +186,16 @@ impl Shared {
     }
 
     fn apply_command(&self, index: LogIndex, encoded: &EncodedCommand) -> io::Result<Answer> {
-        let logged = command::decode(&encoded.0)
+        #[cfg_attr(
+            not(feature = "planted-bugs"),
+            allow(unused_mut, reason = "only a planted bug changes what was logged")
+        )]
+        let mut logged = command::decode(&encoded.0)
             .map_err(|error| self.fail(format!("entry {index} of the log cannot be applied: {error}")))?;
+        #[cfg(feature = "planted-bugs")]
+        if let Some(clock) = self.clock.get().filter(|_| planted::is(Bug::WallClockInApply)) {
+            logged.log_time = clock.wall();
+        }
         // Applied, it would have this node decide other than those that know it.
         if let Command::Control(Control::RaiseVersion { version }) = logged.command
             && version > self.newest()
@@ -313,7 +324,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let (Some(prepared), Some(last)) = (snapshot.prepared, meta.last_log_id) else {
             return Err(fail("its files did not come with it".to_owned()));
         };
-        let Prepared { files, state } = prepared;
+        #[cfg_attr(not(feature = "planted-bugs"), allow(unused_mut, reason = "only a planted bug changes it"))]
+        let Prepared { files, mut state } = prepared;
+        #[cfg(feature = "planted-bugs")]
+        if planted::is(Bug::InstallKeepsTail) {
+            self.shared.with_state(|old| state.keep_tails(old));
+        }
         let membership = meta.last_membership.clone();
         let pointer = Pointer { reference: snapshot.reference, last, membership: membership.clone() };
         self.shared.adopt(files, pointer).await.map_err(|error| fail(error.to_string()))?;

@@ -5,9 +5,7 @@
 //! that the pointer's checkpoint does not name is left over and goes with the next adoption.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -19,6 +17,7 @@ use super::options::CheckpointFiles;
 use super::types::{LogId, StoredMembership, log_id, term_of};
 use super::wal::{decode_membership, encode_membership};
 use super::wire::{CheckpointFile, PIECE_BYTES};
+use crate::disk::{self, File};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint;
 use crate::format::checkpoint;
@@ -68,7 +67,7 @@ impl MetaDir {
 
     /// Why the log beside these files must not be used any more, if somebody said so.
     pub(crate) fn lost(&self) -> Result<Option<String>> {
-        if !self.dir.join(LOST).try_exists().map_err(|error| self.failed(&error))? {
+        if !disk::try_exists(&self.dir.join(LOST)).map_err(|error| self.failed(&error))? {
             return Ok(None);
         }
         Ok(Some(String::from_utf8_lossy(&self.read(LOST)?).into_owned()))
@@ -82,7 +81,7 @@ impl MetaDir {
     /// The pointer, if there is one.
     pub(crate) fn pointer(&self) -> Result<Option<Pointer>> {
         let path = self.dir.join(POINTER);
-        if !path.try_exists().map_err(|error| self.failed(&error))? {
+        if !disk::try_exists(&path).map_err(|error| self.failed(&error))? {
             return Ok(None);
         }
         let layout: PointerLayout = self.unframe(POINTER, POINTER_MAGIC)?;
@@ -127,7 +126,7 @@ impl MetaDir {
         let mut written = Vec::new();
         self.stage_noting(files, &mut written).inspect_err(|_| {
             for name in written {
-                let _ = std::fs::remove_file(self.dir.join(name));
+                let _ = disk::remove_file(&self.dir.join(name));
             }
         })
     }
@@ -141,7 +140,7 @@ impl MetaDir {
             return Err(Error::internal("the checkpoint to keep is another than its reference says"));
         }
         self.write_missing(files, &checkpoint, written)?;
-        if !self.dir.join(&name).is_file() {
+        if !disk::is_file(&self.dir.join(&name)) {
             self.write(&name, &files.checkpoint)?;
             written.push(name);
         }
@@ -175,7 +174,7 @@ impl MetaDir {
         let mut missing = Vec::new();
         for part in &checkpoint.parts {
             let name = part_name(part.id);
-            if self.dir.join(&name).is_file() {
+            if disk::is_file(&self.dir.join(&name)) {
                 continue;
             }
             match files.parts.iter().find(|(id, _)| *id == part.id) {
@@ -188,7 +187,7 @@ impl MetaDir {
         }
         for segment in checkpoint.footer_segments() {
             let name = ranges_name(segment.id);
-            if self.dir.join(&name).is_file() {
+            if disk::is_file(&self.dir.join(&name)) {
                 continue;
             }
             match files.ranges.iter().find(|(id, _)| *id == segment.id) {
@@ -217,18 +216,19 @@ impl MetaDir {
         named.extend(checkpoint.footer_segments().iter().map(|segment| ranges_name(segment.id)));
         named.insert(checkpoint_name(checkpoint.self_ref.id));
         named.extend([POINTER, LOST].map(str::to_owned));
-        let Ok(entries) = std::fs::read_dir(&self.dir) else { return };
-        for entry in entries.flatten() {
-            let unnamed = entry.file_name().to_str().is_some_and(|name| !named.contains(name));
-            if unnamed && let Err(error) = std::fs::remove_file(entry.path()) {
-                tracing::warn!(file = %entry.path().display(), %error, "cannot remove a file that is no longer needed");
+        let Ok(paths) = disk::read_dir(&self.dir) else { return };
+        for path in paths {
+            let name = path.file_name().and_then(|name| name.to_str());
+            let unnamed = name.is_some_and(|name| !named.contains(name));
+            if unnamed && let Err(error) = disk::remove_file(&path) {
+                tracing::warn!(file = %path.display(), %error, "cannot remove a file that is no longer needed");
             }
         }
     }
 
     /// Whether `file` is here.
     pub(crate) fn has(&self, file: CheckpointFile) -> bool {
-        self.dir.join(file_name(file)).is_file()
+        disk::is_file(&self.dir.join(file_name(file)))
     }
 
     /// The length of `file`, and its bytes from `offset` on, at most [`PIECE_BYTES`].
@@ -239,7 +239,7 @@ impl MetaDir {
         let name = file_name(file);
         let read = || -> io::Result<(u64, Vec<u8>)> {
             let file = File::open(self.dir.join(&name))?;
-            let total = file.metadata()?.len();
+            let total = file.len()?;
             let len = total.saturating_sub(offset).min(PIECE_BYTES);
             let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
             file.read_exact_at(&mut bytes, offset)?;
@@ -256,9 +256,9 @@ impl MetaDir {
 
     fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.dir.join(name);
-        let found = std::fs::metadata(&path).and_then(|metadata| match metadata.len() {
+        let found = disk::len(&path).and_then(|len| match len {
             len if len > MAX_BYTES => Err(io::Error::other(format!("it has {len} bytes"))),
-            _ => std::fs::read(&path),
+            _ => disk::read(&path),
         });
         found.map_err(|error| {
             let message = format!("cannot read {}, which the local checkpoint needs", path.display());

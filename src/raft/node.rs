@@ -25,9 +25,11 @@ use super::start;
 use super::transport::{CheckpointSource, PeerAddress, Transport, TransportError};
 use super::types::{EncodedCommand, Member, Reply, TypeConfig, term_of};
 use super::wal::WalPayload;
+use crate::blocking;
 use crate::error::{Error, Result};
 use crate::format::command::MAX_COMMAND_BYTES;
 use crate::model::{Answer, LogIndex, NodeId, ShardId, TopicPartition};
+use crate::planted::{self, Bug};
 use crate::state::State;
 
 /// A Raft node of one shard; clones share it.
@@ -241,14 +243,26 @@ impl RaftNode {
         if command.len() > MAX_COMMAND_BYTES {
             return Err(ProposeError::TooLarge { bytes: command.len(), limit: MAX_COMMAND_BYTES });
         }
+        #[cfg(feature = "planted-bugs")]
+        let guessed = self.guess(&command);
         // The convenience `forward_to_leader()` takes a discarded entry for one that was never written: match instead.
         match self.inner.raft.client_write(EncodedCommand(command)).await {
             Ok(written) => match written.data {
+                #[cfg(feature = "planted-bugs")]
+                Reply(Some(_)) if guessed.is_some() => {
+                    let guessed = guessed.unwrap_or(Answer::Done);
+                    Ok((written.log_id.index, guessed))
+                }
                 Reply(Some(answer)) => Ok((written.log_id.index, answer)),
                 Reply(None) => Err(ProposeError::Fatal("a command was applied without an answer".to_owned())),
             },
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
                 Err(ProposeError::NotWritten { leader: forward.leader_id.map(NodeId) })
+            }
+            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))
+                if planted::is(Bug::DiscardedIsForwarded) =>
+            {
+                Err(ProposeError::NotWritten { leader: None })
             }
             Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => Err(ProposeError::Unknown),
             // Of other requests than this one.
@@ -257,6 +271,15 @@ impl RaftNode {
             )) => Err(ProposeError::Fatal(error.to_string())),
             Err(RaftError::Fatal(fatal)) => Err(ProposeError::Fatal(fatal.to_string())),
         }
+    }
+
+    /// What an append would be answered if nothing were in flight before it.
+    #[cfg(feature = "planted-bugs")]
+    fn guess(&self, command: &Bytes) -> Option<Answer> {
+        let logged = crate::format::command::decode(command).ok().filter(|_| planted::is(Bug::OffsetAtPropose))?;
+        let mut state = self.view();
+        let applied = state.apply(state.applied() + 1, &logged).answer;
+        matches!(&applied, Answer::Appended(all) if all.iter().all(Result::is_ok)).then_some(applied)
     }
 
     /// The state as it is now; it never changes. A short lock and a few pointers.
@@ -347,6 +370,7 @@ impl RaftNode {
         let mut elections = self.inner.raft.server_metrics();
         let ended = async { while elections.changed().await.is_ok() {} };
         let why = tokio::select! {
+            biased;
             Ok(why) = applying.wait_for(Option::is_some) => why.clone().unwrap_or_default(),
             () = ended => match &self.inner.raft.metrics().borrow_watched().running_state {
                 Ok(()) => "raft has stopped".to_owned(),
@@ -370,8 +394,10 @@ impl RaftNode {
             tracing::warn!(%error, "raft did not stop in order");
         }
         let log = self.inner.shared.log.clone();
-        if tokio::task::spawn_blocking(move || log.close()).await.is_err() {
+        if blocking::spawn(move || log.close()).await.is_err() {
             tracing::error!("closing the write-ahead log panicked");
         }
+        #[cfg(feature = "simulation")]
+        self.inner.shared.log.ended().await;
     }
 }

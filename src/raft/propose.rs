@@ -93,6 +93,7 @@ impl RaftNode {
     async fn forward(&self, leader: NodeId, entry: Bytes) -> Result<(LogIndex, Answer), ProposeError> {
         let calling = self.inner.call(leader, kind::PROPOSE, vec![entry], FORWARD_DEADLINE);
         let answered = tokio::select! {
+            biased;
             answered = calling => answered,
             () = moved_from(self.leadership(), leader) => return Err(ProposeError::Unknown),
         };

@@ -63,6 +63,7 @@ impl RaftNode {
             leadership.borrow_and_update();
             let changed = async {
                 tokio::select! {
+                    biased;
                     changed = applied.changed() => changed.is_ok(),
                     changed = leadership.changed() => changed.is_ok(),
                     changed = members.changed() => changed.is_ok(),

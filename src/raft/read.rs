@@ -18,6 +18,7 @@ use super::node::{Inner, RaftNode};
 use super::wire::{self, kind};
 use crate::error::{Error, Result};
 use crate::model::{LogIndex, NodeId};
+use crate::planted::{self, Bug};
 
 /// How long a read looks for a leader and waits for this node to catch up.
 pub(super) const READ_DEADLINE: Duration = Duration::from_secs(5);
@@ -93,6 +94,9 @@ async fn ask(inner: &Inner) -> Answer {
 
 /// The read index if this node leads and a majority of voters says so now.
 async fn ask_here(inner: &Inner) -> Answer {
+    if planted::is(Bug::StaleLeaderRead) && inner.shared.leadership.borrow().is_leader {
+        return Ok(*inner.shared.applied().borrow());
+    }
     // Boxed: it is large, and every read would carry it around several times over.
     match Box::pin(inner.raft.get_read_linearizer(ReadPolicy::ReadIndex)).await {
         Ok(linearizer) => Ok(linearizer.read_log_id().index()),

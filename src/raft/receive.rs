@@ -15,6 +15,7 @@ use super::node::RaftNode;
 use super::publish::check_gateway;
 use super::types::{TypeConfig, Vote};
 use super::wire::{self, NamedSnapshot, PeerStatus, kind};
+use crate::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::NodeId;
 
@@ -106,7 +107,7 @@ impl RaftNode {
             return Err(Error::internal("the source of checkpoints fetched another one than was asked for"));
         }
         let meta = self.inner.shared.meta.clone();
-        let restoring = tokio::task::spawn_blocking(move || {
+        let restoring = blocking::spawn(move || {
             meta.stage(&files)?;
             let state = meta.restore(files.reference)?;
             Ok(Prepared { files: Arc::new(files), state })
@@ -117,7 +118,7 @@ impl RaftNode {
     async fn receive_piece_asked(&self, body: &[u8]) -> Result<Vec<Bytes>> {
         let asked = wire::decode_piece_asked(body)?;
         let meta = self.inner.shared.meta.clone();
-        let reading = tokio::task::spawn_blocking(move || meta.piece(asked.file, asked.offset)).await;
+        let reading = blocking::spawn(move || meta.piece(asked.file, asked.offset)).await;
         let (total, bytes) =
             reading.map_err(|error| Error::internal("reading a checkpoint panicked").with_source(error))??;
         Ok(wire::encode_piece(total, bytes))

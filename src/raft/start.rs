@@ -21,6 +21,7 @@ use super::network::Network;
 use super::options::{RaftOptions, Start, StartCheckpoint, WalPresence};
 use super::types::{LogId, Member, Membership, StoredMembership, TypeConfig, Vote, log_id, term_of};
 use super::wal::{LogOptions, LogStore};
+use crate::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{NodeId, ShardId};
 use crate::state::State;
@@ -62,7 +63,7 @@ impl Dirs {
 
 /// See [`super::RaftNode::has_directory`].
 pub(super) fn has_directory(wal_dir: &Path, shard: ShardId) -> bool {
-    Dirs::of(wal_dir, shard).log.is_dir()
+    crate::disk::is_dir(&Dirs::of(wal_dir, shard).log)
 }
 
 /// See [`super::RaftNode::presence`].
@@ -270,7 +271,7 @@ fn config(options: &RaftOptions) -> Result<Config> {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
+    blocking::spawn(work)
         .await
         .map_err(|error| Error::internal("opening the write-ahead log panicked").with_source(error))?
 }

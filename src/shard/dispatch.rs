@@ -205,7 +205,7 @@ impl Inner {
             return Ok(());
         }
         let (dir, written) = (self.wal_dir.clone(), identity.clone());
-        let saving = tokio::task::spawn_blocking(move || written.save(&dir));
+        let saving = crate::blocking::spawn(move || written.save(&dir));
         saving.await.map_err(|error| Error::internal("writing node.json panicked").with_source(error))??;
         let mut now = self.now();
         // None once this node has stopped.

@@ -160,6 +160,7 @@ impl Duty {
     async fn take_office(&self, seen: Leadership, mut leadership: watch::Receiver<Leadership>) -> Now {
         let ended = leadership.wait_for(|now| !now.is_leader || now.term != seen.term);
         let begun = tokio::select! {
+            biased;
             begun = self.begin(seen.term) => begun,
             _ = ended => return Now::Neither,
         };

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::slots::Slots;
 use crate::config;
+use crate::disk::{self, Space};
 use crate::error::{Error, Result};
 use crate::raft::RaftNode;
 
@@ -87,9 +88,7 @@ impl AppendGate {
     fn measure(&self) {
         // Before the free space: what is given back in between counts twice for a moment, and never not at all.
         let spare: u64 = self.nodes().map(RaftNode::spare_bytes).sum();
-        let Ok(disk) = rustix::fs::statvfs(&self.0.dir) else { return };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        let total = disk.f_blocks.saturating_mul(disk.f_frsize);
+        let Ok(Space { free, total }) = disk::space(&self.0.dir) else { return };
         let share = total / 100 * u64::from(self.0.settings.min_free_percent);
         // On a disk too small for the absolute mark the share alone decides, or nothing could ever be written there.
         let absolute = self.0.settings.min_free.min(total / 4);

@@ -18,7 +18,7 @@ use super::profile::OwnProfile;
 use crate::config::{self, ClusterNode, Config};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{NodeId, ShardId};
-use crate::peer::{Bound, CallError, Local, PeerServer, Peers, Target};
+use crate::peer::{Bound, CallError, Local, PeerServer, Peers, Target, Wire};
 use crate::raft::{NodeIdentity, PeerAddress, Transport, TransportError};
 
 /// How long a node is asked who it is.
@@ -37,6 +37,8 @@ struct Listening {
     server: Option<PeerServer>,
     /// The calls of this node, and who it is in them: it greets others before it has its number.
     calls: Mutex<Option<(Uuid, Peers)>>,
+    /// Carries the calls in the place of TCP.
+    wire: Option<Arc<dyn Wire>>,
 }
 
 impl std::fmt::Debug for Network {
@@ -47,15 +49,19 @@ impl std::fmt::Debug for Network {
 }
 
 impl Network {
-    /// Takes the port of the peer listener, if there is to be one. Nobody is answered yet.
+    /// Takes the port of the peer listener, if there is to be one, or its place on `wire`. Nobody is answered yet.
     ///
     /// # Errors
     /// `peer_listen` if the address or the files of `peer.tls` cannot be used.
-    pub async fn bind(config: &Config, wal_dir: &Path) -> Result<Self> {
+    pub async fn bind(config: &Config, wal_dir: &Path, wire: Option<Arc<dyn Wire>>) -> Result<Self> {
         let roles = config.cluster.roles.iter().map(|role| role.name().to_owned()).collect();
         let dispatch = Dispatch::new(wal_dir.to_owned(), OwnProfile::new(roles));
         let Some(listen) = config.peer.listen else { return Ok(Self { listening: None, dispatch }) };
-        let bound = PeerServer::bind(&config.peer).await.map_err(|error| {
+        let bound = match &wire {
+            Some(wire) => PeerServer::on(Arc::clone(wire), &config.peer),
+            None => PeerServer::bind(&config.peer).await,
+        };
+        let bound = bound.map_err(|error| {
             Error::new(ErrorKind::Unavailable, "peer_listen", format!("cannot listen for peers on {listen}"))
                 .with_source(error)
         })?;
@@ -65,6 +71,7 @@ impl Network {
             bound: Some(bound),
             server: None,
             calls: Mutex::default(),
+            wire,
         };
         Ok(Self { listening: Some(listening), dispatch })
     }
@@ -86,7 +93,11 @@ impl Network {
         {
             return Ok(Some(Calls { peers: peers.clone(), shard: ShardId(0) }));
         }
-        let peers = Peers::new(local(identity), &listening.config.peer)?;
+        let settings = &listening.config.peer;
+        let peers = match &listening.wire {
+            Some(wire) => Peers::over(Arc::clone(wire), local(identity), settings),
+            None => Peers::new(local(identity), settings)?,
+        };
         *calls = Some((identity.directory, peers.clone()));
         Ok(Some(Calls { peers, shard: ShardId(0) }))
     }
@@ -154,8 +165,16 @@ impl Calls {
     ///
     /// # Errors
     /// That the files of `peer.tls` cannot be used for that.
-    pub(super) fn outgoing(identity: &NodeIdentity, settings: &config::Peer) -> Result<Self> {
-        Ok(Self { peers: Peers::new(local(identity), settings)?, shard: ShardId(0) })
+    pub(super) fn outgoing(
+        identity: &NodeIdentity,
+        settings: &config::Peer,
+        wire: Option<&Arc<dyn Wire>>,
+    ) -> Result<Self> {
+        let peers = match wire {
+            Some(wire) => Peers::over(Arc::clone(wire), local(identity), settings),
+            None => Peers::new(local(identity), settings)?,
+        };
+        Ok(Self { peers, shard: ShardId(0) })
     }
 
     /// Calls about `shard`, over the same connections.

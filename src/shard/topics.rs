@@ -150,7 +150,7 @@ async fn adopt(leader: &Leader, common: &Common) -> Result<()> {
     }
     leader.node().linearize().await?;
     let view = leader.node().view();
-    let found = tokio::task::spawn_blocking(move || view.adoptions(&views)).await;
+    let found = crate::blocking::spawn(move || view.adoptions(&views)).await;
     let controls = found.map_err(|error| Error::internal("looking at the shards broke off").with_source(error))?;
     let adopted = controls.len();
     for control in controls {

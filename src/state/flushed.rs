@@ -12,6 +12,7 @@ use crate::model::checkpoint::PARTITIONS_PER_PART;
 use crate::model::{
     CheckpointRef, Control, IndexPartRef, LogIndex, ObjectId, Place, Rejection, SegmentInfo, SegmentRange, StoredRange,
 };
+use crate::planted::{self, Bug};
 
 /// The members of [`Control::Flushed`].
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +70,7 @@ impl State {
 
     /// What can be checked without looking at a partition.
     fn check_flush(&self, flush: &Flush<'_>, stale: &Rejection) -> Result<(), Rejection> {
-        let builds_on_current = flush.previous == self.flushed_index
+        let builds_on_current = (flush.previous == self.flushed_index || planted::is(Bug::StaleFlushAccepted))
             && flush.index > flush.previous
             && flush.index <= self.applied
             && flush.checkpoint.index == flush.index
@@ -78,7 +79,7 @@ impl State {
         if !builds_on_current {
             return Err(stale.clone());
         }
-        let condemned = |id: ObjectId| id < self.condemned;
+        let condemned = |id: ObjectId| id < self.condemned && !planted::is(Bug::LateFlushAfterCollection);
         if condemned(flush.checkpoint.id)
             || flush.segments.iter().any(|segment| condemned(segment.id))
             || flush.parts.iter().any(|part| condemned(part.id))
@@ -137,10 +138,13 @@ impl State {
             if batches == 0 && ranges.is_empty() {
                 continue;
             }
-            if !partition.fits(batches, ranges) {
+            if !partition.fits(batches, ranges) && !planted::is(Bug::StaleFlushAccepted) {
                 return None;
             }
             let partition = Arc::make_mut(partition);
+            if let Some((.., first)) = ranges.first().filter(|_| planted::is(Bug::TrimDuringFlushForgotten)) {
+                partition.log_start = partition.log_start.min(first.start);
+            }
             for (_, segment, range) in ranges.iter().filter(|(.., range)| range.end > partition.log_start) {
                 live[*segment] += 1;
                 partition.ranges.push(&stored_range(flush.segments[*segment].id, range), partition.slot);

@@ -47,6 +47,24 @@ impl State {
     }
 }
 
+#[cfg(feature = "planted-bugs")]
+impl State {
+    /// Has the tails of another state besides what is there: a planted bug.
+    pub(crate) fn keep_tails(&mut self, of: &Self) {
+        for slot in &of.unflushed {
+            let (Some(old), Some(new)) = (of.partitions.get(slot), self.partitions.get_mut(slot)) else { continue };
+            if old.id != new.id || !new.tail.is_empty() {
+                continue;
+            }
+            let new = Arc::make_mut(new);
+            new.tail = old.tail.clone();
+            new.tail_bytes = old.tail_bytes;
+            self.tail_bytes += old.tail_bytes;
+            self.unflushed.insert(*slot);
+        }
+    }
+}
+
 impl PartitionState {
     /// Drops the first `batches` of the tail; gives the bytes that budgets get back.
     pub(super) fn drop_tail(&mut self, batches: usize) -> u64 {

@@ -141,7 +141,7 @@ async fn archive_file(bucket: &Bucket, key: &str, file: &ArchiveFile, expected: 
 
 /// Decodes all records of a row group, where blocking is allowed.
 async fn decode(reader: Arc<ArchiveReader>, index: usize, bytes: Bytes) -> Result<()> {
-    let decoded = tokio::task::spawn_blocking(move || {
+    let decoded = crate::blocking::spawn(move || {
         let group = reader.groups()[index];
         reader.records(index, bytes, group.start..group.end).map(drop)
     });

@@ -55,6 +55,7 @@ pub(crate) async fn all(
     let mut pages = walk.round(&app, query.budget).await?;
     if pages.is_empty() && !query.wait.is_zero() {
         tokio::select! {
+            biased;
             () = walk.wait(app.queue(), query.wait) => {}
             () = app.lifecycle().waits_ended() => {}
         }

@@ -154,6 +154,7 @@ async fn fetch_until_drain(
     }
     let now = FetchRequest { wait: Duration::ZERO, ..request.clone() };
     tokio::select! {
+        biased;
         page = consistency.fetch(app.queue(), request) => Ok(page?),
         () = app.lifecycle().waits_ended() => Ok(consistency.fetch(app.queue(), now).await?),
     }

@@ -46,7 +46,7 @@ pub(crate) async fn status(mut call: Call) -> Result<Response> {
         return json(StatusCode::OK, &app.queue().status());
     }
     let queue = app.queue().clone();
-    let status = tokio::task::spawn_blocking(move || queue.status_with_hash()).await;
+    let status = tidelog::blocking::spawn(move || queue.status_with_hash()).await;
     let status = status.map_err(|_| ApiError::new(ErrorCode::Internal, "hashing the state broke off"))?;
     json(StatusCode::OK, &status)
 }

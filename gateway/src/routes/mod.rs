@@ -51,7 +51,7 @@ where
     if bytes <= INLINE_BYTES {
         return work();
     }
-    let joined = tokio::task::spawn_blocking(work).await;
+    let joined = tidelog::blocking::spawn(work).await;
     joined.map_err(|error| ApiError::from(tidelog::error::Error::internal("a worker failed").with_source(error)))?
 }
 

@@ -140,6 +140,7 @@ pub(crate) async fn flush(name: &str, mut call: Call) -> Result<Response> {
     let app = call.finish()?;
     let about = |error| ApiError::from(error).about_topic(name);
     let progress = tokio::select! {
+        biased;
         progress = app.queue().flush_topic(name, topic_id, archive, wait) => progress.map_err(about)?,
         // The flush goes on; what is asked for again is how far it is.
         () = app.lifecycle().waits_ended() => {

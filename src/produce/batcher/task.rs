@@ -94,6 +94,7 @@ impl<P: Proposer> Task<P> {
                 return;
             }
             tokio::select! {
+                biased;
                 waiting = self.inbox.recv(), if takes => self.receive(waiting),
                 Some(encoded) = self.encoding.next(), if !self.encoding.is_empty() => self.encoded(encoded),
                 Some((flight, proposed)) = self.flying.next(), if !self.flying.is_empty() => self.landed(flight, proposed),
@@ -158,7 +159,7 @@ impl<P: Proposer> Task<P> {
         let flight = Arc::new(flight);
         let away = Arc::clone(&flight);
         self.boarding.insert(number, Boarding { flight, entry: None });
-        self.encoding.push(tokio::task::spawn_blocking(move || {
+        self.encoding.push(crate::blocking::spawn(move || {
             let entry = away.encode(log_time);
             // Before the answer is seen: the task takes the flight apart.
             drop(away);

@@ -4,6 +4,8 @@
 mod cluster;
 mod group;
 mod shards;
+#[cfg(feature = "simulation")]
+mod simulated;
 
 use std::path::Path;
 use std::time::Duration;

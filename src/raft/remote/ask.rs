@@ -60,6 +60,7 @@ impl Remote {
         };
         let calling = self.inner.transport.call(&address, kind::PROPOSE, vec![entry], FORWARD_DEADLINE);
         let answered = tokio::select! {
+            biased;
             answered = calling => answered,
             () = moved_from(self.leadership(), leader) => return Err(ProposeError::Unknown),
         };

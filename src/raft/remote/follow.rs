@@ -216,7 +216,7 @@ const UNKNOWN_VERSION: &str = "unknown_state_version";
 
 /// The state of a checkpoint whose files are all there; on a thread that may block, since it takes a while.
 async fn restore(files: CheckpointFiles) -> Result<State> {
-    let restoring = tokio::task::spawn_blocking(move || restore_now(files));
+    let restoring = crate::blocking::spawn(move || restore_now(files));
     restoring.await.map_err(|error| Error::internal("restoring a checkpoint panicked").with_source(error))?
 }
 

@@ -1,6 +1,5 @@
 //! The files of a log: their names, which there are, and filling them with zeros.
 
-use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +7,7 @@ use uuid::Uuid;
 
 use super::codec::invalid;
 use super::header::{Beginning, beginning};
+use crate::disk::{self, File};
 use crate::error::Error;
 
 const ENDING: &str = ".wal";
@@ -36,8 +36,7 @@ pub(super) struct FoundFile {
 /// `corrupt` for a file that is whole and not one that this build may touch, `internal` if one cannot be read.
 pub(super) fn list(dir: &Path, directory: Uuid) -> Result<Vec<FoundFile>, Error> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(|error| unreadable(dir, error))? {
-        let path = entry.map_err(|error| unreadable(dir, error))?.path();
+    for path in disk::read_dir(dir).map_err(|error| unreadable(dir, error))? {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         // The crate that kept the log before named its files by their offset.
         if name.starts_with("r-") && name.ends_with(ENDING) {
@@ -61,7 +60,7 @@ fn sequence_of(name: &str) -> Option<u64> {
 }
 
 fn examine(path: PathBuf, sequence: u64, directory: Uuid) -> Result<FoundFile, Error> {
-    let opened = File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
+    let opened = File::open(&path).and_then(|file| file.len().map(|len| (file, len)));
     let (file, len) = opened.map_err(|error| unreadable(&path, error))?;
     let refused = |why: String| {
         Error::corrupt(format!("{} is not of this write-ahead log: {why}", path.display()))
@@ -102,5 +101,5 @@ fn invalid_len(_: std::num::TryFromIntError) -> io::Error {
 
 /// Whether `dir`'s disk has room to spare: what is prepared there must not be what the next append lacks.
 pub(super) fn has_room(dir: &Path, bytes: u64) -> bool {
-    rustix::fs::statvfs(dir).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes)
+    disk::space(dir).is_ok_and(|space| space.free >= bytes)
 }

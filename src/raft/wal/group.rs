@@ -26,6 +26,10 @@ pub(super) enum Then {
 pub(super) struct Waiting(Vec<Then>);
 
 impl Waiting {
+    pub(super) fn of(then: Then) -> Self {
+        Self(vec![then])
+    }
+
     pub(super) fn push(&mut self, then: Then) {
         self.0.push(then);
     }

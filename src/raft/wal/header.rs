@@ -3,7 +3,6 @@
 //! The header is written with the first group of the file, after the file before it was synced whole. So it says, as a
 //! mark does, that everything before the file was synced.
 
-use std::fs::File;
 use std::io;
 
 use uuid::Uuid;
@@ -11,6 +10,7 @@ use uuid::Uuid;
 use super::codec::{Fields, invalid};
 use super::mark::read_up_to;
 use super::state::LogState;
+use crate::disk::File;
 
 /// Bytes of a header; frames never share a sector with it.
 pub(super) const HEADER_BYTES: usize = 4096;

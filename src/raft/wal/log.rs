@@ -1,6 +1,6 @@
 //! The log of one shard: its end, its queue, its threads.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::TryLockError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +18,7 @@ use super::repair::{self, Cut};
 use super::spare::Keeper;
 use super::tip::Tip;
 use super::writer::Writer;
+use crate::disk::{File, OpenOptions};
 use crate::error::{Error, Result};
 
 /// Held while a log is open: two processes in one log would be its end.
@@ -64,6 +65,16 @@ pub(super) struct Core {
     start: AtomicU64,
     end: AtomicU64,
     closed: AtomicBool,
+    /// Where the log's thread is a task: the lock of a closed log until the task is done, and whoever waits for that.
+    #[cfg(feature = "simulation")]
+    ending: Ending,
+}
+
+#[cfg(feature = "simulation")]
+#[derive(Default)]
+struct Ending {
+    lock: Mutex<Option<File>>,
+    is_over: tokio::sync::watch::Sender<bool>,
 }
 
 impl Core {
@@ -155,9 +166,10 @@ pub(super) struct WalLog {
 
 /// What an open log holds.
 struct Running {
-    threads: [JoinHandle<()>; 2],
+    /// Writing and keeping; none where they are a task.
+    threads: Option<[JoinHandle<()>; 2]>,
     /// Unlocked by the system when it is closed.
-    _lock: File,
+    lock: File,
 }
 
 impl WalLog {
@@ -184,10 +196,12 @@ impl WalLog {
             start: AtomicU64::new(start),
             end: AtomicU64::new(recovered.end),
             closed: AtomicBool::new(false),
+            #[cfg(feature = "simulation")]
+            ending: Ending::default(),
             tip: RwLock::new(Tip::new(recovered, directory, file_size)),
         });
         let threads = threads(&core).map_err(failed)?;
-        Ok((Self { core, running: Mutex::new(Some(Running { threads, _lock: lock })) }, cut))
+        Ok((Self { core, running: Mutex::new(Some(Running { threads, lock })) }, cut))
     }
 
     /// Writes and syncs what is pending and gives the directory back; all reads and writes fail from then on.
@@ -199,13 +213,35 @@ impl WalLog {
             let _tip = self.core.tip.write();
             self.core.closed.store(true, Ordering::Release);
         }
+        let Running { threads, lock } = running;
+        #[cfg(feature = "simulation")]
+        let lock = self.core.hand_over(lock, threads.is_none());
         self.core.queue.close();
         self.core.keeper.close();
-        for thread in running.threads {
+        for thread in threads.into_iter().flatten() {
             if thread.join().is_err() {
                 tracing::error!("a thread of the write-ahead log panicked");
             }
         }
+        drop(lock);
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl Core {
+    /// Leaves the lock to the task that writes, if that has something to write.
+    fn hand_over(&self, lock: File, is_task: bool) -> Option<File> {
+        if !is_task || (self.queue.is_idle() && !self.mark_is_due()) {
+            return Some(lock);
+        }
+        *self.ending.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
+        None
+    }
+
+    /// Returns once the task that writes has ended.
+    pub(super) async fn ended(&self) {
+        // The sender is here: there is no error.
+        let _ = self.ending.is_over.subscribe().wait_for(|over| *over).await;
     }
 }
 
@@ -215,12 +251,23 @@ impl Drop for WalLog {
     }
 }
 
-fn threads(core: &Arc<Core>) -> io::Result<[JoinHandle<()>; 2]> {
+fn threads(core: &Arc<Core>) -> io::Result<Option<[JoinHandle<()>; 2]>> {
+    #[cfg(feature = "simulation")]
+    if crate::blocking::is_inline() {
+        core.queue.sleeps();
+        let (core, writer) = (Arc::clone(core), Writer::new(Arc::clone(core)));
+        tokio::spawn(async move {
+            writer.run_as_task().await;
+            core.ending.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+            core.ending.is_over.send_replace(true);
+        });
+        return Ok(None);
+    }
     let keeping = Arc::clone(core);
     let keeper = std::thread::Builder::new().name("wal-spare".to_owned()).spawn(move || keeping.keeper.run())?;
     let writer = Writer::new(Arc::clone(core));
     match std::thread::Builder::new().name("wal".to_owned()).spawn(move || writer.run()) {
-        Ok(thread) => Ok([thread, keeper]),
+        Ok(thread) => Ok(Some([thread, keeper])),
         Err(error) => {
             core.keeper.close();
             Err(error)

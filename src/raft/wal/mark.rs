@@ -9,15 +9,14 @@
 //! What a mark says stays true: nothing below what was synced ever changes, and what is cut lies above. So marks in what
 //! was cut do no harm. Those that an earlier use of a recycled file left behind name offsets below the file's beginning.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use uuid::Uuid;
 
 use super::codec::{Fields, invalid};
 use super::frame::HEAD_BYTES;
 use super::header::HEADER_BYTES;
+use crate::disk::File;
 
 const MAGIC: &[u8; 8] = b"TLGSYNCD";
 /// Bytes of a mark.

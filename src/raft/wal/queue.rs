@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::codec::{WalLogId, WalPayload};
-use super::group::{Group, Then, copy};
+use super::group::{Group, Then, Waiting, copy};
 use super::header::FileHeader;
 
 /// How long a mark waits for a group to go with. Waking the thread for it each time costs as much as the group; and until
@@ -71,6 +72,9 @@ enum Thread {
 pub(super) struct Queue {
     inner: Mutex<Inner>,
     work: Condvar,
+    /// As `work`, where the thread is a task.
+    #[cfg(feature = "simulation")]
+    called: Notify,
     room: Notify,
 }
 
@@ -124,7 +128,14 @@ impl Queue {
 
     /// Has all that was queued so far, up to WAL offset `end`, synced, and `then` told.
     pub(super) fn sync(&self, end: u64, then: Then) -> io::Result<()> {
-        let mut inner = self.usable()?;
+        let mut inner = match self.usable() {
+            Ok(inner) => inner,
+            Err(error) => {
+                // It failed since the frames were queued: whoever is to be told must not wait for ever.
+                Waiting::of(then).answer(&Err(copy(&error)));
+                return Err(error);
+            }
+        };
         let group = inner.group();
         group.end = end;
         group.syncs = true;
@@ -161,14 +172,21 @@ impl Queue {
         let waits = inner.thread != Thread::Works;
         drop(inner);
         if waits {
-            self.work.notify_one();
+            self.call();
         }
+    }
+
+    /// Wakes the log's thread.
+    fn call(&self) {
+        #[cfg(feature = "simulation")]
+        self.called.notify_one();
+        self.work.notify_one();
     }
 
     /// Has all that was queued so far written within [`MARK_DELAY`].
     pub(super) fn soon(&self) {
         if self.lock().thread == Thread::Sleeps {
-            self.work.notify_one();
+            self.call();
         }
     }
 
@@ -207,7 +225,7 @@ impl Queue {
     /// No more comes; what is queued is written and synced.
     pub(super) fn close(&self) {
         self.lock().closing = true;
-        self.work.notify_one();
+        self.call();
     }
 
     /// Waits for work. `mark_is_due` says whether there is a mark to write.
@@ -236,6 +254,48 @@ impl Queue {
             inner = self.work.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
             inner.thread = Thread::Works;
         }
+    }
+
+    /// [`Queue::next`] for a thread that is a task.
+    #[cfg(feature = "simulation")]
+    pub(super) async fn next_for_task(&self, mark_is_due: impl Fn() -> bool) -> Work {
+        let mut until = None;
+        loop {
+            let called = self.called.notified();
+            let lingers = {
+                let mut inner = self.lock();
+                inner.thread = Thread::Works;
+                if inner.is_wanted || (inner.closing && !inner.groups.is_empty()) {
+                    return Work::Groups(inner.take());
+                }
+                if inner.closing {
+                    return Work::Closed;
+                }
+                let lingers = !inner.groups.is_empty() || mark_is_due();
+                if lingers && *until.get_or_insert_with(|| Instant::now() + MARK_DELAY) <= Instant::now() {
+                    return Work::Idle;
+                }
+                inner.thread = if lingers { Thread::Lingers } else { Thread::Sleeps };
+                lingers
+            };
+            match until.filter(|_| lingers) {
+                Some(until) => drop(tokio::time::timeout_at(until, called).await),
+                None => called.await,
+            }
+        }
+    }
+
+    /// Whether the log's thread waits and there is nothing for it to do.
+    #[cfg(feature = "simulation")]
+    pub(super) fn is_idle(&self) -> bool {
+        let inner = self.lock();
+        inner.groups.is_empty() && inner.thread == Thread::Sleeps
+    }
+
+    /// The log's thread is a task that has not begun yet: it counts as one that sleeps.
+    #[cfg(feature = "simulation")]
+    pub(super) fn sleeps(&self) {
+        self.lock().thread = Thread::Sleeps;
     }
 
     /// Takes all that is queued, wanted or not.
@@ -397,5 +457,8 @@ mod tests {
         assert_eq!(receiver.try_recv().unwrap().unwrap_err().to_string(), "first");
         assert_eq!(queue.push(b"a", None, 1).unwrap_err().to_string(), "first");
         assert_eq!(queue.purge(1, 1).unwrap_err().to_string(), "first");
+        let (sender, mut receiver) = tokio::sync::oneshot::channel();
+        assert_eq!(queue.sync(1, Then::Caller(sender)).unwrap_err().to_string(), "first");
+        assert_eq!(receiver.try_recv().unwrap().unwrap_err().to_string(), "first", "whoever came too late");
     }
 }

@@ -5,10 +5,8 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::fs::File;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +18,8 @@ use super::codec::{WalLogId, WalPayload, invalid};
 use super::frame::{self, Record};
 use super::log::{OnDisk, Source};
 use super::store::Shared;
+use crate::blocking;
+use crate::disk::File;
 use crate::raft::types::{LogEntry, TypeConfig, Vote};
 
 /// Payload bytes that one read returns at most, its first entry excepted.
@@ -73,7 +73,7 @@ impl LogReader {
             None => Ok(VecDeque::new()),
             Some(Source::Memory(id, payload)) => Ok(VecDeque::from([(id, payload)])),
             Some(Source::Disk(at)) => {
-                let read = tokio::task::spawn_blocking(move || read_entries(&at)).await;
+                let read = blocking::spawn(move || read_entries(&at)).await;
                 match read.map_err(io::Error::other)? {
                     Ok(found) => Ok(found),
                     // The file went with a purge between the two steps, or holds another part of the log now.

@@ -6,7 +6,6 @@
 //! file, it is corruption, and nothing is changed: the header of the next file says that the file before it was synced.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +20,7 @@ use super::places::Places;
 use super::queue::Span;
 use super::scan::{Scan, Stopped};
 use super::state::LogState;
+use crate::disk::{self, File, OpenOptions};
 use crate::error::Error;
 use crate::raft::files::sync_dir;
 
@@ -248,7 +248,7 @@ fn cut(
 /// Removes files that were torn when they were begun, the last one first.
 fn remove(dir: &Path, files: &[&FoundFile]) -> io::Result<()> {
     for file in files.iter().rev() {
-        std::fs::remove_file(&file.path)?;
+        disk::remove_file(&file.path)?;
     }
     sync_dir(dir)?;
     crate::failpoint::hit("repair.later_files").map_err(io::Error::other)

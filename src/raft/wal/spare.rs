@@ -9,15 +9,18 @@
 //! of the log; it goes on without.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::files::{fill, has_room, path_of};
 use super::repair::Recovered;
+use crate::blocking;
+use crate::disk::{self, File, OpenOptions};
 use crate::failpoint;
 use crate::raft::files::sync_dir;
 
@@ -153,7 +156,7 @@ impl Keeper {
     /// The file that was taken last is part of the log: its header is on disk.
     pub(super) fn begun(&self) {
         self.lock().begun = Some(Instant::now());
-        self.work.notify_one();
+        self.call();
     }
 
     /// These files are not needed any more.
@@ -163,7 +166,7 @@ impl Keeper {
         spares.purged.extend(files);
         if spares.purged.len() > before {
             drop(spares);
-            self.work.notify_one();
+            self.call();
         }
     }
 
@@ -173,7 +176,7 @@ impl Keeper {
         spares.release = true;
         spares.low_until = Some(Instant::now() + LOW_PAUSE);
         drop(spares);
-        self.work.notify_one();
+        self.call();
     }
 
     /// Sets how many bytes of files may be ready. What is above it is used up or given back when the disk runs low.
@@ -193,7 +196,23 @@ impl Keeper {
     /// Ends [`Keeper::run`].
     pub(super) fn close(&self) {
         self.lock().closing = true;
-        self.work.notify_one();
+        self.call();
+    }
+
+    /// Has the thread look for something to do. Without one all that need not wait is done here.
+    fn call(&self) {
+        if !blocking::is_inline() {
+            return self.work.notify_one();
+        }
+        let mut spares = self.lock();
+        while !spares.closing {
+            let task = self.task(&mut spares);
+            if let Task::Wait(_) = task {
+                return;
+            }
+            drop(spares);
+            spares = self.done(&task);
+        }
     }
 
     /// Prepares files until the log is closed.
@@ -210,16 +229,22 @@ impl Keeper {
                 continue;
             }
             drop(spares);
-            let ready = self.perform(&task);
-            spares = self.lock();
-            if matches!(task, Task::Fill(_)) && ready.is_none() {
-                // What failed would fail again.
-                spares.low_until = Some(Instant::now() + LOW_PAUSE);
-            }
-            (spares.busy, spares.going) = (None, 0);
-            spares.ready.extend(ready);
-            self.done.notify_all();
+            spares = self.done(&task);
         }
+    }
+
+    /// Performs `task` and notes what came of it.
+    fn done(&self, task: &Task) -> MutexGuard<'_, Spares> {
+        let ready = self.perform(task);
+        let mut spares = self.lock();
+        if matches!(task, Task::Fill(_)) && ready.is_none() {
+            // What failed would fail again.
+            spares.low_until = Some(Instant::now() + LOW_PAUSE);
+        }
+        (spares.busy, spares.going) = (None, 0);
+        spares.ready.extend(ready);
+        self.done.notify_all();
+        spares
     }
 
     /// What to do now.
@@ -295,18 +320,18 @@ impl Keeper {
 
     fn recycle(&self, from: u64, to: u64) -> io::Result<Option<Spare>> {
         let (from, path) = (path_of(&self.dir, from), path_of(&self.dir, to));
-        let len = std::fs::metadata(&from)?.len();
+        let len = disk::len(&from)?;
         // A file that was begun empty is a little short; one that holds a single large record may be much longer.
         if !(self.file_size / 2..=self.file_size).contains(&len) {
-            std::fs::remove_file(&from)?;
+            disk::remove_file(&from)?;
             return Ok(None);
         }
-        std::fs::rename(&from, &path)?;
+        disk::rename(&from, &path)?;
         failpoint::hit("spare.renamed").map_err(io::Error::other)?;
         self.sync_names()?;
         let file = File::open(&path)?;
         // A write of a part of a page that is not in memory would wait until it is read. This is only a hint.
-        let _ = rustix::fs::fadvise(&file, 0, std::num::NonZeroU64::new(len), rustix::fs::Advice::WillNeed);
+        file.will_need(len);
         Ok(Some(Spare { len, recycled: true }))
     }
 
@@ -332,7 +357,7 @@ impl Keeper {
     /// Removes a file, or leaves it to the next start.
     fn remove(&self, sequence: u64) {
         let path = path_of(&self.dir, sequence);
-        match std::fs::remove_file(&path) {
+        match disk::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(file = %path.display(), %error, "a file of the write-ahead log cannot be removed");
             }

@@ -17,6 +17,7 @@ use super::read::LogReader;
 use super::repair::Cut;
 use super::tip::Tip;
 use crate::error::Result;
+use crate::planted::{self, Bug};
 use crate::raft::tail::TailCache;
 use crate::raft::types::{LogEntry, LogId, TypeConfig, Vote};
 
@@ -122,6 +123,14 @@ impl LogReader {
         self.core().read(|tip| Ok(tip.purge_limit(keep)))
     }
 
+    /// Returns once a log that was closed has written all of it: with [`LogReader::close`] unless its thread is a task.
+    #[cfg(feature = "simulation")]
+    pub(crate) async fn ended(&self) {
+        if crate::blocking::is_inline() {
+            self.core().ended().await;
+        }
+    }
+
     /// Writes and syncs what is pending and gives the directory back; all reads and writes fail from then on.
     pub(crate) fn close(&self) {
         self.shared.log.close();
@@ -216,6 +225,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     /// Not waited for: a purge that a crash undoes is made again. Files go after the sync.
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let committed = self.core().read(|tip| Ok(tip.state().committed))?.map(LogId::from);
+        let too_far = committed.filter(|_| planted::is(Bug::PurgePastCheckpoint));
+        let upto = too_far.map_or(upto, |committed| committed.max(upto));
         self.shared.tail.evict(upto.index);
         let given_up = self.core().write(|tip, queue| {
             tip.purge(queue, (&upto).into())?;

@@ -4,7 +4,6 @@
 //! its first group. Nobody is told before the sync, of the file and, if its name is new, of the directory. A purged file
 //! is given up after the sync of the purge.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Seek, SeekFrom, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +13,7 @@ use super::group::Group;
 use super::header::{FileHeader, HEADER_BYTES};
 use super::log::Core;
 use super::queue::{Span, Work};
+use crate::disk::{File, OpenOptions};
 use crate::failpoint;
 use crate::raft::files::sync_dir;
 
@@ -87,22 +87,78 @@ impl Writer {
     fn commit(&mut self, groups: impl IntoIterator<Item = Group>) -> io::Result<()> {
         let mut groups = groups.into_iter();
         for mut group in &mut groups {
-            let done = self.write(&mut group).and_then(|()| if group.syncs { self.sync() } else { Ok(()) });
-            if done.is_ok() && group.syncs {
-                self.core.synced.fetch_max(group.end, Ordering::AcqRel);
-            }
-            if let Err(error) = &done {
-                // Before anybody is told: nobody may come and find it in order.
-                self.core.queue.fail(error);
-            }
-            group.answer(&done);
+            let written = self.write(&mut group);
+            let done = self.conclude(&mut group, written);
             if done.is_err() {
                 groups.for_each(|mut group| group.answer(&done));
                 return done;
             }
-            let free = group.free.max(if group.syncs { self.free.take() } else { None });
-            if let (Some(free), Some(current)) = (free, &self.file) {
-                self.core.release(free, current.sequence);
+        }
+        Ok(())
+    }
+
+    /// Syncs a group that was written, if it wants it, and tells those who wait.
+    fn conclude(&mut self, group: &mut Group, written: io::Result<()>) -> io::Result<()> {
+        let done = written.and_then(|()| if group.syncs { self.sync() } else { Ok(()) });
+        if done.is_ok() && group.syncs {
+            self.core.synced.fetch_max(group.end, Ordering::AcqRel);
+        }
+        if let Err(error) = &done {
+            // Before anybody is told: nobody may come and find it in order.
+            self.core.queue.fail(error);
+        }
+        group.answer(&done);
+        let free = group.free.max(if group.syncs { self.free.take() } else { None });
+        if let (Ok(()), Some(free), Some(current)) = (&done, free, &self.file) {
+            self.core.release(free, current.sequence);
+        }
+        done
+    }
+
+    /// [`Writer::run`] as a task: a sync takes as long as the disk says, and everything else no time.
+    #[cfg(feature = "simulation")]
+    pub(super) async fn run_as_task(mut self) {
+        let core = Arc::clone(&self.core);
+        let _ending = Ending(&core);
+        if let Err(error) = self.work_as_task().await {
+            tracing::error!(%error, dir = %core.dir.display(), "the write-ahead log cannot be written");
+            core.queue.fail(&error);
+        }
+    }
+
+    #[cfg(feature = "simulation")]
+    async fn work_as_task(&mut self) -> io::Result<()> {
+        let core = Arc::clone(&self.core);
+        loop {
+            let work = core.queue.next_for_task(|| core.mark_is_due()).await;
+            let groups = match &work {
+                Work::Groups(_) => None,
+                Work::Idle | Work::Closed => {
+                    core.mark()?;
+                    Some(core.queue.take())
+                }
+            };
+            let closed = matches!(work, Work::Closed);
+            let groups = if let Work::Groups(groups) = work { groups } else { groups.unwrap_or_default() };
+            self.commit_slowly(groups).await?;
+            if closed {
+                return self.sync();
+            }
+        }
+    }
+
+    #[cfg(feature = "simulation")]
+    async fn commit_slowly(&mut self, groups: impl IntoIterator<Item = Group>) -> io::Result<()> {
+        let mut groups = groups.into_iter();
+        for mut group in &mut groups {
+            let written = self.write(&mut group);
+            if let (true, Some(current)) = (group.syncs, &self.file) {
+                current.file.before_sync().await;
+            }
+            let done = self.conclude(&mut group, written);
+            if done.is_err() {
+                groups.for_each(|mut group| group.answer(&done));
+                return done;
             }
         }
         Ok(())

@@ -19,6 +19,7 @@ use super::calls_of;
 use crate::config::{ClusterNode, Config};
 use crate::error::{Detail, Error, ErrorKind, Result};
 use crate::model::{Incarnation, NodeId};
+use crate::peer::Wire;
 use crate::raft::{NodeIdentity, Seeds, Voter};
 use crate::store::Bucket;
 
@@ -40,9 +41,9 @@ pub(super) struct Enrolled {
 ///
 /// # Errors
 /// `cluster_mismatch` if the nodes, or they and the bucket, are not of one cluster.
-pub(super) async fn enrol(config: &Config, bucket: &Bucket) -> Result<Enrolled> {
+pub(super) async fn enrol((config, wire): (&Config, Option<&Arc<dyn Wire>>), bucket: &Bucket) -> Result<Enrolled> {
     let nobody = NodeIdentity::new(String::new(), Incarnation(0), NodeId::GATEWAY);
-    let stranger = calls_of(&nobody, config)?;
+    let stranger = calls_of(&nobody, (config, wire))?;
     let nodes = &config.cluster.nodes;
     let mut reported = Instant::now();
     loop {
@@ -50,7 +51,7 @@ pub(super) async fn enrol(config: &Config, bucket: &Bucket) -> Result<Enrolled> 
             check_bucket(bucket, &cluster).await?;
             let mut identity = nobody.clone();
             (identity.cluster, identity.incarnation) = (cluster, incarnation);
-            let calls = calls_of(&identity, config)?;
+            let calls = calls_of(&identity, (config, wire))?;
             if let Ok(members) = members(&calls, nodes).await {
                 info!(cluster = %identity.cluster, %incarnation, members = members.len(), "the cluster was found");
                 return Ok(Enrolled { identity, calls, members });

@@ -33,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::flush::{self, FlushHandle};
 use crate::model::ShardId;
 use crate::model::catalog::CATALOG_SHARD;
+use crate::peer::Wire;
 use crate::raft::{Handle, NodeIdentity, Remote, RemoteOptions, Voter};
 use crate::state::State;
 use crate::store::Bucket;
@@ -45,7 +46,6 @@ const REQUESTS: Duration = Duration::from_secs(1);
 const LIFE: Duration = Duration::from_secs(30);
 
 /// With what a gateway is opened.
-#[derive(Debug)]
 pub(crate) struct GatewayOptions {
     /// All settings.
     pub(crate) config: Config,
@@ -53,6 +53,8 @@ pub(crate) struct GatewayOptions {
     pub(crate) clock: Clock,
     /// The bucket.
     pub(crate) bucket: Bucket,
+    /// Carries the calls in the place of TCP.
+    pub(crate) wire: Option<Arc<dyn Wire>>,
 }
 
 impl Shards {
@@ -62,9 +64,9 @@ impl Shards {
     /// `cluster_mismatch` if the bucket belongs to another cluster, `node_identity_mismatch` if the data directory has a log, or that
     /// the files of `peer.tls` cannot be used.
     pub(crate) async fn follow(options: GatewayOptions) -> Result<(Self, NodeIdentity)> {
-        let GatewayOptions { config, clock, bucket } = options;
+        let GatewayOptions { config, clock, bucket, wire } = options;
         refuse_log(&config)?;
-        let enrolled = enrol::enrol(&config, &bucket).await?;
+        let enrolled = enrol::enrol((&config, wire.as_ref()), &bucket).await?;
         let roles = config.cluster.roles.iter().map(|role| role.name().to_owned()).collect();
         let common = Arc::new(Common {
             calls: Some(enrolled.calls),
@@ -246,6 +248,6 @@ async fn take_over(onlooker: &Onlooker, requests: &Requests) {
 }
 
 /// Calls of a gateway to the nodes.
-fn calls_of(identity: &NodeIdentity, config: &Config) -> Result<Calls> {
-    Calls::outgoing(identity, &config.peer)
+fn calls_of(identity: &NodeIdentity, (config, wire): (&Config, Option<&Arc<dyn Wire>>)) -> Result<Calls> {
+    Calls::outgoing(identity, &config.peer, wire)
 }

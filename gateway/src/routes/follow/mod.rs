@@ -172,6 +172,7 @@ impl From<ApiError> for End {
 impl Follower {
     async fn run(self, walk: Option<Walk>) {
         let last = tokio::select! {
+            biased;
             end = self.stream(walk) => match end {
                 Err(End::Failed(error)) => events::failure(&error, &self.request_id),
                 Err(End::Gone) | Ok(()) => return,
@@ -195,6 +196,7 @@ impl Follower {
             if pages.is_empty() {
                 let until_ping = PING_INTERVAL.saturating_sub(pinged.elapsed());
                 tokio::select! {
+                    biased;
                     () = walk.wait(self.app.queue(), until_ping) => {}
                     () = self.pages.closed() => return Ok(()),
                 }

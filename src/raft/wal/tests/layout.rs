@@ -158,14 +158,15 @@ fn a_mark_is_found_wherever_it_is_and_only_where_it_says() {
     let mut mark = Vec::new();
     SyncMark { directory: DIRECTORY, position, synced: 600_000 }.encode(&mut mark);
     let at = usize::try_from(position - start).unwrap() + HEADER_BYTES + HEAD_BYTES;
-    let file = tempfile::tempfile().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = crate::disk::OpenOptions::new().read(true).write(true).create(true).open(dir.path().join("f")).unwrap();
     let search = |from, directory, begins: u64| mark::search(&file, from, directory, |start| start == begins).unwrap();
     // Around the border of what is searched at once too.
     for from in [0, at, at - 1, at - 256 * 1024 + 20, at - 256 * 1024 + 43, at - 256 * 1024 + 44] {
         let mut bytes = vec![0; at];
         bytes.extend(&mark);
         bytes.extend([0; 5000]);
-        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
         file.set_len(bytes.len() as u64).unwrap();
         let from = u64::try_from(from.min(at)).unwrap();
         let found = search(from, DIRECTORY, start);

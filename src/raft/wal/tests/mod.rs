@@ -120,7 +120,7 @@ async fn entries_are_read_before_they_are_on_disk() {
 fn begun(dir: &Path) -> Vec<(PathBuf, FileHeader)> {
     let header = |path: PathBuf| {
         let sequence = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
-        let file = std::fs::File::open(&path).ok()?;
+        let file = crate::disk::File::open(&path).ok()?;
         match header::beginning(&file, sequence, DIRECTORY).unwrap() {
             Beginning::Begun(header) => Some((path, header)),
             _ => None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::BenchCommand;
+use crate::command::{BenchCommand, TokenCommand};
 use crate::input::Format;
 pub(crate) use crate::remote::{AdminRemote, AdminServer, Remote};
 use crate::start::Start;
@@ -31,6 +31,9 @@ pub(crate) enum Command {
     /// Create, list, describe and change topics
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// Make tokens for the clients of a server
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Write records from standard input or a file
     Produce(Box<ProduceArgs>),
     /// Read records to standard output
@@ -62,6 +65,9 @@ pub(crate) struct ServeArgs {
     /// Address for operators: admin commands and metrics; none turns it off [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDR|none")]
     pub admin_listen: Option<String>,
+    /// Listen beyond loopback without TLS or without tokens: whoever reaches the ports may do everything
+    #[arg(long)]
+    pub insecure: bool,
     /// Directory of the write-ahead log, the cache and, without --bucket, the bucket [default: ./tidelog-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
-use super::Config;
 use super::peer::is_host_and_port;
+use super::{Config, units};
 
 /// `[cluster]`: this node and the first ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,14 @@ pub struct Cluster {
     /// The nodes of the first start, `id=host:port` of their peer listeners, the same on all of them; later only where to ask
     /// for the cluster, since the members are in the log. Empty for a cluster of one.
     pub nodes: Vec<ClusterNode>,
+    /// Raft groups that the partitions are spread over, the same on all nodes. Not set, a cluster is founded with one for each of
+    /// `nodes`, and keeps what it has. A larger number adds shards, which new partitions go to; there are never less.
+    #[serde(with = "units::optional_count", skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u32>,
+    /// How long the voter that is to lead a shard has been there and caught up before the leadership is handed to it; 0 leaves
+    /// leaderships where they are. Shard k is led by the voter at place k of all, by number and around.
+    #[serde(with = "units::duration")]
+    pub balance_after: Duration,
     /// What this process does: `gateway` and `wal`, and `compactor` unless others convert.
     pub roles: Vec<Role>,
 }
@@ -118,6 +127,9 @@ impl Cluster {
                 problems.push(format!("cluster.nodes: {} is there twice", node.address));
             }
         }
+        if let Some(shards) = self.shards.filter(|shards| !(1..=MAX_SHARDS).contains(shards)) {
+            problems.push(format!("cluster.shards: {shards} is not between 1 and {MAX_SHARDS}"));
+        }
         if self.nodes.len() > MAX_FIRST_NODES {
             problems.push(format!("cluster.nodes: {} nodes are more than {MAX_FIRST_NODES}", self.nodes.len()));
         }
@@ -131,6 +143,8 @@ impl Cluster {
 
 /// Every write waits for a majority; more than five voters make that slower and hardly safer.
 const MAX_FIRST_NODES: usize = 5;
+/// Shards that the catalog counts at most.
+const MAX_SHARDS: u32 = 64;
 
 impl fmt::Display for ClusterNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -260,6 +274,8 @@ mod tests {
             Cluster { node_id: id(1), nodes: nodes("1=a:1 2=a:1"), ..Cluster::default() },
             Cluster { node_id: id(1), nodes: nodes("1=a:1 2=b:1 3=c:1 4=d:1 5=e:1 6=f:1"), ..Cluster::default() },
             Cluster { roles: vec![Role::Gateway, Role::Compactor], ..Cluster::default() },
+            Cluster { shards: Some(0), ..Cluster::default() },
+            Cluster { shards: Some(65), ..Cluster::default() },
         ] {
             assert_eq!(check(wrong.clone()).len(), 1, "{wrong:?}");
         }

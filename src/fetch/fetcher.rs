@@ -39,9 +39,9 @@ pub struct Fetcher<S: Source = RaftNode>(Arc<Inner<S>>);
 struct Inner<S> {
     source: S,
     objects: Objects,
-    ahead: Ahead,
+    ahead: Arc<Ahead>,
     options: config::Fetch,
-    memory: PageMemory,
+    memory: Arc<PageMemory>,
 }
 
 impl<S: Source> Clone for Fetcher<S> {
@@ -77,9 +77,22 @@ impl<S: Source> Fetcher<S> {
         Self(Arc::new(Inner {
             source,
             objects: Objects::new(bucket, cache, shard, options.bucket_deadline),
-            ahead: Ahead::new(),
-            memory: PageMemory::new(options.memory),
+            ahead: Arc::new(Ahead::new()),
+            memory: Arc::new(PageMemory::new(options.memory)),
             options,
+        }))
+    }
+
+    /// A fetcher of another shard that shares the cache and the budgets of this one.
+    #[must_use]
+    pub fn beside(&self, source: S) -> Self {
+        let shard = source.view().shard();
+        Self(Arc::new(Inner {
+            source,
+            objects: self.0.objects.of_shard(shard),
+            ahead: Arc::clone(&self.0.ahead),
+            memory: Arc::clone(&self.0.memory),
+            options: self.0.options.clone(),
         }))
     }
 

@@ -17,6 +17,7 @@ pub(super) const fn name(kind: u8) -> &'static str {
         32 => "flush",
         33 => "admin",
         34 => "archive",
+        35 => "profile",
         _ => "other",
     }
 }

@@ -1,18 +1,20 @@
-//! Opening the engine: lock, bucket, life, shard, caches.
+//! Opening the engine: lock, bucket, life, shards, caches.
 
 use std::sync::Arc;
 
 use tracing::info;
 
+use super::produce::Secured;
 use super::{Inner, Queue};
 use crate::cache::BlockCache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fetch::Fetcher;
+use crate::model::catalog::CATALOG_SHARD;
 use crate::produce::{Admission, Sticky};
 use crate::raft::DirLock;
-use crate::shard::{Network, Shard, ShardOptions, life};
+use crate::shard::{Network, Shards, ShardsOptions, Slots, life};
 use crate::store::Bucket;
 
 /// With what the engine is opened.
@@ -59,20 +61,28 @@ impl Queue {
         // Boxed: both are large, and whoever opens holds what surrounds them too.
         let life = Box::pin(life::begin(&bucket, request, &mut network)).await?;
         let identity = life.identity.clone();
-        let shard = ShardOptions {
-            config: config.clone(),
-            clock: clock.clone(),
-            identity: life.identity,
-            start: life.start,
-            bucket: bucket.clone(),
-            network,
-        };
-        let shard = Box::pin(Shard::open(shard)).await?;
+        let options =
+            ShardsOptions { config: config.clone(), clock: clock.clone(), life, bucket: bucket.clone(), network };
+        let shards = Box::pin(Shards::open(options)).await?;
         let cache = BlockCache::open(config.cache.memory, config.cache.disk, &config.cache_dir()).await;
-        let fetcher = Fetcher::new(shard.leader().node().clone(), bucket.clone(), cache, config.fetch.clone());
+        let fetchers = Slots::new();
+        let node = shards.zero().leader().node().clone();
+        fetchers.set(CATALOG_SHARD, Fetcher::new(node, bucket.clone(), cache, config.fetch.clone()));
         let admission = Admission::new(config.produce.memory);
         info!(incarnation = identity.incarnation.0, bucket = bucket.url(), "the engine is open");
         let sticky = Arc::new(Sticky::new(rand::random()));
-        Ok(Self(Arc::new(Inner { config, identity, clock, bucket, shard, fetcher, admission, sticky, lock })))
+        let secured = Secured::default();
+        Ok(Self(Arc::new(Inner {
+            config,
+            identity,
+            clock,
+            bucket,
+            shards,
+            fetchers,
+            admission,
+            sticky,
+            secured,
+            lock,
+        })))
     }
 }

@@ -62,7 +62,7 @@ pub use self::ranges::RangeList;
 pub use self::restore::RestoreError;
 use crate::model::{
     Answer, CATALOG_SHARD, CheckpointRef, Command, Control, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex,
-    LogTime, LoggedCommand, ObjectId, ProducerId, Rejection, ShardId, TopicId, TopicPartition,
+    LogTime, LoggedCommand, NodeId, ObjectId, ProducerId, Rejection, ShardId, TopicId, TopicPartition,
 };
 
 /// The behaviour of `apply` that this program starts new shards with, and the newest that it knows.
@@ -247,6 +247,8 @@ impl State {
         if incarnation > self.incarnation {
             self.incarnation = incarnation;
             self.next_producer = 0;
+            // Every shard there was is begun before the first one is, whoever founded it once: nobody is to found it again.
+            self.catalog.founders.fill(NodeId(0));
             // The shards may have been restored from different moments.
             self.catalog.adopting = self.shard_count() > 1;
         }

@@ -76,7 +76,22 @@ impl Cluster {
     }
 
     async fn start_over(net: Option<Net>, count: u64, settings: Settings) -> Self {
+        let mut cluster = Self::placed_over(net, count, settings).await;
+        // The first one waits for the others.
+        (1..=count).for_each(|node| cluster.spawn(node));
+        cluster.all_ready().await;
+        cluster
+    }
+
+    /// Nodes 1 to `count`, none of which is started.
+    pub(crate) async fn placed(count: u64, settings: Settings) -> Self {
+        Self::placed_over(Some(Net::new()), count, settings).await
+    }
+
+    async fn placed_over(net: Option<Net>, count: u64, settings: Settings) -> Self {
         let settings = settings.set("raft.election_min", "1s").set("raft.heartbeat", "200ms");
+        // Where a test has put a leadership it stays, unless the test says otherwise.
+        let settings = Settings::default().set("cluster.balance_after", "0s").and(settings);
         let dir = tempfile::tempdir().unwrap();
         let mut cluster = Self { dir, settings, first: String::new(), nodes: BTreeMap::new(), net };
         for node in 1..=count {
@@ -84,9 +99,6 @@ impl Cluster {
         }
         let named: Vec<String> = cluster.nodes.iter().map(|(id, node)| format!("{id}={}", node.address)).collect();
         cluster.first = named.join(",");
-        // The first one waits for the others.
-        (1..=count).for_each(|node| cluster.spawn(node));
-        cluster.all_ready().await;
         cluster
     }
 
@@ -314,10 +326,28 @@ impl Cluster {
         self.data(node).join("wal")
     }
 
-    /// What a node says of its shard, if it answers.
+    /// What a node says of the first shard, which has the catalog, if it answers.
     pub(crate) async fn shard(&self, node: u64) -> Option<Value> {
+        self.shards(node).await.map(|mut shards| shards.swap_remove(0))
+    }
+
+    /// What a node says of all shards, if it answers.
+    pub(crate) async fn shards(&self, node: u64) -> Option<Vec<Value>> {
         let answer = self.http_of(node).try_get("/v1/status").await?;
-        (answer.status == 200).then(|| answer.json()["shards"][0].clone())
+        (answer.status == 200).then(|| answer.json()["shards"].as_array().unwrap().clone())
+    }
+
+    /// Who leads each shard, once all running nodes agree on it and it is `wanted`.
+    pub(crate) async fn led(&self, wanted: impl Fn(&[u64]) -> bool) -> Vec<u64> {
+        let nodes = self.running();
+        eventually("all shards to be led as wanted", || async {
+            let seen = join_all(nodes.iter().map(|node| self.shards(*node))).await;
+            let leaders = |shards: &Vec<Value>| shards.iter().map(|shard| shard["leader"].as_u64()).collect();
+            let seen: Vec<Vec<u64>> =
+                seen.iter().map(|shards| shards.as_ref().and_then(leaders)).collect::<Option<_>>()?;
+            seen.iter().all(|leaders| *leaders == seen[0] && wanted(leaders)).then(|| seen[0].clone())
+        })
+        .await
     }
 
     /// The running node that leads in the newest term, once there is one.
@@ -358,26 +388,30 @@ impl Cluster {
         .await
     }
 
-    /// Waits until all running nodes have applied the same entries. Their states must then be the same.
+    /// Waits until all running nodes have applied the same entries of every shard. Their states must then be the same.
     pub(crate) async fn converge(&self) {
         let nodes = self.running();
-        let hashes = eventually("the same applied index everywhere", || async {
-            let states = join_all(nodes.iter().map(|node| self.state(*node))).await;
-            let states: Option<Vec<(u64, String)>> = states.into_iter().collect();
-            states.filter(|states| states.iter().all(|(applied, _)| *applied == states[0].0))
+        let applied = |states: &States| -> Vec<u64> { states.iter().map(|(applied, _)| *applied).collect() };
+        let hashes = eventually("the same applied indexes everywhere", || async {
+            let states = join_all(nodes.iter().map(|node| self.states(*node))).await;
+            let states: Option<Vec<States>> = states.into_iter().collect();
+            states.filter(|states| states.iter().all(|state| applied(state) == applied(&states[0])))
         })
         .await;
         assert!(hashes.iter().all(|state| *state == hashes[0]), "the states differ: {nodes:?} {hashes:?}");
     }
 
-    /// What a node has applied, and the hash of its state there.
-    async fn state(&self, node: u64) -> Option<(u64, String)> {
+    /// What a node has applied of each shard, and the hash of its state there.
+    async fn states(&self, node: u64) -> Option<States> {
         let answer = self.http_of(node).try_get("/v1/status?state_hash=true").await?;
         let status = (answer.status == 200).then(|| answer.json())?;
-        let shard = &status["shards"][0];
-        Some((shard["applied"].as_u64()?, shard["state_hash"].as_str()?.to_owned()))
+        let state = |shard: &Value| Some((shard["applied"].as_u64()?, shard["state_hash"].as_str()?.to_owned()));
+        status["shards"].as_array()?.iter().map(state).collect()
     }
 }
+
+/// By shard: what was applied, and the hash of the state.
+type States = Vec<(u64, String)>;
 
 impl Drop for Cluster {
     fn drop(&mut self) {

@@ -10,6 +10,7 @@ mod identity;
 mod kill;
 mod membership;
 mod rolling;
+mod shards;
 mod stop;
 
 use std::time::{Duration, Instant};

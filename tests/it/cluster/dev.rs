@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use crate::support::binary::{command, run, run_with, text};
 use crate::support::eventually;
 use crate::support::operators;
-use crate::support::server::copy_lines;
+use crate::support::server::{copy_lines, fixed_ports};
 
 /// A running dev-cluster and what it said.
 struct Dev {
@@ -73,9 +73,9 @@ impl Dev {
     }
 }
 
-/// A port that the nodes' ports follow; several tests at once are unlikely to meet.
+/// A port that the ports of three nodes follow, ten for each.
 fn base_port() -> String {
-    (rand::random_range(1_500..2_900) * 10).to_string()
+    fixed_ports(30).to_string()
 }
 
 impl Drop for Dev {

@@ -40,12 +40,18 @@ pub struct Status {
 pub struct ShardStatus {
     /// Its number.
     pub shard: u32,
+    /// `good`, `degraded` or `leaderless` as its leader knows; `unknown` on a node that does not lead it.
+    #[serde(default)]
+    pub health: String,
     /// The node that leads it; null during an election.
     pub leader: Option<u64>,
     /// Its Raft term.
     pub term: u64,
     /// Index of the last entry applied.
     pub applied: u64,
+    /// Index of the last entry that is known to be committed.
+    #[serde(default)]
+    pub committed: u64,
     /// At and below it all is in the bucket.
     pub flushed: u64,
     /// Partitions it owns.

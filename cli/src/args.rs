@@ -74,10 +74,14 @@ pub(crate) struct ServeArgs {
     /// Address for the other nodes of the cluster; without it the node is a cluster of its own
     #[arg(long, value_name = "ADDR")]
     pub peer_listen: Option<SocketAddr>,
-    /// The nodes with which the cluster begins, or some that a new node asks: 1=host:port,2=host:port,3=host:port. A node that
-    /// was started before knows better
-    #[arg(long, value_name = "NODES", requires = "peer_listen")]
+    /// The nodes with which the cluster begins, or some that a new node or a gateway asks: 1=host:port,2=host:port,3=host:port. A
+    /// node that was started before knows better
+    #[arg(long, value_name = "NODES")]
     pub cluster: Option<String>,
+    /// What this process does, separated by commas: gateway, wal, compactor. Without wal it keeps no log and follows the nodes of
+    /// --cluster [default: all three]
+    #[arg(long, value_name = "ROLES")]
+    pub roles: Option<String>,
     /// Form of the log lines on standard error
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,

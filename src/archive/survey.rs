@@ -17,7 +17,7 @@ pub fn next_run(
     log_time: LogTime,
     requested: &BTreeSet<TopicId>,
 ) -> Vec<ObjectId> {
-    let archive_after = |id: TopicId| view.topic(id).map_or(0, |topic| topic.settings.archive_after_ms);
+    let archive_after = |id: TopicId| view.wanted(id).map_or(0, |topic| topic.settings.archive_after_ms);
     let rules = Rules {
         log_time,
         max_age_ms: u64::try_from(settings.max_age.as_millis()).unwrap_or(u64::MAX),
@@ -64,7 +64,7 @@ pub fn claimed(view: &State, segments: &[ObjectId]) -> Option<(Vec<ClaimedSegmen
         Some(ClaimedSegment { info: view.segment(*id)?.info, ranges })
     });
     let live: Vec<ClaimedSegment> = live.collect();
-    let topics = ids.into_iter().filter_map(|id| view.topic(id).map(|topic| Topic::clone(topic))).collect();
+    let topics = ids.into_iter().filter_map(|id| view.wanted(id).map(|topic| Topic::clone(topic))).collect();
     (!live.is_empty()).then_some((live, topics))
 }
 

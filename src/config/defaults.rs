@@ -128,7 +128,7 @@ impl Default for Cache {
 
 impl Default for Fetch {
     fn default() -> Self {
-        Self { memory: 256 * MIB, deadline: secs(60), bucket_deadline: secs(20) }
+        Self { memory: 256 * MIB, deadline: secs(60), bucket_deadline: secs(20), view_age: secs(30) }
     }
 }
 
@@ -191,7 +191,13 @@ impl Default for Raft {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { node_id: None, nodes: Vec::new(), roles: vec![Role::Gateway, Role::Wal, Role::Compactor] }
+        Self {
+            node_id: None,
+            nodes: Vec::new(),
+            shards: None,
+            balance_after: secs(5),
+            roles: vec![Role::Gateway, Role::Wal, Role::Compactor],
+        }
     }
 }
 

@@ -135,6 +135,10 @@ pub struct Fetch {
     /// How long a read waits for one part of an object of the bucket, attempts made anew included; then it is `unavailable`.
     #[serde(with = "units::duration")]
     pub bucket_deadline: Duration,
+    /// How long a gateway that keeps no log reads what it knows of a shard after its last contact with it; then it answers
+    /// `unavailable` until it has contact again.
+    #[serde(with = "units::duration")]
+    pub view_age: Duration,
 }
 
 /// `[produce]`: admission and batching.

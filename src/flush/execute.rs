@@ -201,7 +201,7 @@ impl Flusher {
             }
         }
         let work = planned.partitions.iter().zip(batches).map(|((partition, refs), bytes)| {
-            let topic = view.topic(partition.topic).cloned();
+            let topic = view.wanted(partition.topic).cloned();
             let topic = topic.ok_or_else(|| Error::internal("a partition with a tail has no topic"))?;
             let stored = refs.iter().zip(bytes).map(|(batch, bytes)| stored(batch, bytes)).collect();
             Ok((topic, partition.partition, stored))

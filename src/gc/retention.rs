@@ -10,7 +10,7 @@ use crate::state::{PartitionState, State};
 
 /// The partitions of live topics whose log start has to rise, with the new one.
 pub fn plan(state: &State, now: LogTime) -> impl Iterator<Item = (TopicPartition, Offset)> + '_ {
-    let retaining = state.topics("", "").filter(|topic| {
+    let retaining = state.live_topics().filter(|topic| {
         let TopicSettings { retention_ms, retention_bytes, .. } = topic.settings;
         retention_ms.is_some() || retention_bytes.is_some()
     });

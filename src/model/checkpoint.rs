@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::archive::{ArchiveFile, Job};
-use super::id::{Incarnation, LogIndex, LogTime, ObjectId, Offset, ProducerId, ShardId};
+use super::catalog::{PlacedRecord, Revision};
+use super::id::{Incarnation, LogIndex, LogTime, NodeId, ObjectId, Offset, ProducerId, ShardId};
 use super::limits::Limits;
 use super::producer::IdempotencyKey;
 use super::segment::SegmentInfo;
@@ -67,6 +68,12 @@ pub struct Checkpoint {
     pub condemned: ObjectId,
     /// The next slot that a new partition gets.
     pub next_slot: u32,
+    /// In shard 0, by shard: the node that founds or founded it. Empty until there was more than one.
+    pub founders: Vec<NodeId>,
+    /// In shard 0: what the other shards have is not known yet, so topics cannot change.
+    pub adopting: bool,
+    /// In the other shards: the newest revision that let a topic be forgotten.
+    pub forgotten: Revision,
     /// Live and deleted topics with the slots of their partitions, by topic id.
     pub topics: Vec<TopicRecord>,
     /// Every partition, by slot.
@@ -124,10 +131,27 @@ impl Checkpoint {
 /// A topic and where its partitions are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicRecord {
-    /// The topic.
+    /// The topic as the shard goes by it.
     pub topic: Topic,
-    /// Ascending runs: from partition `.0` on the slots count from `.1`.
-    pub extents: Vec<(u32, u32)>,
+    /// The partitions that are in the shard, ascending.
+    pub extents: Vec<Extent>,
+    /// The newest change that concerns other shards than shard 0.
+    pub revision: Revision,
+    /// It is being forgotten.
+    pub removed: bool,
+    /// In shard 0, if other shards have partitions of the topic.
+    pub placed: Option<PlacedRecord>,
+}
+
+/// Consecutive partitions of a topic whose slots are consecutive too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extent {
+    /// The first partition.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+    /// The slot of the first.
+    pub slot: u32,
 }
 
 /// The scalars of a partition. At a checkpoint its high watermark is its flushed offset.

@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::{ArchiveFile, ArchiveRange, JobId};
 use super::batch::BatchInfo;
+use super::catalog::{Holding, PartitionRun, Revision};
 use super::checkpoint::{CheckpointRef, IndexPartRef};
-use super::id::{Incarnation, LogIndex, LogTime, ObjectId, Offset, ProducerId, TopicId, TopicPartition};
+use super::id::{Incarnation, LogIndex, LogTime, NodeId, ObjectId, Offset, ProducerId, TopicId, TopicPartition};
 use super::limits::Limits;
 use super::producer::{Keyed, Triple};
 use super::rejection::Rejection;
 use super::segment::{SegmentInfo, SegmentRange};
-use super::topic::TopicSettings;
+use super::topic::{Topic, TopicSettings};
 
 /// A command with the log time at which its leader proposed it: the content of one Raft entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,6 +167,76 @@ pub enum Control {
     Tick,
     /// Closed still, but a checkpoint of this state is no longer clean: the step before a [`Control::Reopen`].
     Unseal,
+    /// To shard 0: the cluster has these shards from now on. Shards are added, never removed.
+    SetShards {
+        /// By shard, the node that founds or founded it; at most [`super::catalog::MAX_SHARDS`]. Those of shards that exist
+        /// stay as they are.
+        founders: Vec<NodeId>,
+    },
+    /// To another shard: what it has to know of a topic. An older revision than it knows is ignored; the same one again
+    /// changes nothing.
+    SyncTopic {
+        /// The topic, with the number of its partitions in all shards.
+        topic: Topic,
+        /// Forget it, in steps of bounded size: the answer is [`Answer::More`] until it is gone.
+        removed: bool,
+        /// Of this change.
+        revision: Revision,
+        /// The partitions that this shard has; those that are missing are created, none is ever dropped.
+        runs: Vec<PartitionRun>,
+    },
+    /// To shard 0: every other shard knows this revision of the topic. If it still is the newest one it becomes visible, or
+    /// the topic is forgotten, in steps of bounded size.
+    TopicSynced {
+        /// The topic.
+        id: TopicId,
+        /// What the shards know.
+        revision: Revision,
+    },
+    /// To shard 0: a shard declined this revision with [`Rejection::StaleSync`]. If it still is the newest one, the same
+    /// change gets a new revision.
+    RenewTopic {
+        /// The topic.
+        id: TopicId,
+        /// What was declined.
+        revision: Revision,
+    },
+    /// To shard 0 that was restored from another moment than the other shards: they have these partitions of the topic.
+    AdoptTopic {
+        /// As the shard with the newest revision knows it.
+        topic: Topic,
+        /// That shard was about to forget it.
+        removed: bool,
+        /// The partitions of all shards besides shard 0, by shard.
+        held: Vec<Holding>,
+    },
+    /// To shard 0: everything that the other shards have was adopted in this incarnation; topics change again.
+    Adopted {
+        /// The life of the cluster.
+        incarnation: Incarnation,
+    },
+}
+
+impl Control {
+    /// Whether shard 0 takes it (`true`), the other shards do (`false`), or every shard.
+    #[must_use]
+    pub const fn is_for_catalog(&self) -> Option<bool> {
+        match self {
+            Self::CreateTopic { .. }
+            | Self::AlterTopic { .. }
+            | Self::DeleteTopic { .. }
+            | Self::UndeleteTopic { .. }
+            | Self::RemoveTopics { .. }
+            | Self::RegisterProducer { .. }
+            | Self::SetShards { .. }
+            | Self::TopicSynced { .. }
+            | Self::RenewTopic { .. }
+            | Self::AdoptTopic { .. }
+            | Self::Adopted { .. } => Some(true),
+            Self::SyncTopic { .. } => Some(false),
+            _ => None,
+        }
+    }
 }
 
 /// Which settings the body of a create request named: an existing topic has to agree with these only.
@@ -213,6 +284,17 @@ pub enum Answer {
     Done,
     /// Declined.
     Rejected(Rejection),
+    /// A change of a topic is wanted and not visible yet: see [`super::catalog::TopicSync`].
+    TopicPending {
+        /// The topic.
+        id: TopicId,
+        /// Whether this command created it.
+        created: bool,
+        /// What the other shards have to know.
+        revision: Revision,
+    },
+    /// A step was done and there is more to do: propose the same again.
+    More,
 }
 
 /// What became of one batch.

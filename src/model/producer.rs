@@ -37,4 +37,7 @@ pub struct Keyed {
     /// The number of partitions among which the request's records were assigned: `apply` declines a first attempt if the topic
     /// has another number by then. 0 if nothing was assigned, because the request names its partition.
     pub among: u32,
+    /// A part of the request was seen written, assigned among as many: a shard that has no part of it yet follows, however
+    /// many partitions the topic has by now. Nobody can have assigned the request among others: see docs/decisions/0017.
+    pub begun: bool,
 }

@@ -83,13 +83,34 @@ pub enum Rejection {
     /// The records of a request under an idempotency key were assigned among another number of partitions than the topic has.
     #[error("the topic has another number of partitions than the records were assigned among")]
     AssignedAmongOthers,
+    /// A command for the catalog in a shard that does not own it, or the reverse.
+    #[error("the command is for another shard")]
+    OtherShard,
+    /// The number of shards would shrink.
+    #[error("the number of shards can only grow, it is {current}")]
+    ShardsShrink {
+        /// Shards there are.
+        current: u32,
+    },
+    /// The cluster would have too many shards.
+    #[error("a cluster has at most {limit} shards")]
+    TooManyShards {
+        /// The limit.
+        limit: u32,
+    },
+    /// A topic that the shard does not have, under a revision older than that of one that it forgot: it may be the same.
+    #[error("the topic may be one that the shard has forgotten")]
+    StaleSync,
+    /// After a start from the bucket the catalog does not know yet what the other shards have.
+    #[error("topics cannot change until the catalog has looked at every shard")]
+    Adopting,
 }
 
 impl Rejection {
     /// Kind, stable code and outcome of this rejection.
     #[must_use]
     pub const fn classify(&self) -> (ErrorKind, &'static str, Outcome) {
-        use ErrorKind::{AlreadyExists, Conflict, Invalid, NotFound, Unavailable};
+        use ErrorKind::{AlreadyExists, Conflict, Internal, Invalid, NotFound, Unavailable};
         use Outcome::{NotWritten, Unknown, Written};
         match self {
             Self::Closed => (Unavailable, "closed", NotWritten),
@@ -108,7 +129,12 @@ impl Rejection {
             Self::IdempotencyKeyReused => (Invalid, "idempotency_key_reused", NotWritten),
             Self::AssignedAmongOthers => (Conflict, "settings_changed", NotWritten),
             Self::OffsetsExhausted => (Invalid, "offsets_exhausted", NotWritten),
-            Self::StaleFlush { .. } | Self::Condemned | Self::StaleJob => (Conflict, "stale_job", NotWritten),
+            Self::StaleFlush { .. } | Self::Condemned | Self::StaleJob | Self::StaleSync => {
+                (Conflict, "stale_job", NotWritten)
+            }
+            Self::OtherShard => (Internal, "internal", NotWritten),
+            Self::ShardsShrink { .. } | Self::TooManyShards { .. } => (Invalid, "invalid_settings", NotWritten),
+            Self::Adopting => (Unavailable, "unavailable", NotWritten),
         }
     }
 }
@@ -118,8 +144,12 @@ impl From<Rejection> for Error {
         let (kind, code, outcome) = rejection.classify();
         let error = Self::new(kind, code, rejection.to_string()).with_outcome(outcome);
         match rejection {
-            Rejection::PartitionsShrink { current } => error.with_number("current", u64::from(current)),
-            Rejection::TooManyPartitions { limit } => error.with_number("limit", u64::from(limit)),
+            Rejection::PartitionsShrink { current } | Rejection::ShardsShrink { current } => {
+                error.with_number("current", u64::from(current))
+            }
+            Rejection::TooManyPartitions { limit } | Rejection::TooManyShards { limit } => {
+                error.with_number("limit", u64::from(limit))
+            }
             Rejection::ProducerFenced { current } => error.with_number("current_epoch", u64::from(current)),
             Rejection::SequenceGap { expected } => error.with_number("expected_sequence", u64::from(expected)),
             Rejection::OffsetMismatch { actual } => error.with_number("actual_offset", actual),

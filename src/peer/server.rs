@@ -32,8 +32,8 @@ use super::tls::{Loaded, Tls, nodes_of};
 use super::{Local, PeerHandler};
 use crate::config;
 
-/// Connections at once; more wait in the listen queue.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections at once, of nodes and of gateways; more wait in the listen queue.
+const MAX_CONNECTIONS: usize = 512;
 /// Requests that one connection may have open.
 const MAX_STREAMS: u32 = 256;
 /// Heads are in bodies: header fields are a handful.

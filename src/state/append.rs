@@ -55,6 +55,8 @@ impl State {
                 Use::Written(first) => return Ok(first),
                 // The rest of a request follows its beginning, however the topic has grown since.
                 Use::Begun(begun) => among = begun,
+                // Another shard has its beginning.
+                Use::New if keyed.begun => among = keyed.among,
                 Use::New => {}
             }
         }
@@ -80,7 +82,7 @@ impl State {
 
     /// Declines a triple whose name was registered again since.
     fn check_fence(&self, triple: &Triple) -> Result<(), Rejection> {
-        match self.producer_names.epoch(triple.id, self.producer_cutoff()) {
+        match self.producer_names.epoch(triple.id, self.name_cutoff()) {
             Some(current) if triple.epoch < current => Err(Rejection::ProducerFenced { current }),
             _ => Ok(()),
         }
@@ -122,7 +124,7 @@ impl State {
             partition.producers.record(triple, remembered, now, cutoff, limits.producers_per_partition);
             self.producer_names.touch(triple.id, now, limits.producer_expiry_ms / NAME_GRAINS);
         }
-        if let Some(Keyed { key, among }) = batch.idempotency {
+        if let Some(Keyed { key, among, .. }) = batch.idempotency {
             let (digest, count) = (batch.digest, batch.info.count);
             self.keys.record(KeyRecord { slot, key, digest, among, base_offset, count, log_index, time: now });
         }

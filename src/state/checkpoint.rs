@@ -7,7 +7,7 @@
 
 use super::flushed::Flush;
 use super::{PartState, State};
-use crate::model::checkpoint::{MAX_FOOTER_SEGMENTS, PARTITIONS_PER_PART, PartitionRecord, SegmentRecord, TopicRecord};
+use crate::model::checkpoint::{MAX_FOOTER_SEGMENTS, PARTITIONS_PER_PART, PartitionRecord, SegmentRecord};
 use crate::model::{ArchiveFile, Checkpoint, CheckpointRef, Control, IndexPart, Job, LogIndex, Rejection};
 
 /// Parts wait for new segments up to [`MAX_FOOTER_SEGMENTS`], some only up to this many fewer: so that not all of them are
@@ -80,10 +80,6 @@ impl State {
 
     /// Everything but tails and stored ranges, under the name `self_ref`.
     pub(super) fn scalars(&self, self_ref: CheckpointRef) -> Checkpoint {
-        let topics = self
-            .topics
-            .values()
-            .map(|entry| TopicRecord { topic: entry.topic.as_ref().clone(), extents: entry.extents.clone() });
         let partitions = self.partitions.values().map(|partition| PartitionRecord {
             slot: partition.slot,
             log_start: partition.log_start,
@@ -110,7 +106,10 @@ impl State {
             limits: self.limits,
             condemned: self.condemned,
             next_slot: self.next_slot,
-            topics: topics.collect(),
+            founders: self.catalog.founders.clone(),
+            adopting: self.catalog.adopting,
+            forgotten: self.catalog.forgotten,
+            topics: self.topics.values().map(|entry| entry.record()).collect(),
             partitions: partitions.collect(),
             segments: segments.collect(),
             archive_files: self.objects.files().map(|file| ArchiveFile::clone(&file.file)).collect(),

@@ -19,6 +19,12 @@ impl State {
         self.log_time.saturating_sub(self.limits.producer_expiry_ms)
     }
 
+    /// Names last used before this are unknown. A shard hears nothing of what a producer writes in the others, so with several of
+    /// them a name is never too old, and only the bound on their number ends it.
+    pub(super) fn name_cutoff(&self) -> LogTime {
+        if self.shard_count() > 1 { 0 } else { self.producer_cutoff() }
+    }
+
     /// Uses of idempotency keys before this do not count.
     pub(super) fn key_cutoff(&self) -> LogTime {
         self.log_time.saturating_sub(self.limits.idempotency_window_ms)
@@ -27,7 +33,7 @@ impl State {
     /// Takes one step; `keys` is how many keys the command may have added.
     pub(super) fn expire(&mut self, keys: usize) {
         let cutoff = self.producer_cutoff();
-        self.producer_names.expire(cutoff, STEP);
+        self.producer_names.expire(self.name_cutoff(), STEP);
         self.keys.expire(self.key_cutoff(), self.limits.idempotency_keys as usize, STEP + keys);
         for _ in 0..PARTITIONS_STEP {
             match self.producer_checks.get_min() {

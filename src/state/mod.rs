@@ -13,9 +13,13 @@
 //! | `Flushed` | O(P log partitions), P = partitions with a tail at or below F |
 //! | `Archived` | O(P log partitions + ranges replaced); the ranges after them too if a job finishes out of order |
 //! | `Trim` | O(P log partitions + ranges dropped): the proposer bounds both |
-//! | `CreateTopic`, `AlterTopic` | O(partitions added) |
+//! | `CreateTopic`, `AlterTopic` | O(partitions added log shards) |
 //! | `DeleteTopic`, `UndeleteTopic` | O(log topics) |
 //! | `RemoveTopics` | at most 16,384 ranges and the partitions of the topics; proposed again until they are gone |
+//! | `SyncTopic` | O(partitions of the topic in this shard); forgetting it in steps as above |
+//! | `TopicSynced`, `RenewTopic` | O(log topics + runs of the placement); forgetting in steps as above |
+//! | `AdoptTopic` | O(partitions of the topic log shards) |
+//! | `SetShards` | O(shards) |
 //! | `ClaimArchive` | O(segments named + jobs) |
 //! | others | O(log n) |
 //!
@@ -45,6 +49,7 @@ use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
+use self::catalog::{Catalog, TopicEntry};
 pub use self::checkpoint::FlushMismatch;
 use self::flushed::Flush;
 use self::keys::Keys;
@@ -56,8 +61,8 @@ pub use self::producer::{ProducerPosition, Producers};
 pub use self::ranges::RangeList;
 pub use self::restore::RestoreError;
 use crate::model::{
-    Answer, CheckpointRef, Command, Control, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex, LogTime,
-    LoggedCommand, ObjectId, ProducerId, Rejection, ShardId, Topic, TopicId, TopicPartition,
+    Answer, CATALOG_SHARD, CheckpointRef, Command, Control, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex,
+    LogTime, LoggedCommand, NodeId, ObjectId, ProducerId, Rejection, ShardId, TopicId, TopicPartition,
 };
 
 /// The behaviour of `apply` that this program starts new shards with, and the newest that it knows.
@@ -96,12 +101,14 @@ pub struct State {
     tail_bytes: u64,
     next_slot: u32,
     topics: OrdMap<TopicId, Arc<TopicEntry>>,
+    /// Names in use, those of topics included that are not visible yet. In shard 0 only.
     names: OrdMap<String, TopicId>,
     partitions: OrdMap<u32, Arc<PartitionState>>,
     /// Slots of partitions with a tail.
     unflushed: OrdSet<u32>,
-    /// Deleted topics by name and time of deletion.
+    /// Deleted topics by name and time of deletion. In shard 0 only.
     deleted: OrdSet<(String, LogTime, TopicId)>,
+    catalog: Catalog,
     objects: Objects,
     parts: OrdMap<u32, PartState>,
     jobs: OrdMap<JobId, Arc<Job>>,
@@ -111,14 +118,6 @@ pub struct State {
     /// When to look next for expired producers, by partition; one entry for each partition that has any.
     producer_checks: OrdSet<(LogTime, u32)>,
     keys: Keys,
-}
-
-/// A topic of the shard and where its partitions are.
-#[derive(Debug, Clone)]
-struct TopicEntry {
-    topic: Arc<Topic>,
-    /// Ascending: from partition `.0` on the slots count from `.1`.
-    extents: Vec<(u32, u32)>,
 }
 
 /// What is known of an index part.
@@ -156,6 +155,7 @@ impl State {
             partitions: OrdMap::new(),
             unflushed: OrdSet::new(),
             deleted: OrdSet::new(),
+            catalog: Catalog::default(),
             objects: Objects::default(),
             parts: OrdMap::new(),
             jobs: OrdMap::new(),
@@ -190,6 +190,9 @@ impl State {
     }
 
     fn control(&mut self, control: &Control) -> Result<Answer, Rejection> {
+        if control.is_for_catalog().is_some_and(|catalog| catalog != (self.shard == CATALOG_SHARD)) {
+            return Err(Rejection::OtherShard);
+        }
         match control {
             Control::CreateTopic { id, name, settings, named } => self.create_topic(*id, name, settings, *named),
             Control::AlterTopic { id, expected, settings } => self.alter_topic(*id, expected, settings),
@@ -228,6 +231,12 @@ impl State {
                 self.changed_at = self.applied;
                 Ok(Answer::Done)
             }
+            Control::SetShards { founders } => self.set_shards(founders),
+            Control::SyncTopic { topic, removed, revision, runs } => self.sync_topic(topic, *removed, *revision, runs),
+            Control::TopicSynced { id, revision } => self.topic_synced(*id, *revision),
+            Control::RenewTopic { id, revision } => self.renew_topic(*id, *revision),
+            Control::AdoptTopic { topic, removed, held } => self.adopt_topic(topic, *removed, held),
+            Control::Adopted { incarnation } => Ok(self.adopted(*incarnation)),
         }
     }
 
@@ -238,6 +247,10 @@ impl State {
         if incarnation > self.incarnation {
             self.incarnation = incarnation;
             self.next_producer = 0;
+            // Every shard there was is begun before the first one is, whoever founded it once: nobody is to found it again.
+            self.catalog.founders.fill(NodeId(0));
+            // The shards may have been restored from different moments.
+            self.catalog.adopting = self.shard_count() > 1;
         }
         self.changed_at = self.applied;
         Answer::Done
@@ -249,7 +262,7 @@ impl State {
         }
         let fresh = ProducerId((self.incarnation.0 << PRODUCER_COUNTER_BITS) | self.next_producer);
         let (id, epoch, used) = match name {
-            Some(name) => self.producer_names.register(name, fresh, self.log_time, self.producer_cutoff()),
+            Some(name) => self.producer_names.register(name, fresh, self.log_time, self.name_cutoff()),
             None => (fresh, 0, true),
         };
         self.next_producer += u64::from(used);

@@ -109,16 +109,16 @@ impl State {
         self.tail_bytes
     }
 
-    /// The live topic of that name.
+    /// The live topic of that name. This and the next ones are what users see; [`Self::wanted`] is what partitions go by.
     #[must_use]
     pub fn topic_by_name(&self, name: &str) -> Option<&Arc<Topic>> {
-        self.topic(*self.names.get(name)?)
+        self.topic(*self.names.get(name)?).filter(|topic| topic.deleted_at.is_none())
     }
 
-    /// The topic of that id, live or deleted (see `deleted_at`) but not yet removed.
+    /// The topic of that id as it is visible, live or deleted (see `deleted_at`) but not yet removed.
     #[must_use]
     pub fn topic(&self, id: TopicId) -> Option<&Arc<Topic>> {
-        self.topics.get(&id).map(|entry| &entry.topic)
+        self.topics.get(&id)?.visible()
     }
 
     /// Live topics in name order whose names begin with `prefix` and are above `start_after`.
@@ -130,11 +130,13 @@ impl State {
             .skip_while(move |(name, _)| **name == skip && !skip.is_empty())
             .take_while(move |(name, _)| name.starts_with(prefix))
             .filter_map(|(_, id)| self.topic(*id))
+            .filter(|topic| topic.deleted_at.is_none())
     }
 
-    /// Deleted topics that are not removed yet, by name, then time of deletion.
+    /// Deleted topics that are not about to be removed yet, by name, then time of deletion.
     pub fn deleted_topics(&self) -> impl Iterator<Item = &Arc<Topic>> + '_ {
-        self.deleted.iter().filter_map(|(_, _, id)| self.topic(*id))
+        let entries = self.deleted.iter().filter_map(|(_, _, id)| self.topics.get(id));
+        entries.filter(|entry| !entry.removed).map(|entry| &entry.topic)
     }
 
     /// The partition, also of a deleted topic.
@@ -143,10 +145,10 @@ impl State {
         self.partitions.get(&self.slot(id)?)
     }
 
-    /// The partitions of a topic in order.
+    /// The partitions of a topic that are in this shard, in order.
     pub fn partitions_of(&self, topic: TopicId) -> impl Iterator<Item = &Arc<PartitionState>> + '_ {
-        let count = self.topic(topic).map_or(0, |topic| topic.settings.partitions);
-        (0..count).filter_map(move |partition| self.partition(TopicPartition::new(topic, partition)))
+        let slots = self.topics.get(&topic).into_iter().flat_map(|entry| entry.slots());
+        slots.filter_map(|(_, slot)| self.partitions.get(&slot))
     }
 
     /// All partitions of the shard, by slot.
@@ -289,10 +291,5 @@ impl State {
         let parts = self.index_parts().map(|part| NamedObject::IndexPart(part.id));
         let checkpoint = self.checkpoint.iter().map(|checkpoint| NamedObject::Checkpoint(checkpoint.id));
         segments.chain(files).chain(parts).chain(checkpoint)
-    }
-
-    /// The slot of a partition that exists.
-    pub(super) fn slot(&self, id: TopicPartition) -> Option<u32> {
-        self.topics.get(&id.topic)?.slot(id.partition)
     }
 }

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use super::flushed::{part_of, stored_range};
 use super::ranges::RangeList;
 use super::{LiveSegment, PartitionState, STATE_VERSION, State, TopicEntry};
+use crate::model::catalog::MAX_SHARDS;
 use crate::model::checkpoint::{PartitionRecord, SegmentRecord, TopicRecord};
 use crate::model::{
-    ArchiveFile, Checkpoint, IndexPart, IndexPartRef, Job, LogIndex, ObjectId, Place, SegmentRange, StoredRange,
-    TopicId, TopicPartition,
+    ArchiveFile, CATALOG_SHARD, Checkpoint, IndexPart, IndexPartRef, Job, LogIndex, NodeId, ObjectId, Place,
+    PlacementRun, SegmentRange, StoredRange, Topic, TopicId, TopicPartition,
 };
 
 /// Why a checkpoint cannot be restored.
@@ -68,6 +69,9 @@ impl State {
         state.next_job = checkpoint.next_job;
         state.next_producer = checkpoint.next_producer;
         let needed = checkpoint.footer_segments();
+        state.catalog.adopting = checkpoint.adopting;
+        state.catalog.forgotten = checkpoint.forgotten;
+        state.restore_shards(checkpoint.founders)?;
         state.restore_topics(checkpoint.topics, &checkpoint.partitions)?;
         state.restore_parts(&checkpoint.parts)?;
         let mut ranges = state.part_ranges(parts)?;
@@ -98,18 +102,12 @@ impl State {
     fn restore_topics(&mut self, topics: Vec<TopicRecord>, partitions: &[PartitionRecord]) -> Result<(), RestoreError> {
         let records: HashMap<u32, &PartitionRecord> = partitions.iter().map(|record| (record.slot, record)).collect();
         let mut restored = 0;
-        for TopicRecord { topic, extents } in topics {
-            let id = topic.id;
-            if let Some(deleted_at) = topic.deleted_at {
-                self.deleted.insert((topic.name.clone(), deleted_at, id));
-            } else {
-                self.names.insert(topic.name.clone(), id);
-            }
-            if topic.settings.partitions as usize > records.len() {
-                return Err(RestoreError::Contradiction("a topic has more partitions than there are"));
-            }
-            let entry = TopicEntry { topic: Arc::new(topic), extents };
-            for (partition, slot) in (0..).zip(entry.slots()) {
+        for record in topics {
+            let id = record.topic.id;
+            let entry = TopicEntry::restore(record);
+            self.check_entry(&entry, records.len())?;
+            self.restore_name(&entry)?;
+            for (partition, slot) in entry.slots() {
                 let record = records.get(&slot).filter(|record| record.slot < self.next_slot);
                 let record = record.ok_or(RestoreError::Contradiction("a topic's partition is missing"))?;
                 let mut state = PartitionState::new(TopicPartition::new(id, partition), slot);
@@ -121,11 +119,70 @@ impl State {
                 self.parts.entry(part_of(slot)).or_default().partitions += 1;
                 restored += 1;
             }
+            self.catalog.note(id, &entry);
+            self.catalog.load(&entry);
             self.topics.insert(id, Arc::new(entry));
         }
         if restored != partitions.len() || self.partitions.len() != restored {
             return Err(RestoreError::Contradiction("topics and partitions do not match"));
         }
+        Ok(())
+    }
+
+    fn restore_name(&mut self, entry: &TopicEntry) -> Result<(), RestoreError> {
+        if self.shard != CATALOG_SHARD {
+            return Ok(());
+        }
+        let Topic { id, name, deleted_at, .. } = entry.topic.as_ref();
+        let fresh = match deleted_at {
+            Some(deleted_at) => self.deleted.insert((name.clone(), *deleted_at, *id)).is_none(),
+            None => self.names.insert(name.clone(), *id).is_none(),
+        };
+        if fresh { Ok(()) } else { Err(RestoreError::Contradiction("two topics have the same name")) }
+    }
+
+    /// Whether a topic's partitions are where it says. `partitions` is how many there are; nothing is counted up to a number that
+    /// is not bounded by it.
+    fn check_entry(&self, entry: &TopicEntry, partitions: usize) -> Result<(), RestoreError> {
+        let total = entry.topic.settings.partitions;
+        let (mut next, mut count) = (0, 0);
+        for extent in &entry.extents {
+            if extent.first < next || extent.count == 0 || extent.count > total || extent.first > total - extent.count {
+                return Err(RestoreError::Contradiction("the partitions of a topic overlap"));
+            }
+            next = extent.first + extent.count;
+            count += extent.count;
+        }
+        if count as usize > partitions {
+            return Err(RestoreError::Contradiction("a topic has more partitions than there are"));
+        }
+        let placed = match &entry.placed {
+            Some(placed) => self.shard == CATALOG_SHARD && self.is_placement(&placed.runs, total) && entry.is_here(),
+            // All of it is here; other shards have what they were told to have.
+            None => self.shard != CATALOG_SHARD || count == total,
+        };
+        let visible = entry.visible().is_none_or(|visible| {
+            visible.id == entry.topic.id && visible.name == entry.topic.name && visible.settings.partitions <= total
+        });
+        if placed && visible {
+            return Ok(());
+        }
+        Err(RestoreError::Contradiction("a topic's partitions are not where it says"))
+    }
+
+    fn is_placement(&self, runs: &[PlacementRun], total: u32) -> bool {
+        let ascending = runs.windows(2).all(|pair| pair[0].first < pair[1].first && pair[0].shard != pair[1].shard);
+        ascending
+            && runs.first().is_some_and(|run| run.first == 0)
+            && runs.last().is_some_and(|run| run.first < total)
+            && runs.iter().all(|run| run.shard.0 < self.shard_count())
+    }
+
+    fn restore_shards(&mut self, founders: Vec<NodeId>) -> Result<(), RestoreError> {
+        if founders.len() > MAX_SHARDS as usize || (self.shard != CATALOG_SHARD && !founders.is_empty()) {
+            return Err(RestoreError::Contradiction("the shards are not those of a cluster"));
+        }
+        self.catalog.set_founders(founders);
         Ok(())
     }
 

@@ -105,11 +105,10 @@ fn stored_range(segment: crate::model::ObjectId, range: &SegmentRange) -> Stored
 fn slots(loaded: &LoadedCheckpoint) -> HashMap<TopicPartition, u32> {
     let mut slots = HashMap::new();
     for record in &loaded.checkpoint.topics {
-        for (at, (first, slot)) in record.extents.iter().enumerate() {
-            let end = record.extents.get(at + 1).map_or(record.topic.settings.partitions, |(next, _)| *next);
+        for extent in &record.extents {
             // No checkpoint has more partitions than records of them, whatever its topics say.
-            let count = (end.saturating_sub(*first) as usize).min(loaded.checkpoint.partitions.len());
-            for (partition, slot) in (*first..).zip(*slot..).take(count) {
+            let count = (extent.count as usize).min(loaded.checkpoint.partitions.len());
+            for (partition, slot) in (extent.first..).zip(extent.slot..).take(count) {
                 slots.insert(TopicPartition::new(record.topic.id, partition), slot);
             }
         }

@@ -35,6 +35,8 @@ enum Reached {
     TornLog,
     /// By another leader's log only: tested at the log, `raft::wal::tests`, until there are followers.
     AnotherLeader,
+    /// By a cluster of several shards: killed there in `cluster::shards`.
+    Shards,
 }
 
 /// Every fail point there is.
@@ -62,6 +64,11 @@ const STEPS: &[(&str, Reached)] = &[
     ("repair.later_files", Reached::TornLog),
     ("repair.cut", Reached::TornLog),
     ("apply.entry", Reached::Load),
+    ("topic.wanted", Reached::Shards),
+    ("topic.told", Reached::Shards),
+    ("topic.all_told", Reached::Shards),
+    ("topic.synced", Reached::Shards),
+    ("shard.begun", Reached::Shards),
 ];
 
 #[test]
@@ -70,7 +77,8 @@ fn every_fail_point_is_in_the_table_of_steps() {
     let there: BTreeSet<_> = tidelog::failpoint::POINTS.iter().copied().collect();
     assert_eq!(listed, there);
     let tested = AREAS.concat();
-    for (name, reached) in STEPS.iter().filter(|(_, reached)| *reached != Reached::AnotherLeader) {
+    let elsewhere = [Reached::AnotherLeader, Reached::Shards];
+    for (name, reached) in STEPS.iter().filter(|(_, reached)| !elsewhere.contains(reached)) {
         assert!(tested.contains(&area(name)), "{name} ({reached:?}) is in no test");
     }
 }

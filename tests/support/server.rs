@@ -33,6 +33,18 @@ impl Settings {
         self
     }
 
+    /// These, and `others`, which win over them.
+    #[must_use]
+    pub(crate) fn and(mut self, mut others: Self) -> Self {
+        self.environment.append(&mut others.environment);
+        self.args.append(&mut others.args);
+        self.listen = others.listen.or(self.listen);
+        if !others.within.is_empty() {
+            self.within = others.within;
+        }
+        self
+    }
+
     /// An address, so that a later start has the same URL; a free port otherwise.
     #[must_use]
     pub(crate) fn listen(mut self, address: &str) -> Self {

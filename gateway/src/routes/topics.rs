@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use tidelog::model::{self, FlushProgress, NamedSettings};
+use tidelog::model::{self, FlushProgress, NamedSettings, NodeId};
 use tidelog::queue::SettingsPatch;
 use tidelog_api::topics::{
     Compression, FlushReport, FlushedPartition, PartitionDescription, SettingsRequest, TopicDeleted, TopicDescription,
@@ -97,7 +97,7 @@ pub(crate) async fn list(mut call: Call) -> Result<Response> {
     let limit = call.params.at_most("limit", limits::DEFAULT_LIST_LIMIT, limits::MAX_LIST_LIMIT)?;
     let app = call.finish()?;
     let (topics, has_more) = app.queue().list_topics(&prefix, &start_after, limit).await?;
-    let topics = topics.iter().map(summary).collect();
+    let topics = topics.iter().map(|topic| summary(topic)).collect();
     json(StatusCode::OK, &TopicList { topics, has_more })
 }
 
@@ -228,25 +228,23 @@ fn settings(settings: &model::TopicSettings) -> TopicSettings {
     }
 }
 
-fn summary(described: &model::TopicDescription) -> TopicSummary {
-    let topic = &described.topic;
+fn summary(topic: &model::Topic) -> TopicSummary {
     let settings = settings(&topic.settings);
     TopicSummary { topic_id: topic.id.0, name: topic.name.clone(), settings, created_at: topic.created_at }
 }
 
 fn description(described: &model::TopicDescription) -> TopicDescription {
-    let leader = described.leader.map(|node| node.0);
-    let partition = |(partition, bounds): (u32, &model::Bounds)| PartitionDescription {
+    let partition = |(partition, (bounds, leader)): (u32, (&model::Bounds, &Option<NodeId>))| PartitionDescription {
         partition,
         log_start_offset: bounds.log_start,
         flushed_offset: bounds.flushed,
         archived_offset: bounds.archived,
         high_watermark: bounds.high_watermark,
         last_stable_offset: bounds.high_watermark,
-        leader,
+        leader: leader.map(|node| node.0),
     };
-    let TopicSummary { topic_id, name, settings, created_at } = summary(described);
-    let partitions = (0..).zip(&described.partitions).map(partition).collect();
+    let TopicSummary { topic_id, name, settings, created_at } = summary(&described.topic);
+    let partitions = (0..).zip(described.partitions.iter().zip(&described.leaders)).map(partition).collect();
     TopicDescription { topic_id, name, settings, created_at, partitions }
 }
 

@@ -6,12 +6,13 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
+use crate::model::catalog::{PlacedRecord, Visible};
 use crate::model::checkpoint::{
-    KeyRecord, NameRecord, PartitionRecord, ProducerRecord, RememberedBatch, SegmentRecord, TopicRecord,
+    Extent, KeyRecord, NameRecord, PartitionRecord, ProducerRecord, RememberedBatch, SegmentRecord, TopicRecord,
 };
 use crate::model::{
-    ArchiveFile, CheckpointRef, IdempotencyKey, Incarnation, IndexPartRef, Job, JobId, Limits, ObjectId, Place,
-    ProducerId, SegmentInfo, ShardId, StoredRange, Topic, TopicId, TopicSettings,
+    ArchiveFile, CheckpointRef, IdempotencyKey, Incarnation, IndexPartRef, Job, JobId, Limits, NodeId, ObjectId, Place,
+    PlacementRun, ProducerId, Revision, SegmentInfo, ShardId, StoredRange, Topic, TopicId, TopicSettings,
 };
 
 fn object(number: u128) -> ObjectId {
@@ -34,16 +35,26 @@ fn sample_checkpoint() -> Checkpoint {
         limits: Limits::default(),
         condemned: ObjectId::floor(1_699_999_000_000),
         next_slot: 2,
+        founders: vec![NodeId(1), NodeId(3)],
+        adopting: true,
+        forgotten: Revision { incarnation: Incarnation(1), index: 12 },
         topics: vec![TopicRecord {
             topic: Topic {
                 id: topic,
                 name: "flights".into(),
                 namespace: "default".into(),
-                settings: TopicSettings { partitions: 2, retention_ms: Some(60_000), ..TopicSettings::default() },
+                settings: TopicSettings { partitions: 5, retention_ms: Some(60_000), ..TopicSettings::default() },
                 created_at: 1_700_000_000_000,
                 deleted_at: None,
             },
-            extents: vec![(0, 0)],
+            extents: vec![Extent { first: 0, count: 2, slot: 0 }],
+            revision: Revision { incarnation: Incarnation(1), index: 20 },
+            removed: true,
+            placed: Some(PlacedRecord {
+                runs: vec![PlacementRun { first: 0, shard: ShardId(0) }, PlacementRun { first: 2, shard: ShardId(1) }],
+                grown: true,
+                visible: Visible::Before(None),
+            }),
         }],
         partitions: vec![
             PartitionRecord { slot: 0, log_start: 1, flushed: 7, producers_checked: 1_700_000_000_200 },

@@ -5,8 +5,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::model::{
-    ArchiveFile, ArchiveRange, CheckpointRef, IdempotencyKey, Incarnation, IndexPartRef, JobId, Limits, NamedSettings,
-    ObjectId, ProducerId, SegmentInfo, SegmentRange, TopicId, TopicSettings,
+    ArchiveFile, ArchiveRange, CheckpointRef, Holding, IdempotencyKey, Incarnation, IndexPartRef, JobId, Limits,
+    NamedSettings, NodeId, ObjectId, PartitionRun, ProducerId, Revision, SegmentInfo, SegmentRange, ShardId, Topic,
+    TopicId, TopicSettings,
 };
 
 fn partition(n: u32) -> TopicPartition {
@@ -20,7 +21,11 @@ fn append(n: u32, batch: &[u8]) -> Append {
         position: 0,
         info: BatchInfo { count: 1 + n, len: batch.len() as u32, max_timestamp: 1_700_000_000_000 },
         triple: (n % 2 == 1).then_some(Triple { id: ProducerId(1 << 40), epoch: 3, sequence: 77 }),
-        idempotency: n.is_multiple_of(2).then_some(Keyed { key: IdempotencyKey(u128::MAX - 5), among: 3 }),
+        idempotency: n.is_multiple_of(2).then_some(Keyed {
+            key: IdempotencyKey(u128::MAX - 5),
+            among: 3,
+            begun: n == 2,
+        }),
         digest: 0xfeed_0000_0000_0000_0000_0000_0000_beef,
         expected_offset: (n == 1).then_some(300),
     }
@@ -68,7 +73,7 @@ fn controls() -> Vec<Control> {
         min_append_time: 1,
         max_append_time: 2,
     };
-    vec![
+    let mut controls = vec![
         Control::CreateTopic {
             id,
             name: "flights".into(),
@@ -99,6 +104,32 @@ fn controls() -> Vec<Control> {
         Control::Reopen { incarnation: Incarnation(2) },
         Control::Tick,
         Control::Unseal,
+    ];
+    controls.extend(catalog_controls());
+    controls
+}
+
+/// The same for the commands of a catalog of several shards.
+fn catalog_controls() -> Vec<Control> {
+    let id = TopicId(Uuid::from_u128(9));
+    let revision = Revision { incarnation: Incarnation(2), index: 300 };
+    let topic = Topic {
+        id,
+        name: "flights".into(),
+        namespace: "default".into(),
+        settings: TopicSettings { partitions: 6, ..TopicSettings::default() },
+        created_at: 4,
+        deleted_at: Some(5),
+    };
+    let runs = vec![PartitionRun { first: 2, count: 2 }, PartitionRun { first: 5, count: 1 }];
+    let held = vec![Holding { shard: ShardId(1), runs: runs.clone() }];
+    vec![
+        Control::SetShards { founders: vec![NodeId(1), NodeId(300)] },
+        Control::SyncTopic { topic: topic.clone(), removed: true, revision, runs },
+        Control::TopicSynced { id, revision },
+        Control::RenewTopic { id, revision },
+        Control::AdoptTopic { topic, removed: false, held },
+        Control::Adopted { incarnation: Incarnation(2) },
     ]
 }
 
@@ -149,6 +180,12 @@ const fn variant(control: &Control) -> u32 {
         Control::Reopen { .. } => 15,
         Control::Tick => 16,
         Control::Unseal => 17,
+        Control::SetShards { .. } => 18,
+        Control::SyncTopic { .. } => 19,
+        Control::TopicSynced { .. } => 20,
+        Control::RenewTopic { .. } => 21,
+        Control::AdoptTopic { .. } => 22,
+        Control::Adopted { .. } => 23,
     }
 }
 
@@ -175,11 +212,11 @@ fn golden_bytes() {
 }
 
 const APPENDS: &str = concat!(
-    "01010168e5cf8b010000c300000003100000000000000000123456789abcdef000010b80a0abfef9620001faffffffffffff",
-    "ffffffffffffffffffffff0303effd8280808080808080808080808080edfd0300100000000000000000123456789abcdef001",
-    "020080a0abfef96201808080808020034d00effd8280808080808080808080808080edfd0301ac0210000000000000000012",
-    "3456789abcdef002030580a0abfef9620001faffffffffffffffffffffffffffffffffff0303effd82808080808080808080",
-    "80808080edfd030066697273742062617463687468697264"
+    "01010168e5cf8b010000c500000003100000000000000000123456789abcdef000010b80a0abfef9620001faffffffffffff",
+    "ffffffffffffffffffffff030300effd8280808080808080808080808080edfd0300100000000000000000123456789abcde",
+    "f001020080a0abfef96201808080808020034d00effd8280808080808080808080808080edfd0301ac021000000000000000",
+    "00123456789abcdef002030580a0abfef9620001faffffffffffffffffffffffffffffffffff030301effd82808080808080",
+    "80808080808080edfd030066697273742062617463687468697264"
 );
 /// Each after the ten bytes of version, kind and log time.
 const CONTROLS: [&str; CONTROL_VARIANTS as usize] = [
@@ -209,6 +246,18 @@ const CONTROLS: [&str; CONTROL_VARIANTS as usize] = [
     "0f02",
     "10",
     "11",
+    "120201ac02",
+    concat!(
+        "13100000000000000000000000000000000907666c69676874730764656661756c7406000000e0d4030180dddb010401",
+        "050102ac020202020501"
+    ),
+    "14100000000000000000000000000000000902ac02",
+    "15100000000000000000000000000000000902ac02",
+    concat!(
+        "16100000000000000000000000000000000907666c69676874730764656661756c7406000000e0d4030180dddb010401",
+        "050001010202020501"
+    ),
+    "1702",
 ];
 
 #[test]
@@ -278,5 +327,26 @@ proptest! {
         let mut entry = vec![VERSION, kind, 0, 0, 0, 0, 0, 0, 0, 0];
         entry.extend(bytes);
         let _ = decode(&entry.into());
+    }
+}
+
+#[test]
+fn a_head_says_all_that_a_command_says_but_the_bytes_of_its_batches() {
+    let whole = encode(&appends()).unwrap();
+    let short = head(&whole).unwrap();
+    assert!(whole.len() - short.len() == "first batch".len() + "third".len());
+    let mut expected = decode(&whole).unwrap();
+    let Command::Append(batches) = &mut expected.command else { panic!("appends are appends") };
+    batches.iter_mut().for_each(|append| append.batch = Bytes::new());
+    assert_eq!(decode_head(&short).unwrap(), expected);
+    for len in 0..short.len() {
+        assert!(decode_head(&short.slice(..len)).is_err(), "{len} bytes");
+    }
+    assert!(decode_head(&whole).is_err(), "a whole command is no head");
+    assert!(head(&whole.slice(..20)).is_err());
+    for control in controls().into_iter().map(self::control) {
+        let whole = encode(&control).unwrap();
+        assert_eq!(head(&whole).unwrap(), whole);
+        assert_eq!(decode_head(&whole).unwrap(), control);
     }
 }

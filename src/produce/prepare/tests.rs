@@ -180,20 +180,21 @@ fn a_retry_under_a_key_meets_its_partitions_also_after_a_growth() {
     assert_eq!((places(&first), first.digest), (places(&retry), retry.digest));
     assert_ne!(first.digest, 0);
 
-    let Keyed { key, among } = first.idempotency.unwrap();
-    assert_eq!(among, 3);
+    let Keyed { key, among, begun } = first.idempotency.unwrap();
+    assert_eq!((among, begun), (3, false));
     let grown = |among| Context { among, ..context(topic(16, ValueFormat::Bytes)) };
     let retry = prepare_now(keyed(), &grown(Some(3))).unwrap();
-    assert_eq!((places(&retry), retry.idempotency), (places(&first), first.idempotency));
+    let begun = Keyed { key, among: 3, begun: true };
+    assert_eq!((places(&retry), retry.idempotency), (places(&first), Some(begun)));
     let fresh = prepare_now(keyed(), &grown(None)).unwrap();
     assert!(fresh.parts.len() > 3, "an unknown key is assigned among all partitions");
-    assert_eq!(fresh.idempotency, Some(Keyed { key, among: 16 }));
+    assert_eq!(fresh.idempotency, Some(Keyed { key, among: 16, begun: false }));
     let keyless = fresh.parts.iter().position(|part| part.partition == assign::partition_of_idempotency_key(key, 16));
     assert!(keyless.is_some());
 
     let named = ProduceRequest { partition: Some(1), ..keyed() };
     let named = prepare_now(named, &grown(Some(3))).unwrap();
-    assert_eq!(named.idempotency, Some(Keyed { key, among: 0 }), "nothing was assigned");
+    assert_eq!(named.idempotency, Some(Keyed { key, among: 0, begun: false }), "nothing was assigned");
     assert_ne!(named.digest, first.digest, "another route is another request");
 }
 

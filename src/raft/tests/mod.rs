@@ -7,6 +7,7 @@ mod group;
 mod lost;
 mod membership;
 mod node;
+mod remote;
 mod replication;
 mod restart;
 mod snapshots;

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,7 +64,7 @@ pub(super) struct Keeper {
     dir: PathBuf,
     file_size: u64,
     /// Bytes of files that may be ready.
-    bound: u64,
+    bound: AtomicU64,
     spares: Mutex<Spares>,
     work: Condvar,
     done: Condvar,
@@ -116,7 +117,7 @@ impl Keeper {
             }
         }
         let (work, done) = (Condvar::new(), Condvar::new());
-        Self { dir: dir.to_owned(), file_size, bound, spares: Mutex::new(spares), work, done }
+        Self { dir: dir.to_owned(), file_size, bound: AtomicU64::new(bound), spares: Mutex::new(spares), work, done }
     }
 
     /// The file with which the log goes on: number `sequence`, the one after the newest.
@@ -173,6 +174,15 @@ impl Keeper {
         spares.low_until = Some(Instant::now() + LOW_PAUSE);
         drop(spares);
         self.work.notify_one();
+    }
+
+    /// Sets how many bytes of files may be ready. What is above it is used up or given back when the disk runs low.
+    pub(super) fn set_bound(&self, bound: u64) {
+        self.bound.store(bound, Ordering::Relaxed);
+    }
+
+    fn bound(&self) -> u64 {
+        self.bound.load(Ordering::Relaxed)
     }
 
     /// Bytes of files that are ready, or are given back and still there.
@@ -233,13 +243,13 @@ impl Keeper {
         let low = spares.low_until.map(|until| until.saturating_duration_since(Instant::now()));
         let low = low.filter(|pause| !pause.is_zero());
         if let Some(purged) = spares.purged.pop_front() {
-            if low.is_some() || spares.bytes() + self.file_size > self.bound {
+            if low.is_some() || spares.bytes() + self.file_size > self.bound() {
                 return Task::Remove(purged);
             }
             spares.busy = Some(after);
             return Task::Recycle { from: purged, to: after };
         }
-        if !spares.ready.is_empty() || self.file_size > self.bound {
+        if !spares.ready.is_empty() || self.file_size > self.bound() {
             return Task::Wait(None);
         }
         let slow = Duration::from_secs_f64(self.file_size as f64 / SLOW_BYTES_A_SECOND as f64);
@@ -256,7 +266,7 @@ impl Keeper {
 
     /// Whether files of zeros may be made.
     fn may_fill(&self) -> bool {
-        self.file_size <= self.bound && has_room(&self.dir, self.file_size.saturating_mul(ROOM_FILES))
+        self.file_size <= self.bound() && has_room(&self.dir, self.file_size.saturating_mul(ROOM_FILES))
     }
 
     /// Does it; what is ready then.

@@ -220,7 +220,7 @@ fn a_key_is_written_where_its_first_part_was_assigned_however_the_topic_grows() 
     let (mut world, at) = setup();
     let count = world.state.topic(at.topic).unwrap().settings.partitions;
     let part = |partition, key, among| Append {
-        idempotency: Some(Keyed { key: IdempotencyKey(key), among }),
+        idempotency: Some(Keyed { key: IdempotencyKey(key), among, begun: false }),
         ..batch(TopicPartition::new(at.topic, partition), 1)
     };
     assert_eq!(world.one(part(0, 1, count)), Ok((0, false)));

@@ -59,7 +59,7 @@ impl History {
             let among = c / 7 % 4;
             append.digest = append.digest * 2 + u128::from(among == 0);
             let key = IdempotencyKey(append.partition.topic.0.as_u128() ^ u128::from(c % 7));
-            append.idempotency = Some(Keyed { key, among });
+            append.idempotency = Some(Keyed { key, among, begun: false });
         }
         if c.is_multiple_of(11) {
             append.expected_offset = Some(u64::from(b % 50));

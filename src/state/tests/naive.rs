@@ -139,7 +139,7 @@ fn any_append(topic: TopicId) -> impl Strategy<Value = Append> {
     (0..PARTITIONS, 1..3u32, 0..2u128, triple, key, expected).prop_map(
         move |(partition, count, digest, triple, key, expected)| Append {
             triple: triple.map(|(id, epoch, sequence)| Triple { id: ProducerId(id), epoch, sequence }),
-            idempotency: key.map(|(key, among)| Keyed { key: IdempotencyKey(key), among }),
+            idempotency: key.map(|(key, among)| Keyed { key: IdempotencyKey(key), among, begun: false }),
             // The digest covers whether the route named a partition.
             digest: digest * 2 + u128::from(key.is_some_and(|(_, among)| among == 0)),
             expected_offset: expected,

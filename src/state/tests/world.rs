@@ -245,7 +245,7 @@ pub(super) fn batch(partition: TopicPartition, count: u32) -> Append {
 
 /// A request under a key on the route of a partition.
 pub(super) fn keyed(key: u128) -> Keyed {
-    Keyed { key: IdempotencyKey(key), among: 0 }
+    Keyed { key: IdempotencyKey(key), among: 0, begun: false }
 }
 
 /// The only outcome of a one-batch append.

@@ -49,6 +49,7 @@ fn load(args: &ServeArgs) -> Result<Config> {
         ("bucket", "--bucket", args.bucket.clone()),
         ("cluster.node_id", "--node-id", args.node_id.clone()),
         ("cluster.nodes", "--cluster", args.cluster.clone()),
+        ("cluster.roles", "--roles", args.roles.clone()),
         ("peer.listen", "--peer-listen", args.peer_listen.map(|address| address.to_string())),
         ("log.format", "--log-format", args.log_format.map(|format| format.as_str().to_owned())),
     ];

@@ -84,7 +84,7 @@ impl Proposer for Scripted {
 /// A batcher and the proposals that it makes.
 /// A request under a key on the route of a partition.
 fn keyed(key: u128) -> Keyed {
-    Keyed { key: IdempotencyKey(key), among: 0 }
+    Keyed { key: IdempotencyKey(key), among: 0, begun: false }
 }
 
 struct Bench {

@@ -57,6 +57,7 @@ fn settings() -> Settings {
         .set("store.deadline", "5s")
         .set("fetch.deadline", "10s")
         .set("fetch.bucket_deadline", "4s")
+        .set("fetch.view_age", "10s")
         .set("archive.claim", "10s")
         .set("archive.deadline", "10s")
         .set("gc.grace", "45s")

@@ -109,7 +109,6 @@ pub fn prepare_now(request: ProduceRequest, context: &Context) -> Result<Prepare
     let idempotency = request.idempotency_key.as_deref().map(|key| Keyed {
         key: digest::idempotency_key(topic.id, key),
         among: if request.partition.is_some() { 0 } else { context.among() },
-        // Of a view that is newer than the topic it says nothing about what is assigned here.
         begun: request.partition.is_none() && context.among == Some(context.among()),
     });
     let repeatable = request.triple.is_some() || idempotency.is_some();

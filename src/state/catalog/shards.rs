@@ -95,6 +95,8 @@ impl State {
         if founders.len() > known {
             let all = self.catalog.founders.iter().chain(&founders[known..]).copied().collect();
             self.catalog.set_founders(all);
+            // A later life may only now learn of shards that an earlier one had.
+            self.catalog.adopting = self.shard_count() > 1 && self.incarnation > Incarnation(1);
             self.changed_at = self.applied;
         }
         Ok(Answer::Done)

@@ -155,7 +155,7 @@ impl History {
 }
 
 /// What holds for every state.
-fn check_invariants(state: &State) {
+pub(super) fn check_invariants(state: &State) {
     let mut tail_bytes = 0;
     let mut tails = Vec::new();
     for partition in state.partitions() {

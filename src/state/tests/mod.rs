@@ -2,8 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod append;
+mod cluster;
+mod converge;
 mod history;
+mod keyed;
 mod naive;
 mod objects;
+mod shards;
 mod topics;
 mod world;

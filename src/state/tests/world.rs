@@ -43,7 +43,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let state = State::new(ShardId(0), Incarnation(1));
+        Self::of(ShardId(0))
+    }
+
+    pub(super) fn of(shard: ShardId) -> Self {
+        let state = State::new(shard, Incarnation(1));
         let hashes = vec![state.hash()];
         Self {
             state,
@@ -173,6 +177,22 @@ impl World {
         assert!(needed.len() <= crate::model::checkpoint::MAX_FOOTER_SEGMENTS, "{} footers", needed.len());
         let footers = needed.iter().map(|info| (info.id, self.footers[&info.id].clone())).collect();
         State::restore(checkpoint, parts, footers).unwrap()
+    }
+
+    /// Starts from a kept checkpoint, or from nothing, as if all that came after it had never been.
+    pub(super) fn restart(&mut self, kept: Option<usize>) {
+        let state = match kept {
+            Some(nth) => self.restore(&self.kept[nth]),
+            None => State::new(self.state.shard(), Incarnation(1)),
+        };
+        let applied = state.applied() as usize;
+        self.log.truncate(applied);
+        self.answers.truncate(applied);
+        self.hashes.truncate(applied + 1);
+        // No log leads from an older checkpoint to what comes now.
+        self.kept.clear();
+        self.hashes[applied] = state.hash();
+        self.state = state;
     }
 
     /// Restores a checkpoint and replays the rest of the log: equal at every index after the `Flushed`, answers included.

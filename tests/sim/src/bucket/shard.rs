@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use tidelog::model::checkpoint::Extent;
 use tidelog::model::{Checkpoint, ObjectId, TopicPartition};
 
 use super::frame::{self, Object, Place};
@@ -86,12 +87,10 @@ fn listed(checkpoint: &Checkpoint) -> Vec<Listed> {
         .collect()
 }
 
-/// Partitions of a topic and their slots: runs that begin at a partition and count both up.
+/// The partitions of a topic that the shard has, and their slots: runs in which both count up.
 fn slots_of(record: &tidelog::model::checkpoint::TopicRecord) -> Vec<(u32, u32)> {
-    let total = record.topic.settings.partitions;
-    let ends = record.extents.iter().skip(1).map(|(first, _)| *first).chain([total]);
-    let runs = record.extents.iter().zip(ends);
-    runs.flat_map(|((first, slot), end)| (*first..end).zip(*slot..)).collect()
+    let run = |extent: &Extent| (extent.first..).zip(extent.slot..).take(extent.count as usize);
+    record.extents.iter().flat_map(run).collect()
 }
 
 /// Reads every record that the checkpoint says is there.

@@ -106,6 +106,9 @@ pub(crate) struct DevClusterArgs {
     /// How many nodes [default: 3, or as many as the directory has]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=5), value_name = "N")]
     pub nodes: Option<u16>,
+    /// How many gateways besides, which keep no log; their ports follow those of the nodes
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=16), value_name = "N")]
+    pub gateways: u16,
     /// Port of the first node's clients; node n has this + 10 (n - 1), that + 1 for operators and that + 5 for the other nodes
     /// [default: 7070, or as in the directory]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=65_000), value_name = "PORT")]

@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use openraft::EntryPayload;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::{Instant, timeout_at};
 
 use super::node::RaftNode;
-use super::types::{Member, term_of};
-use super::wal::WalPayload;
+use super::types::{EncodedCommand, Member, term_of};
 use super::wire::{self, Content, FollowAsked, Followed, MAX_ENTRY_BYTES, MAX_HEAD_BYTES, MAX_HEADS, Voter, kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::command;
@@ -123,20 +123,27 @@ impl RaftNode {
     /// As many as fit from `next` on, up to `applied`, and up to what the log has.
     async fn heads(&self, next: LogIndex, applied: LogIndex) -> Result<Vec<Option<Bytes>>> {
         let (mut heads, mut bytes, mut read) = (Vec::new(), 0, 0);
-        for index in next..=applied {
-            if heads.len() >= MAX_HEADS || bytes >= MAX_HEAD_BYTES || read >= MAX_READ_BYTES {
+        while heads.len() < MAX_HEADS && bytes < MAX_HEAD_BYTES && read < MAX_READ_BYTES {
+            let from = next + heads.len() as u64;
+            if from > applied {
                 break;
             }
-            let Some((_, payload)) = self.inner.shared.log.entry(index).await.map_err(unreadable)? else { break };
-            let head = match payload {
-                WalPayload::Command(whole) => {
-                    read += whole.len();
-                    Some(command::head(&whole)?)
-                }
-                WalPayload::Blank | WalPayload::Membership(_) => None,
-            };
-            bytes += head.as_ref().map_or(0, Bytes::len);
-            heads.push(head);
+            // A stretch of the log at once; a bounded one.
+            let entries = self.inner.shared.log.entries(from, applied + 1).await.map_err(unreadable)?;
+            if entries.is_empty() {
+                break;
+            }
+            for entry in entries.into_iter().take(MAX_HEADS - heads.len()) {
+                let head = match entry.payload {
+                    EntryPayload::Normal(EncodedCommand(whole)) => {
+                        read += whole.len();
+                        Some(command::head(&whole)?)
+                    }
+                    EntryPayload::Blank | EntryPayload::Membership(_) => None,
+                };
+                bytes += head.as_ref().map_or(0, Bytes::len);
+                heads.push(head);
+            }
         }
         Ok(heads)
     }

@@ -162,7 +162,10 @@ async fn ask_at(inner: &Inner, node: NodeId) -> Result<LogIndex, NoIndex> {
     let address = inner.voters.address(node).ok_or(NoIndex::Elsewhere(None))?;
     match inner.transport.call(&address, kind::READ_INDEX, Vec::new(), ASK_DEADLINE).await {
         Ok(body) => match wire::decode_read_index(&body) {
-            Ok(Ok(index)) => Ok(index),
+            Ok(Ok(index)) => {
+                inner.voters.answered(node);
+                Ok(index)
+            }
             Ok(Err(leader)) => Err(NoIndex::Elsewhere(leader)),
             Err(error) => Err(NoIndex::Later(error.to_string())),
         },

@@ -196,6 +196,7 @@ async fn ask(inner: &Inner, indices: &[LogIndex]) -> Result<Vec<Option<Bytes>>> 
             }
             Err(error) => {
                 tracing::debug!(node = %node.node, ?error, "a node does not give entries of the tail");
+                inner.voters.failed(node.node);
                 last = error;
             }
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::Remote;
@@ -20,6 +21,8 @@ use crate::state::State;
 const WAIT: Duration = Duration::from_millis(1_000);
 /// How much longer an answer may take: it may hold a megabyte that has to be read from disk.
 const ANSWER_GRACE: Duration = Duration::from_millis(1_500);
+/// The least time from a question that brought no entries to the next one.
+const NO_NEWS: Duration = Duration::from_millis(20);
 /// The pause after nobody answered; up to twice as long.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long the bucket is waited for before the node is asked for a checkpoint.
@@ -47,10 +50,15 @@ impl Remote {
     pub async fn follow(self) -> String {
         let mut silent = false;
         loop {
+            let asked = Instant::now();
             match self.round().await {
-                Ok(()) => {
+                Ok(news) => {
                     if std::mem::take(&mut silent) {
                         info!("a node of the shard answers again");
+                    }
+                    // One that knows less than this process, say of the leader, would answer again and again.
+                    if !news {
+                        tokio::time::sleep(NO_NEWS.saturating_sub(asked.elapsed())).await;
                     }
                 }
                 Err(Failed::Fatal(why)) => return why,
@@ -66,15 +74,15 @@ impl Remote {
         }
     }
 
-    /// Asks one after the other until one answers.
-    async fn round(&self) -> Result<(), Failed> {
+    /// Asks one after the other until one answers; whether that brought anything.
+    async fn round(&self) -> Result<bool, Failed> {
         let leader = self.inner.leadership.borrow().leader;
         let mut last = Error::unavailable("no node of the shard is known");
         for node in self.inner.voters.in_order(leader) {
             match self.ask(&node).await {
-                Ok(()) => {
+                Ok(news) => {
                     self.inner.voters.answered(node.node);
-                    return Ok(());
+                    return Ok(news);
                 }
                 Err(Failed::Error(error)) => {
                     debug!(node = %node.node, ?error, "a node cannot be followed");
@@ -87,7 +95,7 @@ impl Remote {
         Err(Failed::Error(last))
     }
 
-    async fn ask(&self, node: &PeerAddress) -> Result<(), Failed> {
+    async fn ask(&self, node: &PeerAddress) -> Result<bool, Failed> {
         let next = self.inner.view.next();
         let asked = FollowAsked {
             next,
@@ -105,9 +113,10 @@ impl Remote {
         self.heard_of(term, leader);
         self.inner.view.heard_log_time(log_time);
         match content {
-            Content::Heads(heads) => self.apply(&heads).await,
-            Content::Checkpoint(reference) => self.begin_with(reference, node).await,
+            Content::Heads(heads) => self.apply(&heads).await?,
+            Content::Checkpoint(reference) => self.begin_with(reference, node).await?,
         }
+        Ok(self.inner.view.next() != next)
     }
 
     async fn apply(&self, heads: &[Option<Bytes>]) -> Result<(), Failed> {
@@ -153,14 +162,15 @@ impl Remote {
 
     fn heard_of(&self, term: u64, leader: Option<NodeId>) {
         self.inner.leadership.send_if_modified(|last| {
-            let now = Leadership { term, leader, is_leader: false };
-            // A node that was cut off may say what was true once.
-            let newer = term > last.term || (term == last.term && leader.is_some());
-            if newer && *last != now {
-                *last = now;
-                return true;
-            }
-            false
+            // A node that was cut off may say what was true once, or be in a term of its own: only a leader's counts.
+            let now = match leader {
+                Some(_) if term >= last.term => Leadership { term, leader, is_leader: false },
+                None if term >= last.term => Leadership { leader: None, ..*last },
+                _ => return false,
+            };
+            let changes = *last != now;
+            *last = now;
+            changes
         });
     }
 
@@ -223,4 +233,74 @@ fn restore_now(files: CheckpointFiles) -> Result<State> {
             _ => Error::corrupt(message),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::model::ShardId;
+    use crate::raft::remote::{RemoteOptions, Seeds};
+    use crate::raft::transport::Alone;
+    use crate::raft::wire::Voter;
+
+    struct Nobody;
+
+    impl Seeds for Nobody {
+        fn members(&self) -> BoxFuture<'static, Result<Vec<Voter>>> {
+            async { Err(Error::unavailable("nobody")) }.boxed()
+        }
+    }
+
+    fn remote() -> Remote {
+        Remote::new(RemoteOptions {
+            shard: ShardId(0),
+            incarnation: Incarnation(2),
+            members: Vec::new(),
+            seeds: Arc::new(Nobody),
+            transport: Arc::new(Alone),
+            checkpoints: Arc::new(Alone),
+            tail_memory: 0,
+            max_age: Duration::from_secs(1),
+            clock: Clock::manual(0),
+        })
+    }
+
+    #[test]
+    fn who_was_cut_off_does_not_say_who_leads() {
+        let remote = remote();
+        let leads = |remote: &Remote| remote.status().leader.map(|leader| leader.0);
+        remote.heard_of(5, Some(NodeId(1)));
+        assert_eq!(leads(&remote), Some(1));
+        remote.heard_of(4, Some(NodeId(2)));
+        remote.heard_of(4, None);
+        assert_eq!(leads(&remote), Some(1), "an older term");
+        // A candidate that nobody elects is in a term of its own, and hides no leader.
+        remote.heard_of(9, None);
+        assert_eq!(leads(&remote), None);
+        remote.heard_of(5, Some(NodeId(1)));
+        assert_eq!(leads(&remote), Some(1));
+        remote.heard_of(6, Some(NodeId(3)));
+        assert_eq!((leads(&remote), remote.status().term), (Some(3), 6));
+        remote.lost_leader();
+        assert_eq!(leads(&remote), None);
+    }
+
+    #[test]
+    fn only_a_later_life_of_the_cluster_ends_a_gateway() {
+        let remote = remote();
+        let refused = |incarnation: u64| {
+            let error =
+                Error::new(ErrorKind::Conflict, "cluster_mismatch", "x").with_number("incarnation", incarnation);
+            remote.refusal(TransportError::NotSent(error))
+        };
+        assert!(matches!(refused(3), Failed::Fatal(why) if why.contains("incarnation 3")));
+        assert!(matches!(refused(1), Failed::Error(_)));
+        assert!(matches!(remote.refusal(TransportError::NotSent(Error::unavailable("away"))), Failed::Error(_)));
+    }
 }

@@ -11,7 +11,7 @@ use crate::raft::transport::PeerAddress;
 use crate::raft::wire::Voter;
 
 /// How long a node is passed over that failed.
-const AVOIDED: Duration = Duration::from_secs(1);
+const AVOIDED: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct Voters(Mutex<Inner>);

@@ -191,6 +191,9 @@ impl Shard {
 
     fn start_following(&self, remote: Remote, handle: Handle, onlooker: Onlooker, common: &Common) {
         let (tasks, shard) = (&self.0.tasks, self.id());
+        // A leader's, all of them.
+        self.0.flush.rest();
+        [&self.0.jobs.gc, &self.0.jobs.retention].into_iter().for_each(Job::rest);
         let contact = remote.clone();
         tasks.spawn("contact", async move {
             contact.stay_in_contact().await;

@@ -71,23 +71,23 @@ impl Cluster {
 
     /// Nodes 1 to `count`, all with these settings.
     pub(crate) async fn start_with(count: u64, settings: Settings) -> Self {
-        Self::start_over(Some(Net::new()), count, settings).await
+        Self::placed(count, settings).await.started().await
     }
 
     /// The same without a proxy before each peer listener: for measurements. Nothing can be cut.
     pub(crate) async fn start_direct(count: u64, settings: Settings) -> Self {
-        Self::start_over(None, count, settings).await
+        Self::placed_over(None, count, settings).await.started().await
     }
 
-    async fn start_over(net: Option<Net>, count: u64, settings: Settings) -> Self {
-        let mut cluster = Self::placed_over(net, count, settings).await;
+    async fn started(mut self) -> Self {
+        let nodes: Vec<u64> = self.nodes.keys().copied().collect();
         // The first one waits for the others.
-        (1..=count).for_each(|node| cluster.spawn(node));
-        cluster.all_ready().await;
-        cluster
+        nodes.into_iter().for_each(|node| self.spawn(node));
+        self.all_ready().await;
+        self
     }
 
-    /// Nodes 1 to `count`, none of which is started.
+    /// Nodes 1 to `count`, and none of them is started.
     pub(crate) async fn placed(count: u64, settings: Settings) -> Self {
         Self::placed_over(Some(Net::new()), count, settings).await
     }
@@ -163,6 +163,8 @@ impl Cluster {
         assert!(gone.process.is_none(), "node {old} runs");
         let node = self.nodes.get_mut(&new).unwrap();
         (node.listen, node.admin, node.log) = (gone.listen, gone.admin, gone.log);
+        // Whoever is started from now on is told of it.
+        self.name_first();
     }
 
     /// Gives a node settings of its own beside those of all, from its next start on.

@@ -23,6 +23,11 @@ pub const ENVIRONMENT: &str = "TIDELOG_FAILPOINTS";
 /// Every fail point there is: the numbered steps of docs/architecture.md. Add a name here to be able to arm it.
 pub const POINTS: &[&str] = &[
     "produce.assigned",
+    "topic.wanted",
+    "topic.told",
+    "topic.all_told",
+    "topic.synced",
+    "shard.begun",
     "flush.segments",
     "flush.checkpoint",
     "flush.flushed",

@@ -49,7 +49,7 @@ cleanup() {
 trap cleanup EXIT
 
 serve() { # [NAME=VALUE ...]: starts a server with this in its environment; the data directory is kept if it is there
-    env "$@" "$binary" serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --data-dir "$work/data" >"$work/serve.out" 2>>"$work/serve.log" &
+    env TIDELOG__HTTP__MAX_CONNECTION_AGE=0s "$@" "$binary" serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --data-dir "$work/data" >"$work/serve.out" 2>>"$work/serve.log" &
     server=$!
     local url= tries=0
     while :; do

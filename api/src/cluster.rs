@@ -6,19 +6,58 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// `GET /v1/admin/cluster`, and the answer to every change of the cluster: as its leader sees it.
+/// `GET /v1/admin/cluster`, and the answer to every change of the cluster: as the leaders of its shards see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Cluster {
     /// Identity of the cluster.
     pub cluster_id: String,
     /// The node that answered.
     pub node: u64,
-    /// The node that leads; null during an election.
+    /// The node that leads shard 0, which has the catalog; null during an election.
     pub leader: Option<u64>,
-    /// The Raft term.
+    /// The Raft term of shard 0.
     pub term: u64,
-    /// By node id.
+    /// By node id. Log indexes are those of shard 0.
     pub members: Vec<Member>,
+    /// By number.
+    #[serde(default)]
+    pub shards: Vec<Shard>,
+}
+
+/// A shard of the cluster: one Raft group of all members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Shard {
+    /// Its number.
+    pub shard: u32,
+    /// `good`; `degraded` if its leader does not hear of every voter; `unknown` if the leader does not answer; `leaderless`.
+    pub health: String,
+    /// The node that leads it; null during an election.
+    pub leader: Option<u64>,
+    /// Its Raft term.
+    pub term: u64,
+    /// Index of the last entry that its leader applied.
+    pub applied: u64,
+    /// Index of the last entry that is committed.
+    pub committed: u64,
+    /// At and below it all is in the bucket.
+    pub flushed: u64,
+    /// By node id.
+    pub members: Vec<Replica>,
+}
+
+/// A member in one shard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Replica {
+    /// The member.
+    pub node: u64,
+    /// It votes in this shard; a learner only follows.
+    pub voter: bool,
+    /// Log index up to which it has what the leader has; null where that is not known.
+    pub matched: Option<u64>,
+    /// Entries by which it is behind the leader; null where that is not known.
+    pub lag: Option<u64>,
+    /// It answered the leader of late; null where that is not known.
+    pub reachable: Option<bool>,
 }
 
 /// A node of the cluster.
@@ -41,6 +80,12 @@ pub struct Member {
     pub lag: Option<u64>,
     /// It answered the leader of late; null where that is not known.
     pub reachable: Option<bool>,
+    /// The version of its program; null where it did not say.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// What it does: `gateway`, `wal`, `compactor`; empty where it did not say.
+    #[serde(default)]
+    pub roles: Vec<String>,
 }
 
 /// `POST /v1/admin/nodes:add`

@@ -68,6 +68,10 @@ codes! {
     TooManyPartitions = "too_many_partitions", 400, false;
     /// The cursor is garbled, of another topic or of an earlier life of the cluster.
     InvalidCursor = "invalid_cursor", 400, false;
+    /// The request has no token, or none of this server's; see `WWW-Authenticate`.
+    Unauthorized = "unauthorized", 401, false;
+    /// The token's role does not include what the request needs; `details.needed` names it.
+    Forbidden = "forbidden", 403, false;
     /// A newer holder of the producer's name raised its epoch.
     ProducerFenced = "producer_fenced", 403, false;
     /// A web page of a foreign origin called a listener on loopback.

@@ -40,12 +40,18 @@ pub struct Status {
 pub struct ShardStatus {
     /// Its number.
     pub shard: u32,
+    /// `good`, `degraded` or `leaderless` as its leader knows; `unknown` on a node that does not lead it.
+    #[serde(default)]
+    pub health: String,
     /// The node that leads it; null during an election.
     pub leader: Option<u64>,
     /// Its Raft term.
     pub term: u64,
     /// Index of the last entry applied.
     pub applied: u64,
+    /// Index of the last entry that is known to be committed.
+    #[serde(default)]
+    pub committed: u64,
     /// At and below it all is in the bucket.
     pub flushed: u64,
     /// Partitions it owns.
@@ -54,6 +60,9 @@ pub struct ShardStatus {
     pub segments: u64,
     /// Live archive files.
     pub archive_files: u64,
+    /// Changes of topics that not every shard knows yet, at most 1,000; only shard 0 has any.
+    #[serde(default)]
+    pub pending_topics: u64,
     /// Milliseconds since 1970 as the shard counts them.
     pub log_time_ms: u64,
     /// Hash of the state at `applied`, in hexadecimal, if it was asked for.

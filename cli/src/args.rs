@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::BenchCommand;
+use crate::command::{BenchCommand, TokenCommand};
 use crate::input::Format;
 pub(crate) use crate::remote::{AdminRemote, AdminServer, Remote};
 use crate::start::Start;
@@ -31,6 +31,9 @@ pub(crate) enum Command {
     /// Create, list, describe and change topics
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// Make tokens for the clients of a server
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Write records from standard input or a file
     Produce(Box<ProduceArgs>),
     /// Read records to standard output
@@ -62,6 +65,9 @@ pub(crate) struct ServeArgs {
     /// Address for operators: admin commands and metrics; none turns it off [default: 127.0.0.1:7071]
     #[arg(long, value_name = "ADDR|none")]
     pub admin_listen: Option<String>,
+    /// Listen beyond loopback without TLS or without tokens: whoever reaches the ports may do everything
+    #[arg(long)]
+    pub insecure: bool,
     /// Directory of the write-ahead log, the cache and, without --bucket, the bucket [default: ./tidelog-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -74,10 +80,14 @@ pub(crate) struct ServeArgs {
     /// Address for the other nodes of the cluster; without it the node is a cluster of its own
     #[arg(long, value_name = "ADDR")]
     pub peer_listen: Option<SocketAddr>,
-    /// The nodes with which the cluster begins, or some that a new node asks: 1=host:port,2=host:port,3=host:port. A node that
-    /// was started before knows better
-    #[arg(long, value_name = "NODES", requires = "peer_listen")]
+    /// The nodes with which the cluster begins, or some that a new node or a gateway asks: 1=host:port,2=host:port,3=host:port. A
+    /// node that was started before knows better
+    #[arg(long, value_name = "NODES")]
     pub cluster: Option<String>,
+    /// What this process does, separated by commas: gateway, wal, compactor. Without wal it keeps no log and follows the nodes of
+    /// --cluster [default: all three]
+    #[arg(long, value_name = "ROLES")]
+    pub roles: Option<String>,
     /// Form of the log lines on standard error
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
@@ -102,6 +112,9 @@ pub(crate) struct DevClusterArgs {
     /// How many nodes [default: 3, or as many as the directory has]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=5), value_name = "N")]
     pub nodes: Option<u16>,
+    /// How many gateways besides, which keep no log; their ports follow those of the nodes
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=16), value_name = "N")]
+    pub gateways: u16,
     /// Port of the first node's clients; node n has this + 10 (n - 1), that + 1 for operators and that + 5 for the other nodes
     /// [default: 7070, or as in the directory]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=65_000), value_name = "PORT")]

@@ -1,10 +1,12 @@
 //! The handle to a server, or to several that serve the same cluster.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use reqwest::{Method, Url};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Certificate, ClientBuilder, Method, Url};
 use tidelog_api::producers::{ProducerRegistered, RegisterProducer};
 use tidelog_api::topics::{SettingsRequest, TopicDescription, TopicList, TopicSummary};
 
@@ -32,6 +34,41 @@ impl Default for ClientOptions {
     }
 }
 
+/// What a client shows, and whom it believes.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// Authorities in PEM that are believed besides the well-known ones, for servers of `https://`.
+    pub ca: Option<Vec<u8>>,
+    /// The bearer token that is sent with every request.
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A token is nobody's to see.
+        f.debug_struct("Access").field("ca", &self.ca.is_some()).field("token", &self.token.is_some()).finish()
+    }
+}
+
+impl Access {
+    fn apply(&self, mut builder: ClientBuilder) -> Result<ClientBuilder> {
+        if let Some(pem) = &self.ca {
+            let found = Certificate::from_pem_bundle(pem).map_err(|error| Error::Invalid(error.to_string()))?;
+            if found.is_empty() {
+                return Err(Error::Invalid("there is no certificate among the authorities".to_owned()));
+            }
+            builder = found.into_iter().fold(builder, ClientBuilder::add_root_certificate);
+        }
+        if let Some(token) = &self.token {
+            let value = HeaderValue::from_str(&format!("Bearer {token}"));
+            let mut value = value.map_err(|_| Error::Invalid("the token has characters that none has".to_owned()))?;
+            value.set_sensitive(true);
+            builder = builder.default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]));
+        }
+        Ok(builder)
+    }
+}
+
 /// A server, or several of one cluster. Clones share its connections, and which server is asked.
 #[derive(Debug, Clone)]
 pub struct Client(Arc<Inner>);
@@ -53,15 +90,22 @@ impl Client {
     /// # Errors
     /// A URL is none of http or https.
     pub fn new(servers: &str, options: ClientOptions) -> Result<Self> {
+        Self::with_access(servers, options, &Access::default())
+    }
+
+    /// The same for servers that want a token, or whose certificates are of an authority of their own.
+    ///
+    /// # Errors
+    /// As [`Client::new`]; the authorities or the token cannot be used.
+    pub fn with_access(servers: &str, options: ClientOptions, access: &Access) -> Result<Self> {
         let servers: Vec<Url> = servers.split(',').map(parse_server).collect::<Result<_>>()?;
-        let http = reqwest::Client::builder()
+        let builder = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(SILENCE)
             // A proxy of the environment has no business between us and a queue on loopback.
             .no_proxy()
-            .user_agent(concat!("tidelog-client/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| Error::Invalid(error.to_string()))?;
+            .user_agent(concat!("tidelog-client/", env!("CARGO_PKG_VERSION")));
+        let http = access.apply(builder)?.build().map_err(|error| Error::Invalid(error.to_string()))?;
         Ok(Self(Arc::new(Inner { http, servers, current: AtomicUsize::new(0), options })))
     }
 
@@ -222,6 +266,21 @@ mod tests {
         let alone = Client::new("http://a:1", ClientOptions::default()).unwrap();
         alone.turn_from(0);
         assert_eq!(alone.server(), "http://a:1");
+    }
+
+    #[test]
+    fn a_token_is_not_shown_and_authorities_are_certificates() {
+        let client = |access: &Access| Client::with_access("https://a:1", ClientOptions::default(), access);
+        let token = Access { token: Some("hunter2".to_owned()), ..Access::default() };
+        let shown = format!("{token:?} {:?}", client(&token).unwrap());
+        assert!(!shown.contains("hunter2"), "{shown}");
+        for wrong in [
+            Access { token: Some("line\nbreak".to_owned()), ..Access::default() },
+            Access { ca: Some(b"not PEM".to_vec()), ..Access::default() },
+        ] {
+            let error = client(&wrong).unwrap_err().to_string();
+            assert!(!error.contains("break"), "{error}");
+        }
     }
 
     #[test]

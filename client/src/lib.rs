@@ -27,7 +27,7 @@ mod retry;
 mod topic;
 
 pub use call::Safety;
-pub use client::{Client, ClientOptions};
+pub use client::{Access, Client, ClientOptions};
 pub use error::{ApiError, Error, Result};
 pub use fetch::{FetchStart, Page, Records};
 pub use partition::partition_of;

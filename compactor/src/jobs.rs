@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidelog::archive::{ClaimedJob, CompletedJob, JobRef, JobServer};
 use tidelog::error::Result;
+use tidelog::queue::ArchiveJobs;
 
 /// The queue's archive jobs: implemented by the engine in this process, and by clients of its HTTP API. Clones share one
 /// connection. Every method may be cancelled by dropping its future; what it asked for may be done all the same.
@@ -24,6 +25,28 @@ pub trait Jobs: Clone + Send + Sync + 'static {
     /// Returns when there may be a job, at the latest after `at_most`.
     fn wait(&self, at_most: Duration) -> impl Future<Output = ()> + Send {
         tokio::time::sleep(at_most)
+    }
+}
+
+impl Jobs for ArchiveJobs {
+    async fn claim(&self, worker: &str) -> Result<Option<ClaimedJob>> {
+        self.claim(worker).await
+    }
+
+    async fn extend(&self, job: JobRef) -> Result<()> {
+        self.extend(job).await
+    }
+
+    async fn complete(&self, done: CompletedJob) -> Result<()> {
+        self.complete(done).await
+    }
+
+    async fn abandon(&self, job: JobRef, reason: &str) -> Result<()> {
+        self.abandon(job, reason).await
+    }
+
+    async fn wait(&self, at_most: Duration) {
+        self.wait(at_most).await;
     }
 }
 

@@ -16,6 +16,7 @@ use tidelog::config::Log;
 use tidelog::metrics as names;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::auth::Identity;
 use crate::naming::RequestName;
 
 /// The series of every route, so that a request need not look its own up by name and labels. As many as the router has
@@ -70,6 +71,7 @@ pub(crate) struct Access {
     series: Arc<Series>,
     status: StatusCode,
     name: RequestName,
+    identity: Identity,
     started: Instant,
     bytes: u64,
 }
@@ -80,11 +82,12 @@ impl Access {
         (log, all): (&Log, &RouteSeries),
         (method, route, status): (Method, &str, StatusCode),
         name: RequestName,
+        identity: Identity,
         started: Instant,
     ) -> Self {
         let series = all.of(route);
         series.count(status, started.elapsed());
-        Self { slow: log.slow_request, sample: log.sample, method, series, status, name, started, bytes: 0 }
+        Self { slow: log.slow_request, sample: log.sample, method, series, status, name, identity, started, bytes: 0 }
     }
 
     fn is_logged(&self, elapsed: Duration) -> bool {
@@ -105,6 +108,7 @@ impl Access {
                 duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
                 request_id = %self.name.id(),
                 traceparent = self.name.traceparent(),
+                token = self.identity.name(),
                 complete,
             );
         }
@@ -183,7 +187,7 @@ mod tests {
             id: http::HeaderValue::from_str(id).unwrap_or(http::HeaderValue::from_static("")),
             trace: http::HeaderValue::from_static("00"),
         };
-        Access::new((&log, &RouteSeries::default()), (Method::GET, "/", status), name, Instant::now())
+        Access::new((&log, &RouteSeries::default()), (Method::GET, "/", status), name, Identity::Anyone, Instant::now())
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::RouteSeries;
+use crate::auth::Auth;
 use crate::body::BodyLimits;
 use crate::held::Patience;
 
@@ -53,6 +54,7 @@ struct Inner {
     config: Config,
     clock: Clock,
     hooks: Arc<dyn AdminHooks>,
+    auth: Auth,
     bodies: BodyLimits,
     patience: Patience,
     followers: Arc<Semaphore>,
@@ -83,6 +85,7 @@ impl App {
             config,
             clock,
             hooks,
+            auth: Auth::default(),
             bodies,
             patience,
             followers,
@@ -97,6 +100,21 @@ impl App {
     /// The same for another listener.
     pub(crate) fn on(&self, listener: Listener) -> Self {
         Self { inner: Arc::clone(&self.inner), listener }
+    }
+
+    /// The same for those who have a token.
+    ///
+    /// # Panics
+    /// Once it is cloned.
+    pub(crate) fn with_auth(mut self, auth: Auth) -> Self {
+        let Some(inner) = Arc::get_mut(&mut self.inner) else { unreachable!("it is set before anything is served") };
+        inner.auth = auth;
+        self
+    }
+
+    /// Who may call.
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.inner.auth
     }
 
     /// By which listener this request came.

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::access::{Access, LoggedBody};
 use crate::app::App;
+use crate::auth::{Identity, Need};
 use crate::body::rest;
 use crate::error::{ApiError, Failure};
 use crate::guard::guard;
@@ -38,8 +39,12 @@ pub(crate) async fn in_context(
     handler: impl AsyncFnOnce(Request) -> Response,
 ) -> http::Response<LoggedBody> {
     let (mut head, body) = request.into_parts();
-    let begun = Begun::new(&head);
+    let begun = Begun::new(app, &head);
     let guarded = guard(app, &head.uri, &head.headers);
+    if app.auth().is_on() {
+        // The table knows what its routes need.
+        head.extensions.insert(begun.identity.clone());
+    }
     // Streams name it in the failures that they tell later.
     head.headers.insert(headers::REQUEST_ID, begun.name.id.clone());
     let (body, rest) = rest::split(body);
@@ -51,10 +56,10 @@ pub(crate) async fn in_context(
     begun.finish(app, None, response, rest).await
 }
 
-/// As [`in_context`], for a route whose template the caller knows and whose handler only borrows the request.
+/// As [`in_context`], for a route whose template and need the caller knows and whose handler only borrows the request.
 pub(crate) async fn in_context_of<B>(
     app: &App,
-    route: &'static str,
+    (route, need): (&'static str, Need),
     request: http::Request<B>,
     handler: impl AsyncFnOnce(&Parts, &mut B) -> Response,
 ) -> http::Response<LoggedBody>
@@ -62,8 +67,9 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
 {
     let (head, mut body) = request.into_parts();
-    let begun = Begun::new(&head);
-    let response = match guard(app, &head.uri, &head.headers) {
+    let begun = Begun::new(app, &head);
+    let admitted = guard(app, &head.uri, &head.headers).and_then(|()| begun.identity.admit(need));
+    let response = match admitted {
         Ok(()) => begun.name.scope(whatever_becomes_of_it(handler(&head, &mut body))).await,
         Err(error) => error.into_response(),
     };
@@ -75,16 +81,18 @@ struct Begun {
     at: Instant,
     name: RequestName,
     method: Method,
+    identity: Identity,
     /// The client waits to be asked for its body.
     waits_to_send: bool,
 }
 
 impl Begun {
-    fn new(head: &Parts) -> Self {
+    fn new(app: &App, head: &Parts) -> Self {
         Self {
             at: Instant::now(),
             name: RequestName { id: request_id(&head.headers), trace: traceparent(&head.headers) },
             method: head.method.clone(),
+            identity: app.auth().identify(&head.headers),
             waits_to_send: head.headers.contains_key(header::EXPECT),
         }
     }
@@ -97,7 +105,7 @@ impl Begun {
         response: Response,
         left: impl http_body::Body<Data = Bytes> + Unpin,
     ) -> http::Response<LoggedBody> {
-        let Self { at, name, method, waits_to_send } = self;
+        let Self { at, name, method, identity, waits_to_send } = self;
         let mut response = finish_error(response, &name, &method);
         if response.status().is_client_error() && !waits_to_send {
             rest::discard(left).await;
@@ -108,7 +116,7 @@ impl Begun {
             None => route.or(matched.as_ref().map(MatchedPath::as_str)).unwrap_or("unmatched"),
         };
         let log = (&app.config().log, app.series());
-        let access = Access::new(log, (method, route, response.status()), name.clone(), at);
+        let access = Access::new(log, (method, route, response.status()), name.clone(), identity, at);
         let head = response.headers_mut();
         head.insert(headers::REQUEST_ID, name.id);
         head.insert(headers::TRACEPARENT, name.trace);

@@ -26,10 +26,14 @@ use tower_http::compression::{Compression, CompressionBody, CompressionLayer};
 
 use crate::access::LoggedBody;
 use crate::app::{App, Listener};
+use crate::auth::{Need, Role};
 use crate::body::Arriving;
 use crate::context::{in_context, in_context_of};
 use crate::router::router;
 use crate::routes::produce;
+
+/// What producing needs.
+const PRODUCE: Need = Need::Token(Role::Write);
 
 type Worthwhile = And<And<SizeAbove, NotForContentType>, NotForContentType>;
 
@@ -89,7 +93,7 @@ impl Gateway {
     async fn directly<B: Arriving>(self, route: &'static str, request: http::Request<B>) -> http::Response<AnswerBody> {
         let accepted = request.headers().get(header::ACCEPT_ENCODING).cloned();
         let handler = async |head: &_, body: &mut B| produce::direct(&self.app, head, body).await.into_response();
-        let response = in_context_of(&self.app, route, request, handler).await;
+        let response = in_context_of(&self.app, (route, PRODUCE), request, handler).await;
         let is_large = response.body().size_hint().lower() >= limits::COMPRESS_ABOVE_BYTES as u64;
         match accepted.filter(|_| is_large) {
             None => response.map(AnswerBody::Plain),
@@ -111,20 +115,6 @@ impl Gateway {
             ready(Ok(response))
         });
         never(self.compression.layer(answer).oneshot(request).await)
-    }
-}
-
-impl<B> hyper::service::Service<http::Request<B>> for Gateway
-where
-    B: Arriving<Error: Into<BoxError>> + 'static,
-{
-    type Response = http::Response<AnswerBody>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn call(&self, request: http::Request<B>) -> Self::Future {
-        let gateway = self.clone();
-        Box::pin(async move { Ok(gateway.answer(request).await) })
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a request must satisfy before it reaches a route: bounded and unambiguous headers, and on a loopback listener a host and an
-//! origin of this machine.
+//! What a request must satisfy before it reaches a route: bounded and unambiguous headers, and on a loopback listener without
+//! tokens a host and an origin of this machine.
 //!
 //! A web page that a developer visits can make the browser send requests to any address, under the page's own name if its
 //! DNS answers with 127.0.0.1. The browser cannot lie about `Host` and `Origin`, so a listener that is only protected by
@@ -23,7 +23,8 @@ const MAX_HEADERS: usize = 100;
 pub(crate) fn guard(app: &App, uri: &Uri, headers: &HeaderMap) -> Result<()> {
     check_head(uri, headers)?;
     check_unambiguous(headers)?;
-    if app.is_local() { check_local(uri, headers, app.cors_origins()) } else { Ok(()) }
+    // Tokens keep pages out as well: a browser does not send one by itself.
+    if app.is_local() && !app.auth().is_on() { check_local(uri, headers, app.cors_origins()) } else { Ok(()) }
 }
 
 fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<()> {
@@ -36,10 +37,10 @@ fn check_head(uri: &Uri, headers: &HeaderMap) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what two readers could read in two ways: which host is meant, where a page is from, what the body is. Where the
+/// Refuses what two readers could read in two ways: which host is meant, where a page is from, who calls, what the body is. Where the
 /// body ends is the protocol library's: of a length and chunks it goes by the chunks, as RFC 9112 has it.
 fn check_unambiguous(headers: &HeaderMap) -> Result<()> {
-    for name in [header::HOST, header::ORIGIN, header::CONTENT_TYPE] {
+    for name in [header::HOST, header::ORIGIN, header::AUTHORIZATION, header::CONTENT_TYPE] {
         if headers.get_all(&name).iter().nth(1).is_some() {
             return Err(ApiError::parameter(name.as_str(), format!("the header {name} is given twice")));
         }

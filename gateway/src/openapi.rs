@@ -1,6 +1,7 @@
 //! The description of the API, generated from the handlers.
 
-use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
 
 use crate::routes::{admin, all, archive, cluster, fetch, health, jobs, produce, producers, topics};
 
@@ -23,7 +24,25 @@ use crate::routes::{admin, all, archive, cluster, fetch, health, jobs, produce, 
         (name = "records", description = "Produce and fetch"),
         (name = "producers", description = "Idempotent producers"),
         (name = "archive", description = "Parquet files"),
-        (name = "operation", description = "Health, metrics, administration"),
-    )
+        (name = "operation", description = "Health on both listeners; metrics and administration on that of operators"),
+    ),
+    security((), ("token" = [])),
+    modifiers(&Token)
 )]
 pub(crate) struct ApiDoc;
+
+/// The token that a server may want.
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some(
+                "If the server has a file of tokens: read for GET, write to produce and create, admin for the rest",
+            ))
+            .build();
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}

@@ -1,5 +1,6 @@
 //! All routes of both listeners, in one table.
 
+use axum::Extension;
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn};
@@ -10,12 +11,13 @@ use tidelog_api::{ErrorCode, headers};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::app::{App, Listener};
+use crate::auth::{Identity, Need, Role};
 use crate::error::ApiError;
 use crate::routes::{admin, all, archive, cluster, fetch, health, jobs, produce, producers, topics};
 
 /// Builds the router from a table and keeps the table, which tests compare with the OpenAPI document.
 macro_rules! routes {
-    ($($on:ident $path:literal { $($method:ident $handler:path),+ $(,)? })+) => {
+    ($($on:ident $path:literal { $($method:ident $need:ident $handler:path),+ $(,)? })+) => {
         fn mount(listener: Listener) -> Router<App> {
             let mut router = Router::new();
             $(if On::$on.has(listener) {
@@ -24,14 +26,19 @@ macro_rules! routes {
             router
         }
 
-        /// Every route: where it is, its path and its methods; a path that ends in `{…}` and takes POST has verbs.
+        /// Every route: where it is, its path, its methods and what each needs; a path that ends in `{…}` and takes POST has verbs.
         pub(crate) const ROUTES: &[Route] =
-            &[$(Route { on: On::$on, path: $path, methods: &[$(stringify!($method)),+] }),+];
+            &[$(Route { on: On::$on, path: $path, methods: &[$((stringify!($method), $need)),+] }),+];
     };
     (@ $first:ident $handler:path $(, $method:ident $other:path)*) => {
         $first($handler)$(.$method($other))*
     };
 }
+
+const NOTHING: Need = Need::Nothing;
+const READ: Need = Need::Token(Role::Read);
+const WRITE: Need = Need::Token(Role::Write);
+const ADMIN: Need = Need::Token(Role::Admin);
 
 /// Where a route is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +65,17 @@ pub(crate) struct Route {
     /// As axum writes it.
     pub(crate) path: &'static str,
     /// In lowercase.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests go through all of them"))]
-    pub(crate) methods: &'static [&'static str],
+    pub(crate) methods: &'static [(&'static str, Need)],
 }
 
 impl Route {
+    /// What a method of the route needs; one that it does not have is refused to whoever has a token.
+    fn need(&self, method: &Method) -> Need {
+        let method = if *method == Method::HEAD { &Method::GET } else { method };
+        let found = self.methods.iter().find(|(name, _)| name.eq_ignore_ascii_case(method.as_str()));
+        found.map_or(READ, |(_, need)| *need)
+    }
+
     /// Whether a path is one of this route, whatever is in the place of its parameters.
     fn covers(&self, path: &str) -> bool {
         let (mut ours, mut theirs) = (self.path.split('/'), path.split('/'));
@@ -77,34 +90,38 @@ impl Route {
 }
 
 routes! {
-    Both "/healthz" { get health::healthz }
-    Both "/readyz" { get health::readyz }
-    Admin "/metrics" { get health::metrics }
-    Clients "/v1/openapi.json" { get health::openapi }
-    Both "/v1/status" { get health::status }
-    Clients "/v1/topics" { get topics::list }
+    Both "/healthz" { get NOTHING health::healthz }
+    Both "/readyz" { get NOTHING health::readyz }
+    Admin "/metrics" { get READ health::metrics }
+    Clients "/v1/openapi.json" { get READ health::openapi }
+    Both "/v1/status" { get READ health::status }
+    Clients "/v1/topics" { get READ topics::list }
     Clients "/v1/topics/{topic}" {
-        get topics::describe, put topics::create, patch topics::alter, delete topics::delete, post topics::verb,
+        get READ topics::describe,
+        put WRITE topics::create,
+        patch ADMIN topics::alter,
+        delete ADMIN topics::delete,
+        post WRITE topics::verb,
     }
-    Clients "/v1/topics/{topic}/archive" { get archive::list }
-    Clients "/v1/topics/{topic}/records" { get all::all, post produce::to_topic }
-    Clients "/v1/topics/{topic}/partitions/{partition}/records" { get fetch::partition, post produce::to_partition }
-    Clients "/v1/producers" { get producers::find, post producers::register }
-    Clients "/v1/producers/{id}" { get producers::positions }
-    Clients "/v1/archive-jobs:claim" { post jobs::claim }
-    Clients "/v1/archive-jobs:extend" { post jobs::extend }
-    Clients "/v1/archive-jobs:complete" { post jobs::complete }
-    Clients "/v1/archive-jobs:abandon" { post jobs::abandon }
-    Admin "/v1/admin/jobs/{job}" { post admin::job }
-    Admin "/v1/admin/settings" { get admin::settings }
-    Admin "/v1/admin/log-level" { put admin::log_level }
-    Admin "/v1/admin/stop" { post admin::stop }
-    Admin "/v1/admin/cluster" { get cluster::describe }
-    Admin "/v1/admin/nodes:add" { post cluster::add }
-    Admin "/v1/admin/nodes:remove" { post cluster::remove }
-    Admin "/v1/admin/nodes:replace" { post cluster::replace }
-    Admin "/v1/admin/leader:transfer" { post cluster::transfer }
-    Admin "/v1/admin/drain" { post cluster::drain }
+    Clients "/v1/topics/{topic}/archive" { get READ archive::list }
+    Clients "/v1/topics/{topic}/records" { get READ all::all, post WRITE produce::to_topic }
+    Clients "/v1/topics/{topic}/partitions/{partition}/records" { get READ fetch::partition, post WRITE produce::to_partition }
+    Clients "/v1/producers" { get READ producers::find, post WRITE producers::register }
+    Clients "/v1/producers/{id}" { get READ producers::positions }
+    Clients "/v1/archive-jobs:claim" { post ADMIN jobs::claim }
+    Clients "/v1/archive-jobs:extend" { post ADMIN jobs::extend }
+    Clients "/v1/archive-jobs:complete" { post ADMIN jobs::complete }
+    Clients "/v1/archive-jobs:abandon" { post ADMIN jobs::abandon }
+    Admin "/v1/admin/jobs/{job}" { post ADMIN admin::job }
+    Admin "/v1/admin/settings" { get ADMIN admin::settings }
+    Admin "/v1/admin/log-level" { put ADMIN admin::log_level }
+    Admin "/v1/admin/stop" { post ADMIN admin::stop }
+    Admin "/v1/admin/cluster" { get ADMIN cluster::describe }
+    Admin "/v1/admin/nodes:add" { post ADMIN cluster::add }
+    Admin "/v1/admin/nodes:remove" { post ADMIN cluster::remove }
+    Admin "/v1/admin/nodes:replace" { post ADMIN cluster::replace }
+    Admin "/v1/admin/leader:transfer" { post ADMIN cluster::transfer }
+    Admin "/v1/admin/drain" { post ADMIN cluster::drain }
 }
 
 /// The router of the listener of `app`, with its layers.
@@ -115,8 +132,13 @@ pub(crate) fn router(app: App) -> Router {
     router.with_state(app)
 }
 
-/// Says where a route is that the other listener has.
-async fn no_such_route(uri: Uri, State(app): State<App>) -> Response {
+/// Says where a route is that the other listener has, to whoever may know.
+async fn no_such_route(uri: Uri, State(app): State<App>, identity: Option<Extension<Identity>>) -> Response {
+    if let Some(Extension(identity)) = identity
+        && let Err(error) = identity.admit(READ)
+    {
+        return error.into_response();
+    }
     let elsewhere = ROUTES.iter().any(|route| !route.on.has(app.listener()) && route.covers(uri.path()));
     match (elsewhere, app.listener()) {
         (false, _) => StatusCode::NOT_FOUND.into_response(),
@@ -129,11 +151,24 @@ fn not_found(message: &str) -> Response {
     ApiError::new(ErrorCode::RouteNotFound, message).into_response()
 }
 
-/// Tells the context which route it was.
+/// Lets those pass who have what the route needs, and tells the context which route it was.
 async fn name_route(matched: MatchedPath, request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    let admitted = match request.extensions().get::<Identity>() {
+        Some(identity) => identity.admit(need(matched.as_str(), request.method())),
+        None => Ok(()),
+    };
+    let mut response = match admitted {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    };
     response.extensions_mut().insert(matched);
     response
+}
+
+/// What a request to the route of this template needs.
+fn need(template: &str, method: &Method) -> Need {
+    let route = ROUTES.iter().find(|route| route.path == template);
+    route.map_or(ADMIN, |route| route.need(method))
 }
 
 fn cors(origins: &[String]) -> CorsLayer {
@@ -168,7 +203,7 @@ mod tests {
     fn every_route_is_in_the_openapi_document_and_nothing_else() {
         let mut routed = BTreeSet::new();
         for Route { path, methods, .. } in ROUTES {
-            for method in *methods {
+            for (method, _) in *methods {
                 match VERBS.iter().find(|(with_verbs, _)| with_verbs == path && *method == "post") {
                     Some((_, verbs)) => routed.extend(verbs.map(|verb| (format!("{path}:{verb}"), "post".to_owned()))),
                     None => {

@@ -46,6 +46,14 @@ impl Requests {
         topics.keys().copied().collect()
     }
 
+    /// All that was asked for and is not known to be archived.
+    #[must_use]
+    pub fn targets(&self) -> Vec<(TopicId, Vec<(u32, Offset)>)> {
+        let targets =
+            |targets: &BTreeMap<u32, Offset>| targets.iter().map(|(partition, target)| (*partition, *target)).collect();
+        self.lock().iter().map(|(topic, asked)| (*topic, targets(asked))).collect()
+    }
+
     /// Returns once there was a request since the last return; wakes one worker.
     pub async fn changed(&self) {
         self.0.changed.notified().await;

@@ -13,7 +13,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::model::{Answer, Control, JobId, LogTime};
-use crate::raft::Leader;
+use crate::raft::Handle;
 
 /// The operator's switch and the record of how archiving goes: implemented by the layer above.
 pub trait JobWatch: Send + Sync {
@@ -26,7 +26,7 @@ pub trait JobWatch: Send + Sync {
 /// Serves the jobs of a shard. A cheap handle.
 #[derive(Clone)]
 pub struct JobServer {
-    leader: Leader,
+    leader: Handle,
     requests: Requests,
     settings: config::Archive,
     watch: Option<Arc<dyn JobWatch>>,
@@ -35,8 +35,8 @@ pub struct JobServer {
 impl JobServer {
     /// Jobs of the shard that `leader` proposes to.
     #[must_use]
-    pub fn new(leader: Leader, requests: Requests, settings: config::Archive) -> Self {
-        Self { leader, requests, settings, watch: None }
+    pub fn new(leader: impl Into<Handle>, requests: Requests, settings: config::Archive) -> Self {
+        Self { leader: leader.into(), requests, settings, watch: None }
     }
 
     /// The same, paused by `watch` and reporting to it.

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
-use super::Config;
 use super::peer::is_host_and_port;
+use super::{Config, units};
 
 /// `[cluster]`: this node and the first ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +21,16 @@ pub struct Cluster {
     /// The nodes of the first start, `id=host:port` of their peer listeners, the same on all of them; later only where to ask
     /// for the cluster, since the members are in the log. Empty for a cluster of one.
     pub nodes: Vec<ClusterNode>,
-    /// What this process does: `gateway` and `wal`, and `compactor` unless others convert.
+    /// Raft groups that the partitions are spread over, the same on all nodes. Not set, a cluster is founded with one for each of
+    /// `nodes`, and keeps what it has. A larger number adds shards, which new partitions go to; there are never less.
+    #[serde(with = "units::optional_count", skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u32>,
+    /// How long the voter that is to lead a shard has been there and caught up before the leadership is handed to it; 0 leaves
+    /// leaderships where they are. Shard k is led by the voter at place k of all, by number and around.
+    #[serde(with = "units::duration")]
+    pub balance_after: Duration,
+    /// What this process does: `gateway`, `wal` unless it only follows the nodes that keep the log, and `compactor` unless others
+    /// convert.
     pub roles: Vec<Role>,
 }
 
@@ -72,7 +82,9 @@ impl Config {
     pub(super) fn check_cluster(&self, problems: &mut Vec<String>) {
         let cluster = &self.cluster;
         cluster.check(problems);
-        if !cluster.nodes.is_empty() && self.peer.listen.is_none() {
+        if !cluster.keeps_log() {
+            self.check_gateway(problems);
+        } else if !cluster.nodes.is_empty() && self.peer.listen.is_none() {
             problems
                 .push("peer.listen: must be set beside cluster.nodes: the others have to reach this node".to_owned());
         }
@@ -83,13 +95,34 @@ impl Config {
         }
         // Whoever has a bucket of its own has a cluster of its own.
         let shared = self.bucket.as_deref().is_some_and(|url| !url.starts_with("memory:"));
-        if cluster.nodes.len() > 1 && !shared {
+        if (cluster.nodes.len() > 1 || !cluster.keeps_log()) && !shared {
             problems.push("bucket: must be set beside cluster.nodes, to one that all nodes share".to_owned());
+        }
+    }
+
+    /// What a process without the role `wal` cannot have.
+    fn check_gateway(&self, problems: &mut Vec<String>) {
+        if self.cluster.nodes.is_empty() {
+            problems.push(
+                "cluster.nodes: must be set without the role \"wal\", so that the log's nodes are found".to_owned(),
+            );
+        }
+        if self.cluster.node_id.is_some() {
+            problems.push("cluster.node_id: a process without the role \"wal\" has no number".to_owned());
+        }
+        if self.peer.listen.is_some() {
+            problems.push("peer.listen: nobody calls a process without the role \"wal\"".to_owned());
         }
     }
 }
 
 impl Cluster {
+    /// Whether this process keeps a write-ahead log: otherwise it is a gateway, which follows those that do.
+    #[must_use]
+    pub fn keeps_log(&self) -> bool {
+        self.roles.contains(&Role::Wal)
+    }
+
     /// Whether this process turns segments into Parquet, if `archive.enabled` lets it.
     #[must_use]
     pub fn is_compactor(&self) -> bool {
@@ -101,7 +134,7 @@ impl Cluster {
         if self.node_id == Some(NodeChoice::Id(0)) {
             problems.push("cluster.node_id: node numbers begin with 1".to_owned());
         }
-        if !self.nodes.is_empty() && self.node_id.is_none() {
+        if !self.nodes.is_empty() && self.node_id.is_none() && self.keeps_log() {
             problems.push(
                 "cluster.node_id: must be set beside cluster.nodes, so that this node knows which it is".to_owned(),
             );
@@ -118,19 +151,22 @@ impl Cluster {
                 problems.push(format!("cluster.nodes: {} is there twice", node.address));
             }
         }
+        if let Some(shards) = self.shards.filter(|shards| !(1..=MAX_SHARDS).contains(shards)) {
+            problems.push(format!("cluster.shards: {shards} is not between 1 and {MAX_SHARDS}"));
+        }
         if self.nodes.len() > MAX_FIRST_NODES {
             problems.push(format!("cluster.nodes: {} nodes are more than {MAX_FIRST_NODES}", self.nodes.len()));
         }
-        for needed in [Role::Gateway, Role::Wal] {
-            if !self.roles.contains(&needed) {
-                problems.push(format!("cluster.roles: must have {:?}", needed.name()));
-            }
+        if !self.roles.contains(&Role::Gateway) {
+            problems.push(format!("cluster.roles: must have {:?}", Role::Gateway.name()));
         }
     }
 }
 
 /// Every write waits for a majority; more than five voters make that slower and hardly safer.
 const MAX_FIRST_NODES: usize = 5;
+/// Shards that the catalog counts at most.
+const MAX_SHARDS: u32 = 64;
 
 impl fmt::Display for ClusterNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -241,6 +277,23 @@ mod tests {
     }
 
     #[test]
+    fn a_gateway_is_told_peers_and_a_bucket_and_has_no_number_or_listener() {
+        let problems = |text: &str| {
+            let sources = Sources { file: Some(("t.toml".into(), text.to_owned())), ..Sources::default() };
+            Config::load(&sources).map_or_else(|error| error.problems, |_| Vec::new())
+        };
+        let gateway = "bucket = \"s3://b\"\n[cluster]\nroles = [\"gateway\", \"compactor\"]\n";
+        let told = format!("{gateway}nodes = [\"1=a:1\"]\n");
+        assert_eq!(problems(&told), [""; 0]);
+        assert!(problems(gateway)[0].starts_with("cluster.nodes:"));
+        assert!(problems(&format!("{told}node_id = 4\n"))[0].starts_with("cluster.node_id:"));
+        assert!(problems(&format!("{told}[peer]\nlisten = \"127.0.0.1:7072\"\n"))[0].starts_with("peer.listen:"));
+        assert!(problems(&told.replace("s3://b", "memory:///"))[0].starts_with("bucket:"));
+        let grace = problems(&format!("{told}[gc]\ngrace = \"1h\"\n[fetch]\nview_age = \"15m\"\n"));
+        assert!(grace.len() == 1 && grace[0].contains("fetch.view_age"), "{grace:?}");
+    }
+
+    #[test]
     fn what_contradicts_itself_is_told() {
         let nodes = |text: &str| text.split(' ').filter_map(|node| node.parse().ok()).collect::<Vec<ClusterNode>>();
         let check = |cluster: Cluster| {
@@ -259,7 +312,9 @@ mod tests {
             Cluster { node_id: id(1), nodes: nodes("1=a:1 1=b:1"), ..Cluster::default() },
             Cluster { node_id: id(1), nodes: nodes("1=a:1 2=a:1"), ..Cluster::default() },
             Cluster { node_id: id(1), nodes: nodes("1=a:1 2=b:1 3=c:1 4=d:1 5=e:1 6=f:1"), ..Cluster::default() },
-            Cluster { roles: vec![Role::Gateway, Role::Compactor], ..Cluster::default() },
+            Cluster { roles: vec![Role::Wal, Role::Compactor], ..Cluster::default() },
+            Cluster { shards: Some(0), ..Cluster::default() },
+            Cluster { shards: Some(65), ..Cluster::default() },
         ] {
             assert_eq!(check(wrong.clone()).len(), 1, "{wrong:?}");
         }

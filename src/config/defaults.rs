@@ -9,7 +9,7 @@ use super::sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
     Shutdown, Store, Tail, TopicRules, Wal,
 };
-use super::{Admin, Cluster, Config, Role};
+use super::{Admin, Auth, Cluster, Config, ListenerTls, Role};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -37,6 +37,7 @@ impl Default for Config {
             bucket: None,
             http: Http::default(),
             admin: Admin::default(),
+            auth: Auth::default(),
             store: Store::default(),
             flush: Flush::default(),
             wal: Wal::default(),
@@ -71,13 +72,17 @@ impl Default for Http {
             max_followers: 1_024,
             read_timeout: secs(30),
             write_timeout: secs(60),
+            max_connection_age: minutes(5),
+            insecure: false,
+            tls: ListenerTls::default(),
         }
     }
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7071))) }
+        let listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 7071)));
+        Self { listen, tls: ListenerTls::default() }
     }
 }
 
@@ -128,7 +133,7 @@ impl Default for Cache {
 
 impl Default for Fetch {
     fn default() -> Self {
-        Self { memory: 256 * MIB, deadline: secs(60), bucket_deadline: secs(20) }
+        Self { memory: 256 * MIB, deadline: secs(60), bucket_deadline: secs(20), view_age: secs(30) }
     }
 }
 
@@ -191,7 +196,13 @@ impl Default for Raft {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { node_id: None, nodes: Vec::new(), roles: vec![Role::Gateway, Role::Wal, Role::Compactor] }
+        Self {
+            node_id: None,
+            nodes: Vec::new(),
+            shards: None,
+            balance_after: secs(5),
+            roles: vec![Role::Gateway, Role::Wal, Role::Compactor],
+        }
     }
 }
 

@@ -12,10 +12,16 @@ use super::Config;
 /// Prefix of environment variables that are settings.
 const ENV_PREFIX: &str = "TIDELOG__";
 /// Settings that have no default value and so are not in the printed defaults.
-const WITHOUT_DEFAULT: [&str; 8] = [
+const WITHOUT_DEFAULT: [&str; 14] = [
     "bucket",
+    "http.tls.cert",
+    "http.tls.key",
+    "admin.tls.cert",
+    "admin.tls.key",
+    "auth.tokens_file",
     "wal.keep",
     "cluster.node_id",
+    "cluster.shards",
     "peer.listen",
     "peer.advertise",
     "peer.tls.cert",

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use access::Admin;
+pub use access::{Admin, Auth, ListenerTls};
 pub use cluster::{Cluster, ClusterNode, NodeChoice, Role};
 pub use load::{ConfigError, Sources};
 pub use peer::{Peer, PeerTls, is_host_and_port};
@@ -41,6 +41,8 @@ pub struct Config {
     pub http: Http,
     /// The listener for operators.
     pub admin: Admin,
+    /// Who may call either listener.
+    pub auth: Auth,
     /// Calls to the bucket.
     pub store: Store,
     /// Tail to segments.

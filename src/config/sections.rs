@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::ListenerTls;
 use super::units;
 
 /// `[http]`: the gateway's listener.
@@ -33,6 +34,14 @@ pub struct Http {
     /// wait for `fetch.memory`.
     #[serde(with = "units::duration")]
     pub write_timeout: Duration,
+    /// About how long a connection is kept, give or take a fifth, so that load balancers spread connections anew; it ends
+    /// between two requests. 0 keeps connections for ever.
+    #[serde(with = "units::duration")]
+    pub max_connection_age: Duration,
+    /// Listen beyond loopback, for clients or for operators, without TLS or without tokens.
+    pub insecure: bool,
+    /// TLS of this listener.
+    pub tls: ListenerTls,
 }
 
 /// `[store]`: calls to the bucket.
@@ -135,6 +144,10 @@ pub struct Fetch {
     /// How long a read waits for one part of an object of the bucket, attempts made anew included; then it is `unavailable`.
     #[serde(with = "units::duration")]
     pub bucket_deadline: Duration,
+    /// How long a gateway that keeps no log reads what it knows of a shard after its last contact with it; then it answers
+    /// `unavailable` until it has contact again.
+    #[serde(with = "units::duration")]
+    pub view_age: Duration,
 }
 
 /// `[produce]`: admission and batching.

@@ -30,16 +30,18 @@ fn changed_settings_print_as_toml_that_parses_back() {
 #[test]
 fn a_cluster_is_described_by_file_environment_or_flags() {
     let nodes = |config: &Config| config.cluster.nodes.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let text = "bucket = \"file:///b\"\n[peer]\nlisten = \"127.0.0.1:7072\"\n[cluster]\nnode_id = 2\nnodes = [\"1=a:7072\", \"2=b:7072\"]\nroles = [\"gateway\", \"wal\"]\n[wal]\nkeep = \"1MiB\"\n";
+    let text = "bucket = \"file:///b\"\n[peer]\nlisten = \"127.0.0.1:7072\"\n[cluster]\nnode_id = 2\nnodes = [\"1=a:7072\", \"2=b:7072\"]\nshards = 5\nroles = [\"gateway\", \"wal\"]\n[wal]\nkeep = \"1MiB\"\n";
     let mut sources = file(text);
     let config = Config::load(&sources).unwrap();
     assert_eq!(config.cluster.node_id, Some(NodeChoice::Id(2)));
     assert_eq!(nodes(&config), ["1=a:7072", "2=b:7072"]);
     assert!(!config.cluster.is_compactor());
-    assert_eq!(config.wal.keep, Some(1 << 20));
+    assert_eq!((config.wal.keep, config.cluster.shards), (Some(1 << 20), Some(5)));
     assert_eq!(Config::load(&file(&config.to_toml())), Ok(config));
     sources.environment = vec![("TIDELOG__CLUSTER__NODE_ID".to_owned(), "auto".to_owned())];
     assert_eq!(Config::load(&sources).unwrap().cluster.node_id, Some(NodeChoice::Auto));
+    sources.environment = vec![("TIDELOG__CLUSTER__SHARDS".to_owned(), "7".to_owned())];
+    assert_eq!(Config::load(&sources).unwrap().cluster.shards, Some(7));
     sources.flags = vec![
         ("cluster.node_id", "--node-id", "3".to_owned()),
         ("cluster.nodes", "--cluster", "1=a:1, 3=c:1".to_owned()),
@@ -160,6 +162,9 @@ fn the_operations_page_lists_every_setting_with_its_default() {
         }
     }
     for key in ["wal.keep", "cluster.node_id"] {
+        keys.push((key.to_owned(), "not set".to_owned()));
+    }
+    for key in ["http.tls.cert", "http.tls.key", "admin.tls.cert", "admin.tls.key", "auth.tokens_file"] {
         keys.push((key.to_owned(), "not set".to_owned()));
     }
     for key in ["peer.listen", "peer.advertise", "peer.tls.cert", "peer.tls.key", "peer.tls.ca"] {

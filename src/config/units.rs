@@ -57,6 +57,41 @@ pub(super) mod size {
     }
 }
 
+/// A count that has no default, so that the environment gives it as text.
+pub(super) mod optional_count {
+    use std::fmt;
+
+    use serde::de::{self, Deserializer, Visitor};
+    use serde::ser::Serializer;
+
+    pub(crate) fn serialize<S: Serializer>(count: &Option<u32>, serializer: S) -> Result<S::Ok, S::Error> {
+        match count {
+            Some(count) => serializer.serialize_some(count),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+        struct Count;
+        impl Visitor<'_> for Count {
+            type Value = u32;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number")
+            }
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<u32, E> {
+                u32::try_from(count).map_err(|_| E::custom(format!("{count} is too large")))
+            }
+            fn visit_i64<E: de::Error>(self, count: i64) -> Result<u32, E> {
+                u32::try_from(count).map_err(|_| E::custom(format!("{count} is not a number from 0 to 2^32 - 1")))
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<u32, E> {
+                text.parse().map_err(|_| E::custom(format!("{text:?} is not a number")))
+            }
+        }
+        deserializer.deserialize_any(Count).map(Some)
+    }
+}
+
 /// Sizes that may be left out (`Option<u64>`); without one nothing is written.
 pub(super) mod optional_size {
     use serde::de::Deserializer;

@@ -51,6 +51,7 @@ impl Config {
             ("flush.deadline", self.flush.deadline),
             ("fetch.deadline", self.fetch.deadline),
             ("fetch.bucket_deadline", self.fetch.bucket_deadline),
+            ("fetch.view_age", self.fetch.view_age),
             ("gc.interval", self.gc.interval),
             ("archive.interval", self.archive.interval),
             ("archive.max_age", self.archive.max_age),
@@ -118,7 +119,10 @@ impl Config {
             ("archive.claim", self.archive.claim),
             ("archive.deadline", self.archive.deadline),
         ];
-        for (key, deadline) in deadlines {
+        // A node alone has no gateways.
+        let view = ("fetch.view_age", self.fetch.view_age);
+        let views = (!self.cluster.nodes.is_empty()).then_some(view);
+        for (key, deadline) in deadlines.into_iter().chain(views) {
             if self.gc.grace <= deadline.saturating_mul(GRACE_FACTOR) {
                 let (grace, deadline) = (time(self.gc.grace), time(deadline));
                 problems.push(format!("gc.grace: {grace} is not more than {GRACE_FACTOR} × {key} ({deadline})"));

@@ -24,7 +24,7 @@ use crate::config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::{Direction, FETCH_REPLANS, FETCH_SECONDS, topic_traffic};
 use crate::model::{Bounds, Chunk, FetchFrom, FetchPage, FetchRequest, Hold, Offset, Topic, TopicPartition};
-use crate::raft::RaftNode;
+use crate::raft::Handle;
 use crate::state::{PartitionState, State};
 use crate::store::Bucket;
 
@@ -34,14 +34,14 @@ const PLANS: u32 = 4;
 const PIECES: usize = 8;
 
 /// Reads the partitions of one shard; clones share caches and budgets.
-pub struct Fetcher<S: Source = RaftNode>(Arc<Inner<S>>);
+pub struct Fetcher<S: Source = Handle>(Arc<Inner<S>>);
 
 struct Inner<S> {
     source: S,
     objects: Objects,
-    ahead: Ahead,
+    ahead: Arc<Ahead>,
     options: config::Fetch,
-    memory: PageMemory,
+    memory: Arc<PageMemory>,
 }
 
 impl<S: Source> Clone for Fetcher<S> {
@@ -54,6 +54,13 @@ impl<S: Source> std::fmt::Debug for Fetcher<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Fetcher").field("options", &self.0.options).finish_non_exhaustive()
     }
+}
+
+/// How often a page was planned, and whether the last time was with the newest state.
+#[derive(Default)]
+struct Plans {
+    made: u32,
+    newest: bool,
 }
 
 /// Why a page was not read at a view.
@@ -77,9 +84,22 @@ impl<S: Source> Fetcher<S> {
         Self(Arc::new(Inner {
             source,
             objects: Objects::new(bucket, cache, shard, options.bucket_deadline),
-            ahead: Ahead::new(),
-            memory: PageMemory::new(options.memory),
+            ahead: Arc::new(Ahead::new()),
+            memory: Arc::new(PageMemory::new(options.memory)),
             options,
+        }))
+    }
+
+    /// A fetcher of another shard that shares the cache and the budgets of this one.
+    #[must_use]
+    pub fn beside(&self, source: S) -> Self {
+        let shard = source.view().shard();
+        Self(Arc::new(Inner {
+            source,
+            objects: self.0.objects.of_shard(shard),
+            ahead: Arc::clone(&self.0.ahead),
+            memory: Arc::clone(&self.0.memory),
+            options: self.0.options.clone(),
         }))
     }
 
@@ -97,6 +117,7 @@ impl<S: Source> Fetcher<S> {
     pub async fn fetch(&self, topic: &Arc<Topic>, request: &FetchRequest) -> Result<FetchPage> {
         let partition = TopicPartition::new(topic.id, request.partition);
         let deadline = Instant::now() + request.wait;
+        self.0.source.usable()?;
         let start = self.start(topic, partition, request).await?;
         let page = self.page(topic, partition, request, start).await?;
         if page.next_offset > page.start || request.wait.is_zero() || request.end.is_some() {
@@ -104,6 +125,7 @@ impl<S: Source> Fetcher<S> {
         }
         let ready = |view: &State| look(view, partition).is_none_or(|found| found.bounds().high_watermark > page.start);
         wait_until(&self.0.source, &[partition], deadline, ready).await?;
+        self.0.source.usable()?;
         // A `latest` that was resolved stays where it was.
         self.page(topic, partition, request, page.start).await
     }
@@ -147,7 +169,7 @@ impl<S: Source> Fetcher<S> {
 
     /// The lowest offset whose timestamp is at least `timestamp`, or the high watermark.
     async fn locate(&self, topic: &Arc<Topic>, partition: TopicPartition, timestamp: i64) -> Result<Offset> {
-        let mut plans = 0;
+        let mut plans = Plans::default();
         loop {
             let view = self.0.source.view();
             let found = existing(&view, topic, partition)?;
@@ -166,7 +188,7 @@ impl<S: Source> Fetcher<S> {
         request: &FetchRequest,
         start: Offset,
     ) -> Result<FetchPage> {
-        let mut plans = 0;
+        let mut plans = Plans::default();
         let mut linearized = false;
         loop {
             let view = self.0.source.view();
@@ -187,20 +209,26 @@ impl<S: Source> Fetcher<S> {
         }
     }
 
-    /// Whether to plan again after `failure`.
-    async fn again(&self, failure: Failure, plans: &mut u32) -> Result<()> {
-        *plans += 1;
+    /// Whether to plan again after `failure`. What is gone is `corrupt` only if the newest state names it: if nobody says which
+    /// that is, it may have been replaced.
+    async fn again(&self, failure: Failure, plans: &mut Plans) -> Result<()> {
+        plans.made += 1;
         match failure {
-            Failure::Gone(error) if *plans < PLANS => {
+            Failure::Gone(error) if plans.made < PLANS => {
                 tracing::debug!(%error, "what was planned is gone, planning again");
                 counter!(FETCH_REPLANS).increment(1);
-                // A view that is fresh, if this node is behind; without a leader its own progress has to do.
-                let _ = self.0.source.linearize().await;
-                Ok(())
+                let linearized = self.0.source.linearize().await;
+                plans.newest = linearized.is_ok();
+                // Without a leader this node's own progress has to do, where it makes any.
+                linearized.or_else(|_| self.0.source.usable())
             }
-            Failure::Gone(error) => {
+            Failure::Gone(error) if plans.newest => {
                 let message = format!("{error}, and the newest state names it");
                 Err(Error::corrupt(message).with_source(error))
+            }
+            Failure::Gone(error) => {
+                let message = format!("{error}, and the shard has no leader that says whether it was replaced");
+                Err(Error::unavailable(message).with_source(error))
             }
             Failure::Failed(error) => Err(error),
         }

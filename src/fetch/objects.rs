@@ -57,8 +57,9 @@ pub(super) struct Objects {
     shard: ShardId,
     /// How long one call of the bucket may take, its retries included: a reader is better told than kept waiting.
     patience: Duration,
-    footers: Recent<Footer>,
-    archives: Recent<ArchiveReader>,
+    /// Of all shards: ids of objects are unique.
+    footers: Arc<Recent<Footer>>,
+    archives: Arc<Recent<ArchiveReader>>,
 }
 
 /// A part of an object: how the cache knows it, and where its bytes are.
@@ -77,8 +78,20 @@ impl Part {
 
 impl Objects {
     pub(super) fn new(bucket: Bucket, cache: BlockCache, shard: ShardId, patience: Duration) -> Self {
-        let (footers, archives) = (Recent::new(FOOTER_BYTES), Recent::new(FOOTER_BYTES));
+        let (footers, archives) = (Arc::new(Recent::new(FOOTER_BYTES)), Arc::new(Recent::new(FOOTER_BYTES)));
         Self { bucket, cache, shard, patience, footers, archives }
+    }
+
+    /// Those of another shard, through the same caches.
+    pub(super) fn of_shard(&self, shard: ShardId) -> Self {
+        Self {
+            bucket: self.bucket.clone(),
+            cache: self.cache.clone(),
+            shard,
+            patience: self.patience,
+            footers: Arc::clone(&self.footers),
+            archives: Arc::clone(&self.archives),
+        }
     }
 
     /// The footer of a segment.

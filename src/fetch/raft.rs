@@ -1,14 +1,14 @@
-//! The Raft node as a [`Source`].
+//! A shard as a [`source::Source`], whether its log is here or not.
 
 use bytes::Bytes;
 
 use super::source;
 use crate::error::Result;
 use crate::model::{LogIndex, TopicPartition};
-use crate::raft::{Growth, RaftNode};
+use crate::raft::{Growth, Handle};
 use crate::state::State;
 
-impl source::Source for RaftNode {
+impl source::Source for Handle {
     type Growth = Growth;
 
     fn view(&self) -> State {
@@ -17,6 +17,10 @@ impl source::Source for RaftNode {
 
     async fn read_entry(&self, index: LogIndex) -> Result<Option<Bytes>> {
         Self::read_entry(self, index).await
+    }
+
+    fn usable(&self) -> Result<()> {
+        Self::usable(self)
     }
 
     async fn linearize(&self) -> Result<()> {

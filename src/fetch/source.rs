@@ -22,6 +22,14 @@ pub trait Source: Send + Sync + 'static {
     /// If it is damaged or cannot be read.
     fn read_entry(&self, index: LogIndex) -> impl Future<Output = Result<Option<Bytes>>> + Send;
 
+    /// Whether the view may be read although nobody was asked whether it is the newest.
+    ///
+    /// # Errors
+    /// That it is too old: what it names may be deleted.
+    fn usable(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Returns once the view holds all that was committed when it was called.
     ///
     /// # Errors

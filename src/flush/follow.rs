@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::task::FlushHandle;
 use crate::error::Result;
 use crate::model::LogIndex;
-use crate::raft::RaftNode;
+use crate::raft::Handle;
 
 /// How often the state is looked at while nobody waits: a request wakes this at once.
 const IDLE: Duration = Duration::from_millis(250);
@@ -30,7 +30,7 @@ pub trait AskLeader: Send + Sync {
 }
 
 /// Follows the flushes of the leader until dropped.
-pub async fn follow(node: RaftNode, handle: FlushHandle, leader: impl AskLeader) {
+pub async fn follow(node: Handle, handle: FlushHandle, leader: impl AskLeader) {
     let mut applied = node.applied();
     let mut next_ask = Instant::now();
     let mut asked = 0;

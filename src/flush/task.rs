@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::execute::{Flusher, Replaced};
 use crate::error::{Error, Result};
 use crate::metrics;
-use crate::model::LogIndex;
+use crate::model::{LogIndex, ShardId};
 
 /// How often sizes and ages are looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -44,6 +44,7 @@ pub struct FlushHandle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    shard: ShardId,
     wanted: AtomicU64,
     wake: Notify,
     paused: AtomicBool,
@@ -60,11 +61,12 @@ struct Progress {
 }
 
 impl FlushHandle {
-    /// A handle whose task is yet to run; `flushed` is the state's flushed index.
+    /// A handle of `shard` whose task is yet to run; `flushed` is the state's flushed index.
     #[must_use]
-    pub fn new(flushed: LogIndex) -> Self {
+    pub fn new(shard: ShardId, flushed: LogIndex) -> Self {
         let progress = watch::Sender::new(Progress { flushed, ..Progress::default() });
         Self(Arc::new(Shared {
+            shard,
             wanted: AtomicU64::new(0),
             wake: Notify::new(),
             paused: AtomicBool::new(false),
@@ -108,7 +110,7 @@ impl FlushHandle {
     /// Another node flushes from now on; what went wrong here is not this node's to report any more.
     pub fn rest(&self) {
         self.0.progress.send_modify(|progress| progress.last_error = None);
-        metrics::job_elsewhere("flush");
+        metrics::job_elsewhere("flush", self.0.shard.0);
     }
 
     /// The largest index of which somebody asked that it be flushed.
@@ -225,7 +227,7 @@ impl FlushTask {
         self.last_checkpoint = Some(Instant::now());
         (self.tail_since, self.changed_since) = (None, None);
         let wall = self.clock.wall();
-        metrics::job_succeeded("flush");
+        metrics::job_succeeded("flush", self.handle.0.shard.0);
         ::metrics::counter!(metrics::FLUSHES, "outcome" => "ok").increment(1);
         ::metrics::histogram!(metrics::FLUSH_SECONDS).record(begun.elapsed());
         self.handle.0.progress.send_modify(|progress| {
@@ -241,7 +243,7 @@ impl FlushTask {
     fn failed(&self, error: &Error, pause: Duration) {
         metrics::job_failed("flush");
         ::metrics::counter!(metrics::FLUSHES, "outcome" => "error").increment(1);
-        warn!(?error, pause_ms = pause.as_millis(), "a flush failed and will be made anew");
+        warn!(shard = %self.handle.0.shard, ?error, pause_ms = pause.as_millis(), "a flush failed and will be made anew");
         let text = error.to_string();
         self.handle.0.progress.send_modify(|progress| progress.last_error = Some(text));
     }

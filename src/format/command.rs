@@ -9,6 +9,8 @@
 //! The batches are copied once when an entry is encoded and never when it is decoded: they are slices of the entry, and
 //! [`Append::position`] says where. There is no checksum here: the Raft log has one over the entry.
 //!
+//! The head of an entry is all of it but the batches: what `apply` reads, for those that follow a log without keeping it.
+//!
 //! An unknown version or kind is an error of its own, [`UNKNOWN_COMMAND`]: a node that cannot apply what the others
 //! apply has to stop, while damaged bytes can be repaired from a peer.
 
@@ -31,11 +33,13 @@ const VERSION: u8 = 1;
 const KIND_APPEND: u8 = 1;
 const KIND_CONTROL: u8 = 2;
 /// Variants of [`Control`] that this build knows; postcard numbers them from 0.
-const CONTROL_VARIANTS: u32 = 24;
+const CONTROL_VARIANTS: u32 = 25;
 /// After version and kind.
 const LOG_TIME_AT: usize = 2;
 /// Version, kind and log time.
 const PREFIX_LEN: usize = 10;
+/// Where the header of an append begins: after the prefix and its length.
+const HEADER_AT: usize = PREFIX_LEN + size_of::<u32>();
 
 /// An [`Append`] without its bytes; their length is in `info`. Field order is the format.
 #[derive(Serialize, Deserialize)]
@@ -71,6 +75,30 @@ pub fn encode(logged: &LoggedCommand) -> Result<Bytes> {
 /// # Errors
 /// [`UNKNOWN_COMMAND`] for a version or kind of a newer build; `corrupt` for anything else that is not a whole command.
 pub fn decode(bytes: &Bytes) -> Result<LoggedCommand> {
+    decode_with(bytes, decode_append)
+}
+
+/// The head of an encoded command: of an append all but the batches, of anything else all of it. A slice of `bytes`.
+///
+/// # Errors
+/// `corrupt` for what is too short to be a command; a version or kind of a newer build passes as it is.
+pub fn head(bytes: &Bytes) -> Result<Bytes> {
+    if bytes.get(..LOG_TIME_AT) != Some(&[VERSION, KIND_APPEND]) {
+        return Ok(bytes.clone());
+    }
+    let header = append_header(bytes).ok_or_else(|| Error::corrupt("a log entry is not a command"))?;
+    Ok(bytes.slice(..HEADER_AT + header.len()))
+}
+
+/// Decodes the head of a command: the batches of an append are empty, and all else is as in the whole one.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_head(bytes: &Bytes) -> Result<LoggedCommand> {
+    decode_with(bytes, decode_append_head)
+}
+
+fn decode_with(bytes: &Bytes, append: impl FnOnce(&Bytes) -> Option<Command>) -> Result<LoggedCommand> {
     let damaged = || Error::corrupt("a log entry is not a command");
     if bytes.len() > MAX_COMMAND_BYTES {
         return Err(damaged());
@@ -79,7 +107,7 @@ pub fn decode(bytes: &Bytes) -> Result<LoggedCommand> {
     let [version, kind, log_time @ ..] = *prefix;
     let log_time = LogTime::from_le_bytes(log_time);
     let command = match (version, kind) {
-        (VERSION, KIND_APPEND) => decode_append(bytes),
+        (VERSION, KIND_APPEND) => append(bytes),
         (VERSION, KIND_CONTROL) => {
             let variant = postcard::take_from_bytes::<u32>(body).map_or(0, |(variant, _)| variant);
             if variant >= CONTROL_VARIANTS {
@@ -126,11 +154,16 @@ fn encode_append(log_time: LogTime, appends: &[Append]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// The header of an append, without its length.
+fn append_header(bytes: &Bytes) -> Option<&[u8]> {
+    let (header_len, rest) = bytes.get(PREFIX_LEN..)?.split_first_chunk()?;
+    rest.get(..u32::from_le_bytes(*header_len) as usize)
+}
+
 fn decode_append(bytes: &Bytes) -> Option<Command> {
-    let (header_len, rest) = bytes[PREFIX_LEN..].split_first_chunk()?;
-    let header = rest.get(..u32::from_le_bytes(*header_len) as usize)?;
+    let header = append_header(bytes)?;
     let headers: Vec<AppendHeader> = exactly(header)?;
-    let mut position = PREFIX_LEN + size_of::<u32>() + header.len();
+    let mut position = HEADER_AT + header.len();
     let mut appends = Vec::with_capacity(headers.len());
     for header in headers {
         let end = position.checked_add(header.info.len as usize).filter(|end| *end <= bytes.len())?;
@@ -139,6 +172,23 @@ fn decode_append(bytes: &Bytes) -> Option<Command> {
         position = end;
     }
     (position == bytes.len()).then_some(Command::Append(appends))
+}
+
+fn decode_append_head(bytes: &Bytes) -> Option<Command> {
+    let header = append_header(bytes)?;
+    let headers: Vec<AppendHeader> = exactly(header)?;
+    let mut position = HEADER_AT + header.len();
+    if position != bytes.len() {
+        return None;
+    }
+    let mut appends = Vec::with_capacity(headers.len());
+    for header in headers {
+        let end = position.checked_add(header.info.len as usize).filter(|end| *end <= MAX_COMMAND_BYTES)?;
+        // Fits, as above.
+        appends.push(header.with_batch(Bytes::new(), position as u32));
+        position = end;
+    }
+    Some(Command::Append(appends))
 }
 
 /// One postcard value that takes all of `bytes`.

@@ -60,26 +60,26 @@ metrics! {
     Gauge WAL_BUDGET_BYTES "tidelog_wal_budget_bytes"
         "Bytes of log above which appends are refused: wal.budget less wal.reserve";
     Gauge WAL_DISK_FREE_BYTES "tidelog_wal_disk_free_bytes" "Free bytes of the disk of the write-ahead log";
-    Gauge RAFT_TERM "tidelog_raft_term" "The shard's Raft term";
-    Gauge RAFT_IS_LEADER "tidelog_raft_is_leader" "1 if this node leads the shard";
-    Gauge RAFT_MEMBERS "tidelog_raft_members" "Voters and learners of the shard";
-    Gauge RAFT_AWAY_MEMBERS "tidelog_raft_away_members"
+    Gauge RAFT_TERM "tidelog_raft_term" [shard: "0"] "The shard's Raft term";
+    Gauge RAFT_IS_LEADER "tidelog_raft_is_leader" [shard: "0"] "1 if this node leads the shard";
+    Gauge RAFT_MEMBERS "tidelog_raft_members" [shard: "0"] "Voters and learners of the shard";
+    Gauge RAFT_AWAY_MEMBERS "tidelog_raft_away_members" [shard: "0"]
         "Members that did not answer the leader of late; 0 on a node that does not lead";
-    Gauge RAFT_LAG_ENTRIES "tidelog_raft_lag_entries"
+    Gauge RAFT_LAG_ENTRIES "tidelog_raft_lag_entries" [shard: "0"]
         "Entries that the member furthest behind lacks, as far as the leader knows; 0 on a node that does not lead";
-    Gauge RAFT_LAST_LOG_INDEX "tidelog_raft_last_log_index" "The newest entry of the Raft log";
-    Gauge RAFT_APPLIED_INDEX "tidelog_raft_applied_index" "The newest entry applied";
-    Gauge RAFT_FLUSHED_INDEX "tidelog_raft_flushed_index" "The entry up to which all is in the bucket";
-    Gauge RAFT_LOG_TIME_LAG_SECONDS "tidelog_log_time_lag_seconds"
+    Gauge RAFT_LAST_LOG_INDEX "tidelog_raft_last_log_index" [shard: "0"] "The newest entry of the Raft log";
+    Gauge RAFT_APPLIED_INDEX "tidelog_raft_applied_index" [shard: "0"] "The newest entry applied";
+    Gauge RAFT_FLUSHED_INDEX "tidelog_raft_flushed_index" [shard: "0"] "The entry up to which all is in the bucket";
+    Gauge RAFT_LOG_TIME_LAG_SECONDS "tidelog_log_time_lag_seconds" [shard: "0"]
         "How far log time is behind wall time; negative if it is ahead";
-    Gauge TAIL_BYTES "tidelog_tail_bytes" "Bytes of batches that are not flushed, 128 more for each";
+    Gauge TAIL_BYTES "tidelog_tail_bytes" [shard: "0"] "Bytes of batches that are not flushed, 128 more for each";
     Gauge TAIL_CACHE_BYTES "tidelog_tail_cache_bytes" "Bytes of recent log entries in memory";
     Gauge TAIL_CACHE_BUDGET_BYTES "tidelog_tail_cache_budget_bytes" "tail.memory";
-    Gauge STATE_PARTITIONS "tidelog_partitions" "Partitions of the shard, those of deleted topics included";
-    Gauge STATE_SEGMENTS "tidelog_segments" "Live segments";
-    Gauge STATE_ARCHIVE_FILES "tidelog_archive_files" "Live archive files";
-    Gauge IDEMPOTENCY_KEYS "tidelog_idempotency_keys" "Idempotency keys remembered";
-    Gauge IDEMPOTENCY_WINDOW_SECONDS "tidelog_idempotency_window_seconds"
+    Gauge STATE_PARTITIONS "tidelog_partitions" [shard: "0"] "Partitions of the shard, those of deleted topics included";
+    Gauge STATE_SEGMENTS "tidelog_segments" [shard: "0"] "Live segments";
+    Gauge STATE_ARCHIVE_FILES "tidelog_archive_files" [shard: "0"] "Live archive files";
+    Gauge IDEMPOTENCY_KEYS "tidelog_idempotency_keys" [shard: "0"] "Idempotency keys remembered";
+    Gauge IDEMPOTENCY_WINDOW_SECONDS "tidelog_idempotency_window_seconds" [shard: "0"]
         "How far back idempotency keys are remembered: the real window, shorter than the setting when the bound on keys is met";
 
     // Flush
@@ -113,11 +113,11 @@ metrics! {
 
     // Peers
     Counter PEER_CALLS "tidelog_peer_calls_total"
-        [kind: "hello" | "append" | "vote" | "pre_vote" | "snapshot" | "transfer" | "propose" | "read_index" | "checkpoint_files" | "status" | "lost" | "flush" | "admin" | "archive" | "other",
+        [kind: "hello" | "append" | "vote" | "pre_vote" | "snapshot" | "transfer" | "propose" | "read_index" | "checkpoint_files" | "status" | "follow" | "read_entries" | "lost" | "flush" | "admin" | "archive" | "profile" | "archive_requests" | "other",
         outcome: "ok" | "answered" | "not_sent" | "unknown"]
         "Calls to other nodes by what became of them; answered is an error of the peer's own";
     Histogram PEER_CALL_SECONDS "tidelog_peer_call_seconds"
-        [kind: "hello" | "append" | "vote" | "pre_vote" | "snapshot" | "transfer" | "propose" | "read_index" | "checkpoint_files" | "status" | "lost" | "flush" | "admin" | "archive" | "other"]
+        [kind: "hello" | "append" | "vote" | "pre_vote" | "snapshot" | "transfer" | "propose" | "read_index" | "checkpoint_files" | "status" | "follow" | "read_entries" | "lost" | "flush" | "admin" | "archive" | "profile" | "archive_requests" | "other"]
         "Time of a call to another node, until its answer or its failure";
     Counter PEER_REFUSED "tidelog_peer_refused_total"
         [reason: "version" | "cluster" | "identity" | "memory" | "invalid"]

@@ -18,7 +18,7 @@ fn names_have_units_and_occur_once() {
 fn everything_is_registered_at_start() {
     install(200).unwrap();
     install(200).unwrap();
-    job_succeeded("flush");
+    job_succeeded("flush", 0);
     topic_traffic("flights", Direction::Produced, 3, 100);
     let text = render();
     for metric in all() {

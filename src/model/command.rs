@@ -215,6 +215,12 @@ pub enum Control {
         /// The life of the cluster.
         incarnation: Incarnation,
     },
+    /// From now on `apply` behaves as of this version; a node that does not know it stops before it applies this. Proposed once
+    /// every member knows it.
+    RaiseVersion {
+        /// The version; one that is not newer changes nothing.
+        version: u32,
+    },
 }
 
 impl Control {

@@ -50,6 +50,11 @@ number! {
     ProducerId(u64)
 }
 
+impl NodeId {
+    /// Under which gateways call the nodes, which begin with 1: they are none.
+    pub const GATEWAY: Self = Self(0);
+}
+
 /// Identity of a topic: a UUID that is never reused, also not by a topic of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

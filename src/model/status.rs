@@ -14,8 +14,8 @@ pub struct TopicDescription {
     pub topic: Arc<Topic>,
     /// By partition.
     pub partitions: Vec<Bounds>,
-    /// The node that leads them.
-    pub leader: Option<NodeId>,
+    /// By partition: the node that leads it, if that is known.
+    pub leaders: Vec<Option<NodeId>>,
 }
 
 /// How far a flush got.

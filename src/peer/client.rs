@@ -16,7 +16,7 @@ use super::frame::{Broken, FrameError, Parts, Reader};
 use super::head::{AnswerHead, BodyHead, End, MAX_ANSWER_HEAD, MAX_REQUEST_HEAD, RequestHead, VERSION, encode};
 use super::link::Link;
 use super::sent::Sent;
-use super::tls::{Tls, name_of};
+use super::tls::{Tls, may_be, name_of};
 use super::wire::{Wire, WireCall, joined};
 use super::{CallError, Local, MAX_DEADLINE, Target, kind};
 use crate::config;
@@ -59,7 +59,7 @@ impl Peers {
     /// `invalid_settings` if the files of `peer.tls` cannot be used, or their certificate does not name `local`.
     pub fn new(local: Local, settings: &config::Peer) -> Result<Self> {
         let tls = Tls::open(&settings.tls)?;
-        if tls.as_ref().is_some_and(|tls| !tls.last().nodes.contains(&local.node)) {
+        if tls.as_ref().is_some_and(|tls| !may_be(&tls.last().nodes, local.node)) {
             let message = format!("the certificate of peer.tls.cert does not name {}", name_of(local.node));
             return Err(Error::invalid("invalid_settings", message));
         }

@@ -13,10 +13,14 @@ pub(super) const fn name(kind: u8) -> &'static str {
         7 => "read_index",
         8 => "checkpoint_files",
         9 => "status",
+        10 => "follow",
+        11 => "read_entries",
         15 => "lost",
         32 => "flush",
         33 => "admin",
         34 => "archive",
+        35 => "profile",
+        36 => "archive_requests",
         _ => "other",
     }
 }

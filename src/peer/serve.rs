@@ -16,7 +16,7 @@ use super::dial::GREETING;
 use super::failure::Failure;
 use super::frame::{FrameError, Parts, Reader};
 use super::head::{AnswerHead, BodyHead, MAX_ANSWER_HEAD, MAX_REQUEST_HEAD, RequestHead, VERSION, encode};
-use super::tls::name_of;
+use super::tls::{may_be, name_of};
 use super::{Caller, Local, MAX_DEADLINE, PeerHandler};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::metrics::PEER_REFUSED;
@@ -137,7 +137,7 @@ impl Service {
             let message = format!("node {} has directory {ours}, and was called by {theirs}", local.node);
             return Err(mismatch(message));
         }
-        if named.is_some_and(|named| !named.contains(&head.from.node)) {
+        if named.is_some_and(|named| !may_be(named, head.from.node)) {
             return Err(mismatch(format!("the caller's certificate does not name {}", name_of(head.from.node))));
         }
         Ok(())

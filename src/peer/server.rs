@@ -34,10 +34,10 @@ use super::wire::{Receiver, Wire};
 use super::{Local, PeerHandler};
 use crate::config;
 
-/// Connections at once; more wait in the listen queue.
-const MAX_CONNECTIONS: usize = 64;
+/// Connections at once, of nodes and of gateways; more wait in the listen queue.
+const MAX_CONNECTIONS: usize = 512;
 /// Requests that one connection may have open.
-const MAX_STREAMS: u32 = 256;
+const MAX_STREAMS: u32 = 1_024;
 /// Heads are in bodies: header fields are a handful.
 const HEADER_BYTES: u32 = 4 << 10;
 /// How long a connection may take until its first request, its TLS handshake too.

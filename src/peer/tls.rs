@@ -1,8 +1,8 @@
 //! Mutual TLS between nodes: certificates of the cluster's own authorities, each naming its node, from files that are read again
 //! when they change.
 //!
-//! A certificate names a node by the DNS name `node-{id}.tidelog`, spelt out: a wildcard names nobody, since who holds it
-//! would be everybody. TLS 1.3 only, no resumption: a connection lives long, and each new one proves itself anew.
+//! A certificate names a node by the DNS name `node-{id}.tidelog`, and a gateway by `gateway.tidelog`, spelt out: a wildcard names
+//! nobody, since who holds it would be everybody. Whoever may be a node may be a gateway. TLS 1.3 only, no resumption: a connection lives long, and each new one proves itself anew.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,12 +26,22 @@ use crate::model::NodeId;
 /// How often the files are looked at.
 const POLL: Duration = Duration::from_secs(10);
 const PROTOCOL: &[u8] = b"h2";
+/// The DNS name by which certificates name gateways.
+const GATEWAY: &str = "gateway.tidelog";
 /// A file that is larger is no certificate or key.
 const MAX_FILE: u64 = 1 << 20;
 
 /// The DNS name by which certificates name a node.
 pub(super) fn name_of(node: NodeId) -> String {
+    if node == NodeId::GATEWAY {
+        return GATEWAY.to_owned();
+    }
     format!("node-{node}.tidelog")
+}
+
+/// Whether a certificate that names `nodes` lets its holder say that it is `node`.
+pub(super) fn may_be(nodes: &BTreeSet<NodeId>, node: NodeId) -> bool {
+    nodes.contains(&node) || (node == NodeId::GATEWAY && !nodes.is_empty())
 }
 
 /// The nodes that a certificate names, each by its exact name.
@@ -42,7 +52,10 @@ pub(super) fn nodes_of(certificate: &CertificateDer<'_>) -> Result<BTreeSet<Node
     let certificate = webpki::EndEntityCert::try_from(certificate)
         .map_err(|error| Error::unavailable("a peer's certificate cannot be read").with_source(error))?;
     let nodes = certificate.valid_dns_names().filter_map(|name| {
-        let node = NodeId(name.strip_prefix("node-")?.strip_suffix(".tidelog")?.parse().ok()?);
+        let node = match name {
+            GATEWAY => NodeId::GATEWAY,
+            name => NodeId(name.strip_prefix("node-")?.strip_suffix(".tidelog")?.parse().ok()?),
+        };
         // One spelling only, and one that the verifier agrees with.
         let server = ServerName::try_from(name).ok().filter(|_| name == name_of(node))?;
         certificate.verify_is_valid_for_subject_name(&server).is_ok().then_some(node)

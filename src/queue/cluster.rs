@@ -1,4 +1,5 @@
-//! What an operator does to the cluster: look at its nodes, add, remove and replace them, and move the leadership.
+//! What an operator does to the cluster: look at its nodes, add, remove and replace them, and move the leaderships. All shards have the
+//! same members: what is done is done in every one of them.
 //!
 //! Every call works on every node (one that does not lead asks its leader) and may be repeated: one that was done already
 //! answers what is. The errors that a caller branches on:
@@ -19,18 +20,19 @@ use crate::error::Result;
 use crate::model::{ClusterStatus, NodeId};
 
 impl Queue {
-    /// The members of the cluster and how far each is, as the leader knows; without one, what this node knows.
+    /// The members of the cluster, and for each shard who leads it and how far each member is, as its leader knows; without one, what
+    /// this node knows.
     ///
     /// # Errors
-    /// The log's.
+    /// None as yet.
     pub async fn cluster(&self) -> Result<ClusterStatus> {
-        self.0.shard.cluster().await
+        Ok(self.0.shards.cluster().await)
     }
 
-    /// Whether this node is the only voter: nobody else has its log, and nobody can take its leadership over.
+    /// Whether this node is the only voter: nobody else has its logs, and nobody can take its leaderships over.
     #[must_use]
     pub fn is_sole_voter(&self) -> bool {
-        self.0.shard.is_sole_voter()
+        self.0.shards.is_sole_voter()
     }
 
     /// Takes the node whose peer listener is at `address` (`host:port`) in as a learner and, once it has caught up, as a voter.
@@ -40,7 +42,7 @@ impl Queue {
     /// `invalid_node`, `node_exists`, `node_identity_mismatch`, `cluster_mismatch`, `invalid_membership`, `timeout`,
     /// `unavailable`.
     pub async fn add_node(&self, node: NodeId, address: String) -> Result<ClusterStatus> {
-        self.0.shard.add_node(node, address).await
+        self.0.shards.add_node(node, address).await
     }
 
     /// Takes a node out of the cluster; one that is not in it is out already.
@@ -48,7 +50,7 @@ impl Queue {
     /// # Errors
     /// `invalid_membership` for the last voter, or if too few of the others answer; `timeout`, `unavailable`.
     pub async fn remove_node(&self, node: NodeId) -> Result<ClusterStatus> {
-        self.0.shard.remove_node(node).await
+        self.0.shards.remove_node(node).await
     }
 
     /// Takes node `new` at `address` in, in the place of `old`, which may be gone for ever.
@@ -56,22 +58,24 @@ impl Queue {
     /// # Errors
     /// `node_not_found` if neither is a member; those of [`Queue::add_node`] and [`Queue::remove_node`].
     pub async fn replace_node(&self, old: NodeId, new: NodeId, address: String) -> Result<ClusterStatus> {
-        self.0.shard.replace_node(old, new, address).await
+        self.0.shards.replace_node(old, new, address).await
     }
 
-    /// Gives the leadership to a voter, or to the one that is furthest; a sole voter keeps it.
+    /// Gives the leaderships of all shards to a voter, or each to the one that is furthest; a sole voter keeps them. Those that belong
+    /// elsewhere go there after `cluster.balance_after`.
     ///
     /// # Errors
     /// `invalid_membership` if `to` does not vote, `timeout`, `unavailable`.
     pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<ClusterStatus> {
-        self.0.shard.transfer_leader(to).await
+        self.0.shards.transfer_leader(to).await
     }
 
-    /// Gives the leadership away if this node has it and somebody can take it over; the caller stops the process then.
+    /// Gives the leaderships away that this node has and somebody can take over, and takes none any more; the caller stops the
+    /// process then.
     ///
     /// # Errors
     /// `timeout` if nobody took it over.
     pub async fn drain(&self) -> Result<ClusterStatus> {
-        self.0.shard.drain().await
+        self.0.shards.drain().await
     }
 }

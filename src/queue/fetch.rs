@@ -1,12 +1,19 @@
 //! Fetch, and waiting for what is to be fetched.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use super::Queue;
 use crate::error::Result;
-use crate::model::{FetchFrom, FetchPage, FetchRequest, Offset, Topic, TopicId, TopicPartition};
+use crate::fetch::Fetcher;
+use crate::model::catalog::CATALOG_SHARD;
+use crate::model::{FetchFrom, FetchPage, FetchRequest, Offset, ShardId, Topic, TopicId, TopicPartition};
+use crate::shard::Shard;
+use crate::state::State;
 
 impl Queue {
     /// Reads a page of one partition, waiting up to `request.wait` for its first record.
@@ -16,29 +23,18 @@ impl Queue {
     /// in their details; `corrupt`, `unavailable`, `overloaded`.
     pub async fn fetch(&self, request: FetchRequest) -> Result<FetchPage> {
         let topic = self.topic_with(&request.topic, request.topic_id, Some(request.partition)).await?;
-        if !self.is_sole_voter() && self.may_reach_the_end(&topic, &request) {
-            self.linearize().await?;
+        let shard = self.shard_of(&topic, request.partition)?;
+        if !shard.is_sole_voter() && may_reach_the_end(shard, &topic, &request) {
+            shard.leader().node().linearize().await?;
         }
-        self.0.fetcher.fetch(&topic, &request).await
-    }
-
-    /// Whether the answer depends on what was committed last, which another node may know better: a page that ends at the high
-    /// watermark says that there is nothing more. Below the one that this node knows nothing ever changes.
-    fn may_reach_the_end(&self, topic: &Topic, request: &FetchRequest) -> bool {
-        let FetchFrom::Offset(offset) = request.from else { return true };
-        let partition = TopicPartition::new(topic.id, request.partition);
-        self.read(|state| {
-            state.partition(partition).is_none_or(|found| match request.end {
-                Some(end) => found.bounds().flushed < end,
-                None => found.bounds().high_watermark <= offset.saturating_add(request.max_records as u64),
-            })
-        })
+        self.fetcher(shard)?.fetch(&topic, &request).await
     }
 
     /// Whether pages wait for memory that others hold until they are sent.
     #[must_use]
     pub fn is_page_memory_scarce(&self) -> bool {
-        self.0.fetcher.is_memory_scarce()
+        // All share one budget.
+        self.0.fetchers.get(CATALOG_SHARD).is_some_and(Fetcher::is_memory_scarce)
     }
 
     /// Returns once one of `positions` (partition, offset) of the topic has a record at or after its offset, the topic has
@@ -53,12 +49,57 @@ impl Queue {
         known_partitions: u32,
         wait: Duration,
     ) -> Result<()> {
-        let positions: Vec<(TopicPartition, Offset)> =
-            positions.iter().map(|(partition, offset)| (TopicPartition::new(topic, *partition), *offset)).collect();
-        let changed = move |view: &crate::state::State| {
+        let changed = |view: &State| {
             view.topic(topic)
                 .is_none_or(|topic| topic.deleted_at.is_some() || topic.settings.partitions > known_partitions)
         };
-        self.0.fetcher.wait_for_data(&positions, Instant::now() + wait, changed).await
+        let deadline = Instant::now() + wait;
+        self.leader().usable()?;
+        let mut by_shard = self.by_shard(topic, positions)?;
+        if let [(shard, positions)] = by_shard.as_slice()
+            && shard.id() == CATALOG_SHARD
+        {
+            return self.fetcher(shard)?.wait_for_data(positions, deadline, changed).await;
+        }
+        if by_shard.is_empty() {
+            // Nothing but a change of the topic ends it.
+            by_shard.push((self.0.shards.zero(), Vec::new()));
+        }
+        // Whichever has something first; what the catalog says of the topic each of them looks at as well.
+        let waits = by_shard.iter().map(|(shard, positions)| async move {
+            let done = |_: &State| self.read(changed);
+            self.fetcher(shard)?.wait_for_data(positions, deadline, done).await
+        });
+        let mut waits: FuturesUnordered<_> = waits.collect();
+        waits.next().await.unwrap_or(Ok(()))
     }
+
+    /// The positions of each shard that has any; those of partitions that are nowhere are left out.
+    fn by_shard(&self, topic: TopicId, positions: &[(u32, Offset)]) -> Result<Vec<(&Shard, Positions)>> {
+        let mut by_shard: BTreeMap<ShardId, Positions> = BTreeMap::new();
+        let single = self.0.shards.is_single();
+        for (partition, offset) in positions {
+            let partition = TopicPartition::new(topic, *partition);
+            let shard = if single { Some(CATALOG_SHARD) } else { self.read(|state| state.shard_of(partition)) };
+            if let Some(shard) = shard {
+                by_shard.entry(shard).or_default().push((partition, *offset));
+            }
+        }
+        by_shard.into_iter().map(|(shard, positions)| Ok((self.shard(shard)?, positions))).collect()
+    }
+}
+
+type Positions = Vec<(TopicPartition, Offset)>;
+
+/// Whether the answer depends on what was committed last, which another node may know better: a page that ends at the high
+/// watermark says that there is nothing more. Below the one that this node knows nothing ever changes.
+fn may_reach_the_end(shard: &Shard, topic: &Topic, request: &FetchRequest) -> bool {
+    let FetchFrom::Offset(offset) = request.from else { return true };
+    let partition = TopicPartition::new(topic.id, request.partition);
+    shard.leader().node().with_state(|state| {
+        state.partition(partition).is_none_or(|found| match request.end {
+            Some(end) => found.bounds().flushed < end,
+            None => found.bounds().high_watermark <= offset.saturating_add(request.max_records as u64),
+        })
+    })
 }

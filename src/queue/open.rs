@@ -1,19 +1,21 @@
-//! Opening the engine: lock, bucket, life, shard, caches.
+//! Opening the engine: lock, bucket, life, shards, caches.
 
 use std::sync::Arc;
 
 use tracing::info;
 
+use super::produce::Secured;
 use super::{Inner, Queue};
 use crate::cache::BlockCache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fetch::Fetcher;
+use crate::model::catalog::CATALOG_SHARD;
 use crate::peer::Wire;
 use crate::produce::{Admission, Sticky};
-use crate::raft::DirLock;
-use crate::shard::{Network, Shard, ShardOptions, life};
+use crate::raft::{DirLock, NodeIdentity};
+use crate::shard::{GatewayOptions, Network, Shards, ShardsOptions, Slots, life};
 use crate::store::Bucket;
 
 /// With what the engine is opened.
@@ -41,6 +43,15 @@ impl std::fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Surroundings").field("bucket", &self.bucket).finish_non_exhaustive()
     }
+}
+
+/// What the engine is made of besides its shards.
+struct Place {
+    config: Config,
+    identity: NodeIdentity,
+    clock: Clock,
+    bucket: Bucket,
+    lock: DirLock,
 }
 
 impl Queue {
@@ -78,6 +89,9 @@ impl Queue {
     }
 
     async fn open_on(options: Options, bucket: Bucket, lock: DirLock, wire: Option<Arc<dyn Wire>>) -> Result<Self> {
+        if !options.config.cluster.keeps_log() {
+            return Self::follow(options, bucket, (lock, wire)).await;
+        }
         let Options { config, clock, restore } = options;
         let wal_dir = config.wal_dir();
         let mut network = Network::bind(&config, &wal_dir, wire).await?;
@@ -85,20 +99,42 @@ impl Queue {
         // Boxed: both are large, and whoever opens holds what surrounds them too.
         let life = Box::pin(life::begin(&bucket, request, &mut network)).await?;
         let identity = life.identity.clone();
-        let shard = ShardOptions {
-            config: config.clone(),
-            clock: clock.clone(),
-            identity: life.identity,
-            start: life.start,
-            bucket: bucket.clone(),
-            network,
-        };
-        let shard = Box::pin(Shard::open(shard)).await?;
+        let options =
+            ShardsOptions { config: config.clone(), clock: clock.clone(), life, bucket: bucket.clone(), network };
+        let shards = Box::pin(Shards::open(options)).await?;
+        Self::over(shards, Place { config, identity, clock, bucket, lock }).await
+    }
+
+    /// Opens a process that keeps no log: it follows the cluster whose nodes it was told of, once one of them answers.
+    async fn follow(options: Options, bucket: Bucket, (lock, wire): (DirLock, Option<Arc<dyn Wire>>)) -> Result<Self> {
+        let Options { config, clock, restore: _ } = options;
+        let (bucket_too, clock_too) = (bucket.clone(), clock.clone());
+        let following = GatewayOptions { config: config.clone(), clock: clock_too, bucket: bucket_too, wire };
+        let (shards, identity) = Box::pin(Shards::follow(following)).await?;
+        Self::over(shards, Place { config, identity, clock, bucket, lock }).await
+    }
+
+    async fn over(shards: Shards, place: Place) -> Result<Self> {
+        let Place { config, identity, clock, bucket, lock } = place;
         let cache = BlockCache::open(config.cache.memory, config.cache.disk, &config.cache_dir()).await;
-        let fetcher = Fetcher::new(shard.leader().node().clone(), bucket.clone(), cache, config.fetch.clone());
+        let fetchers = Slots::new();
+        let node = shards.zero().leader().node().clone();
+        fetchers.set(CATALOG_SHARD, Fetcher::new(node, bucket.clone(), cache, config.fetch.clone()));
         let admission = Admission::new(config.produce.memory);
         info!(incarnation = identity.incarnation.0, bucket = bucket.url(), "the engine is open");
         let sticky = Arc::new(Sticky::new(rand::random()));
-        Ok(Self(Arc::new(Inner { config, identity, clock, bucket, shard, fetcher, admission, sticky, lock })))
+        let secured = Secured::default();
+        Ok(Self(Arc::new(Inner {
+            config,
+            identity,
+            clock,
+            bucket,
+            shards,
+            fetchers,
+            admission,
+            sticky,
+            secured,
+            lock,
+        })))
     }
 }

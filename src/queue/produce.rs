@@ -1,19 +1,27 @@
 //! Produce and producers.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::try_join_all;
 use tokio::time::{Instant, timeout_at};
 
-use super::topics::topic_not_found;
+use super::route::views;
 use super::{ProducerPosition, Queue};
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::failpoint;
-use crate::model::{Acks, Answer, Appended, Control, ProduceRequest, Produced, ProducerId, Rejection, Topic, TopicId};
+use crate::model::catalog::CATALOG_SHARD;
+use crate::model::{
+    Acks, Answer, Appended, Control, IdempotencyKey, LogIndex, ProduceRequest, Produced, ProducerId, Rejection,
+    ShardId, Topic, TopicId,
+};
 use crate::planted::{self, Bug};
 use crate::produce::{Context, Layout, Pending, digest, prepare};
 
 /// Bytes of a producer's name.
 const MAX_PRODUCER_NAME: usize = 249;
+/// Topics that are remembered as being in the bucket.
+const MAX_SECURED: usize = 65_536;
 
 impl Queue {
     /// Appends records; atomic for each partition. Dropping the future does not take back what was submitted.
@@ -25,59 +33,98 @@ impl Queue {
         let acks = request.acks;
         // Kept only where another assignment may be needed: a clone is cheap, not free.
         let again = (request.idempotency_key.is_some() && request.partition.is_none()).then(|| request.clone());
-        let (layout, pending) = self.submit(request, deadline).await?;
+        let mut submitted = self.submit(request, deadline).await?;
         if acks == Acks::None {
+            let Submitted { layout, pending, .. } = submitted;
             layout.count_unanswered(pending.iter().map(Result::is_ok));
             return without_waiting(pending, layout.topic_id());
         }
-        let (mut layout, mut answers) = (layout, answers(pending).await);
+        let mut answers = answers(std::mem::take(&mut submitted.pending)).await;
         // The topic grew between the assignment under a key and its place in the log. Assigned anew, what was written already
         // is found as such, and the rest goes where a retry will look for it.
         while let Some(again) = again.as_ref().filter(|_| answers.iter().any(is_assigned_among_others))
             && Instant::now() < deadline
         {
-            let Ok((anew, pending)) = self.submit(again.clone(), deadline).await else { break };
-            (layout, answers) = (anew, self::answers(pending).await);
+            if !self.0.shards.is_single() && self.linearize().await.is_err() {
+                break;
+            }
+            let Ok(anew) = self.submit(again.clone(), deadline).await else { break };
+            submitted = anew;
+            answers = self::answers(std::mem::take(&mut submitted.pending)).await;
         }
-        let written = answers.iter().filter_map(|answer| answer.as_ref().ok());
-        let written = written.filter(|one| !(one.duplicate && planted::is(Bug::ObjectForUnflushedDuplicate)));
-        let newest = written.map(|appended| appended.log_index).max();
-        let mut produced = layout.finish(answers);
-        if let (Acks::Object, Some(index)) = (acks, newest) {
-            produced.flush_failure = self.wait_flushed(index, deadline).await.err();
+        let newest = if acks == Acks::Object { newest(&submitted.shards, &answers) } else { BTreeMap::new() };
+        let topic = submitted.layout.topic_id();
+        let mut produced = submitted.layout.finish(answers);
+        if !newest.is_empty() {
+            produced.flush_failure = self.wait_flushed(topic, newest, deadline).await.err();
         }
         Ok(produced)
     }
 
-    /// Assigns the records to partitions and queues them.
-    async fn submit(&self, request: ProduceRequest, deadline: Instant) -> Result<(Layout, Vec<Result<Pending>>)> {
+    /// Assigns the records to partitions and queues them, each with the batcher of its shard.
+    async fn submit(&self, request: ProduceRequest, deadline: Instant) -> Result<Submitted> {
         let topic = self.topic_with(&request.topic, request.topic_id, request.partition).await?;
-        let context = self.context(topic, &request);
+        let context = self.context(Arc::clone(&topic), &request).await?;
         let prepared = prepare(request, context).await?;
         failpoint::hit_async("produce.assigned").await?;
         let permit = self.admission().admit(prepared.charge())?;
         let (submissions, layout) = prepared.submit(permit, deadline);
-        Ok((layout, submissions.into_iter().map(|submission| self.batcher().submit(submission)).collect()))
+        let (mut shards, mut pending) = (Vec::with_capacity(submissions.len()), Vec::with_capacity(submissions.len()));
+        for submission in submissions {
+            let shard = self.shard_of(&topic, submission.partition.partition);
+            shards.push(shard.as_ref().map_or(CATALOG_SHARD, |shard| shard.id()));
+            pending.push(shard.and_then(|shard| shard.batcher().submit(submission)));
+        }
+        Ok(Submitted { layout, shards, pending })
     }
 
-    /// Waits until all at or below `index` is in the bucket, a committed checkpoint saying so.
-    async fn wait_flushed(&self, index: u64, deadline: Instant) -> Result<()> {
-        let flushed = timeout_at(deadline, self.flusher().flushed(index)).await;
+    /// Waits until all at or below the index of each shard is in the bucket, a committed checkpoint saying so, and the topic too.
+    async fn wait_flushed(&self, topic: TopicId, newest: BTreeMap<ShardId, LogIndex>, deadline: Instant) -> Result<()> {
+        let each = newest.iter().map(|(shard, index)| async move { self.shard(*shard)?.flush().flushed(*index).await });
+        let flushed = async {
+            try_join_all(each).await?;
+            // Elsewhere than in the catalog's own shard nothing else says that its topics are in the bucket.
+            if newest.keys().any(|shard| *shard != CATALOG_SHARD) { self.secure(topic).await } else { Ok(()) }
+        };
         let late = |_| {
             let message =
                 "the records are written, but not yet in the bucket; wait for the flushed offset, do not resend";
             Error::new(ErrorKind::Unavailable, "flush_timeout", message)
         };
-        flushed.map_err(late)?.map_err(|error| error.with_outcome(Outcome::Written))
+        timeout_at(deadline, flushed).await.map_err(late)?.map_err(|error| error.with_outcome(Outcome::Written))
     }
 
-    /// Which part of a view is how old does not matter: `apply` declines an assignment that another one would contradict.
-    fn context(&self, topic: Arc<Topic>, request: &ProduceRequest) -> Context {
-        let among = request.idempotency_key.as_deref().and_then(|key| {
-            let key = digest::idempotency_key(topic.id, key);
-            self.read(|state| state.assigned_among(key))
-        });
-        Context { topic, now: request.now, monotonic: self.clock().monotonic(), sticky: self.sticky(), among }
+    /// Returns once the creation of a topic that this node knows is in a checkpoint of the catalog.
+    async fn secure(&self, topic: TopicId) -> Result<()> {
+        if self.0.secured.has(topic) {
+            return Ok(());
+        }
+        let applied = self.read(|state| state.applied());
+        self.0.shards.zero().flush().flushed(applied).await?;
+        self.0.secured.add(topic);
+        Ok(())
+    }
+
+    /// Which part of a view is how old does not matter: `apply` declines an assignment that another one would contradict. What one
+    /// shard remembers of a key may count in another once the topic has grown: all of them are asked for the newest then.
+    async fn context(&self, topic: Arc<Topic>, request: &ProduceRequest) -> Result<Context> {
+        let key = request.idempotency_key.as_deref().map(|key| digest::idempotency_key(topic.id, key));
+        let among = match key {
+            // Nothing is assigned.
+            Some(_) if request.partition.is_some() => None,
+            // Boxed: it is rare, and every produce would carry it around.
+            Some(key) => Box::pin(self.assigned_among(&topic, key)).await?,
+            None => None,
+        };
+        Ok(Context { topic, now: request.now, monotonic: self.clock().monotonic(), sticky: self.sticky(), among })
+    }
+
+    async fn assigned_among(&self, topic: &Topic, key: IdempotencyKey) -> Result<Option<u32>> {
+        let shards = self.shards_of(topic.id)?;
+        if self.read(|state| state.has_grown(topic.id)) {
+            self.linearize_all(&shards).await?;
+        }
+        Ok(shards.iter().find_map(|shard| shard.leader().node().with_state(|state| state.assigned_among(key))))
     }
 
     /// Registers a producer; a known name raises its epoch and fences its older holder.
@@ -121,20 +168,65 @@ impl Queue {
         topic_id: Option<TopicId>,
     ) -> Result<Vec<ProducerPosition>> {
         self.linearize().await?;
-        let topic_state = self.topic(topic, topic_id)?;
-        let positions = self.read(|state| {
-            state.topic(topic_state.id).ok_or_else(|| topic_not_found(topic))?;
-            Ok::<_, Error>(state.producer_positions(id, topic_state.id))
-        })?;
-        let positions: Vec<ProducerPosition> = positions
-            .into_iter()
+        let known = self.topic(topic, topic_id)?;
+        let shards = self.shards_of(known.id)?;
+        self.linearize_all(&shards).await?;
+        let mut positions: Vec<ProducerPosition> = views(&shards)
+            .iter()
+            .flat_map(|view| view.producer_positions(id, known.id))
             .filter_map(|(partition, position)| ProducerPosition::new(partition, position))
             .collect();
+        positions.sort_unstable_by_key(|position| position.partition);
         if positions.is_empty() {
             let message = format!("topic {topic} remembers nothing of producer {id}");
             return Err(Error::new(ErrorKind::NotFound, "producer_not_found", message));
         }
         Ok(positions)
+    }
+}
+
+/// A request that waits for its answers.
+struct Submitted {
+    layout: Layout,
+    /// The shard of each part.
+    shards: Vec<ShardId>,
+    /// One for each part.
+    pending: Vec<Result<Pending>>,
+}
+
+/// The newest log index that was written to in each shard.
+fn newest(shards: &[ShardId], answers: &[Result<Appended>]) -> BTreeMap<ShardId, LogIndex> {
+    let mut newest = BTreeMap::new();
+    for (shard, answer) in shards.iter().zip(answers) {
+        // The first copy of a duplicate counts, whenever that was.
+        let counts = |one: &&Appended| !(one.duplicate && planted::is(Bug::ObjectForUnflushedDuplicate));
+        if let Some(appended) = answer.as_ref().ok().filter(counts) {
+            let known = newest.entry(*shard).or_default();
+            *known = appended.log_index.max(*known);
+        }
+    }
+    newest
+}
+
+/// Topics of which a checkpoint of the catalog is known to have them. Forgetting one costs a checkpoint more.
+#[derive(Debug, Default)]
+pub(super) struct Secured(Mutex<HashSet<TopicId>>);
+
+impl Secured {
+    fn has(&self, topic: TopicId) -> bool {
+        self.lock().contains(&topic)
+    }
+
+    fn add(&self, topic: TopicId) {
+        let mut known = self.lock();
+        if known.len() >= MAX_SECURED {
+            known.clear();
+        }
+        known.insert(topic);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<TopicId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,13 @@
 
 use serde::Serialize;
 
-use crate::model::MemberStatus;
+use super::Queue;
+use crate::model::{LogIndex, MemberStatus, NodeId, ShardId};
+use crate::shard::Shard;
+use crate::state::State;
+
+/// Pending topics that are counted.
+const MAX_PENDING: usize = 1_000;
 
 /// This node.
 #[derive(Debug, Clone, Serialize)]
@@ -34,6 +40,8 @@ pub struct Status {
 pub struct ShardStatus {
     /// The shard.
     pub shard: u32,
+    /// `good`, `degraded`, `leaderless`, or `unknown` on a node that does not lead it.
+    pub health: &'static str,
     /// Its leader.
     pub leader: Option<u64>,
     /// Its term.
@@ -42,6 +50,8 @@ pub struct ShardStatus {
     pub members: Vec<MemberStatus>,
     /// Last applied log index.
     pub applied: u64,
+    /// Last log index that is known to be committed.
+    pub committed: u64,
     /// Log index below which all is in the bucket.
     pub flushed: u64,
     /// Partitions it holds.
@@ -50,6 +60,8 @@ pub struct ShardStatus {
     pub segments: u64,
     /// Live archive files.
     pub archive_files: u64,
+    /// Changes of topics that not every shard knows yet, at most 1,000; only the first shard has any.
+    pub pending_topics: u64,
     /// Bytes of tail, as budgets count them.
     pub tail_bytes: u64,
     /// Log time, milliseconds since 1970.
@@ -94,4 +106,117 @@ pub struct JobStatus {
     pub last_success_ms: Option<u64>,
     /// What the last failure said, if it came after the last success.
     pub last_error: Option<String>,
+}
+
+impl Queue {
+    /// Of each shard the log index up to which its state was applied, and the hash of that; reads all of the state.
+    #[must_use]
+    pub fn state_hashes(&self) -> Vec<(ShardId, LogIndex, u128)> {
+        let views = self.0.shards.iter().map(|shard| shard.leader().node().view());
+        views.map(|view| (view.shard(), view.applied(), view.hash())).collect()
+    }
+
+    /// What operators want to know, with the hash of each shard's state: reads all of the state, so off the runtime.
+    #[must_use]
+    pub fn status_with_hash(&self) -> Status {
+        self.status_by(|view| Some(format!("{:032x}", view.hash())))
+    }
+
+    /// What operators want to know.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status_by(|_| None)
+    }
+
+    fn status_by(&self, hash: impl Fn(&State) -> Option<String>) -> Status {
+        let inner = &self.0;
+        let health = inner.bucket.health();
+        let (wal_used, wal_limit) = inner.shards.gate().budget();
+        let budget = |name, used_bytes, limit_bytes| BudgetStatus { name, used_bytes, limit_bytes };
+        let views: Vec<(&Shard, State)> =
+            inner.shards.iter().map(|shard| (shard, shard.leader().node().view())).collect();
+        let tail = views.iter().map(|(shard, _)| shard.leader().node().status().tail_bytes).sum();
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            cluster_id: inner.identity.cluster.clone(),
+            incarnation: inner.identity.incarnation.0,
+            node_id: inner.identity.node.0,
+            closed: views.iter().any(|(_, view)| view.is_closed()),
+            roles: inner.config.cluster.roles.iter().map(|role| role.name()).collect(),
+            shards: views.iter().map(|(shard, view)| shard_status(shard, view, hash(view))).collect(),
+            bucket: BucketStatus {
+                url: inner.bucket.url().to_owned(),
+                healthy: health.failing.is_none(),
+                last_error: health.failing.map(|(_, error)| error),
+            },
+            budgets: (inner.config.cluster.keeps_log().then(|| budget("wal.budget", wal_used, wal_limit)).into_iter())
+                .chain([
+                    budget("tail.memory", tail, inner.config.tail.memory),
+                    budget("produce.memory", inner.admission.used(), inner.admission.limit()),
+                ])
+                .collect(),
+            jobs: self.job_statuses(),
+        }
+    }
+
+    /// Each job of all shards as one: an operator pauses it in all of them.
+    fn job_statuses(&self) -> Vec<JobStatus> {
+        let mut all: Vec<JobStatus> = Vec::new();
+        for shard in self.0.shards.iter() {
+            let leads = shard.leader().node().leadership().borrow().is_leader;
+            for job in jobs_of(shard) {
+                match all.iter_mut().find(|known| known.name == job.name) {
+                    Some(known) => known.join(job, leads),
+                    None => all.push(job),
+                }
+            }
+        }
+        all
+    }
+}
+
+impl JobStatus {
+    /// The same job of another shard, which this node may lead: the oldest success of those that it does itself counts.
+    fn join(&mut self, other: Self, leads: bool) {
+        self.last_success_ms = match (self.last_success_ms, other.last_success_ms) {
+            (Some(known), Some(other)) if leads => Some(known.min(other)),
+            (known, other) => known.max(other),
+        };
+        self.last_error = self.last_error.take().or(other.last_error);
+    }
+}
+
+fn jobs_of(shard: &Shard) -> Vec<JobStatus> {
+    let flush = shard.flush();
+    let (last_success_ms, last_error) = flush.last();
+    let flush = JobStatus { name: "flush", paused: flush.is_paused(), last_success_ms, last_error };
+    let others = shard.jobs().map(|job| {
+        let last = job.last();
+        let (last_success_ms, last_error) = (last.success_ms, last.error);
+        JobStatus { name: job.name(), paused: job.is_paused(), last_success_ms, last_error }
+    });
+    std::iter::once(flush).chain(others).collect()
+}
+
+fn shard_status(shard: &Shard, view: &State, state_hash: Option<String>) -> ShardStatus {
+    let leader = shard.leader();
+    let known = shard.known();
+    ShardStatus {
+        shard: view.shard().0,
+        health: known.health().name(),
+        leader: known.leader.map(|NodeId(id)| id),
+        term: known.term,
+        members: known.members,
+        applied: view.applied(),
+        committed: known.committed,
+        flushed: view.flushed_index(),
+        partitions: view.partition_count() as u64,
+        segments: view.segment_count() as u64,
+        archive_files: view.file_count() as u64,
+        pending_topics: view.unsynced(MAX_PENDING).len() as u64,
+        tail_bytes: view.tail_bytes(),
+        log_time_ms: view.log_time(),
+        log_time_lag_ms: leader.log_time_lag_ms(),
+        state_hash,
+    }
 }

@@ -1,14 +1,22 @@
-//! Topics: create, describe, list, alter, delete, undelete.
+//! Topics: create, describe, list, alter, delete, undelete. A change is the catalog's, and visible once every shard of the topic knows it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::route::views;
 use super::{Queue, SettingsPatch, partition_not_found};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::catalog::CATALOG_SHARD;
 use crate::model::topic::{MAX_PARTITIONS, check_name};
-use crate::model::{Answer, Control, NamedSettings, Topic, TopicDescription, TopicId, TopicSettings};
+use crate::model::{Answer, Control, NamedSettings, NodeId, ShardId, Topic, TopicDescription, TopicId, TopicSettings};
+use crate::shard::Shard;
 use crate::state::State;
+
+/// How long a change of a topic waits until every shard knows it; then it takes effect later.
+const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A topic changed by somebody else between reading and altering is read again this often.
 const ALTER_ATTEMPTS: usize = 8;
@@ -31,13 +39,38 @@ impl Queue {
         check_settings(&settings)?;
         let id = TopicId(Uuid::new_v4());
         let control = Control::CreateTopic { id, name: name.to_owned(), settings, named };
+        let deadline = Instant::now() + CHANGE_DEADLINE;
+        let (id, created) = self.change(control, deadline).await?;
+        let id = id.ok_or_else(|| Error::internal("apply created a topic without an id"))?;
+        Ok((self.changed(id, name).await?, created))
+    }
+
+    /// Has the catalog change a topic, and returns once the change is visible: the topic, if apply says which, and whether it is
+    /// new.
+    async fn change(&self, control: Control, deadline: Instant) -> Result<(Option<TopicId>, bool)> {
         match self.leader().control(control).await?.1 {
-            Answer::Topic { id, created } => {
-                let description = self.read(|state| state.topic(id).map(|topic| self.description(state, topic)));
-                Ok((description.ok_or_else(|| topic_not_found(name))?, created))
+            Answer::Topic { id, created } => Ok((Some(id), created)),
+            Answer::TopicPending { id, created, .. } => {
+                self.0.shards.tell(id, deadline).await?;
+                Ok((Some(id), created))
             }
+            Answer::Done => Ok((None, false)),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// What a topic is after a change that was answered.
+    async fn changed(&self, id: TopicId, name: &str) -> Result<TopicDescription> {
+        let look = || self.read(|state| state.topic(id).filter(|topic| topic.deleted_at.is_none()).cloned());
+        let topic = match look() {
+            Some(topic) => topic,
+            // Seconds behind, or another change was faster.
+            None => {
+                self.linearize().await?;
+                look().ok_or_else(|| topic_not_found(name))?
+            }
+        };
+        self.describe_now(&topic).await
     }
 
     /// Describes a topic; with `topic_id`, only if it still is that one.
@@ -46,7 +79,8 @@ impl Queue {
     /// `topic_not_found`, `topic_replaced`.
     pub async fn describe_topic(&self, name: &str, topic_id: Option<TopicId>) -> Result<TopicDescription> {
         self.linearize().await?;
-        self.read(|state| Ok(self.description(state, find(state, name, topic_id)?)))
+        let topic = self.topic(name, topic_id)?;
+        self.describe_now(&topic).await
     }
 
     /// Topics whose names start with `prefix`, after `start_after`, by name, at most `limit` (and at most
@@ -54,17 +88,11 @@ impl Queue {
     ///
     /// # Errors
     /// The log's.
-    pub async fn list_topics(
-        &self,
-        prefix: &str,
-        start_after: &str,
-        limit: usize,
-    ) -> Result<(Vec<TopicDescription>, bool)> {
+    pub async fn list_topics(&self, prefix: &str, start_after: &str, limit: usize) -> Result<(Vec<Arc<Topic>>, bool)> {
         self.linearize().await?;
         let view = self.view();
         let mut topics = view.topics(prefix, start_after);
-        let page: Vec<_> =
-            topics.by_ref().take(limit.clamp(1, MAX_TOPICS_PAGE)).map(|topic| self.description(&view, topic)).collect();
+        let page: Vec<Arc<Topic>> = topics.by_ref().take(limit.clamp(1, MAX_TOPICS_PAGE)).cloned().collect();
         Ok((page, topics.next().is_some()))
     }
 
@@ -78,15 +106,18 @@ impl Queue {
         topic_id: Option<TopicId>,
         patch: SettingsPatch,
     ) -> Result<TopicDescription> {
+        let deadline = Instant::now() + CHANGE_DEADLINE;
         self.linearize().await?;
         let mut attempts = 0;
-        loop {
+        let id = loop {
             let topic = self.topic(name, topic_id)?;
-            let settings = patched(&topic.settings, &patch)?;
-            let control = Control::AlterTopic { id: topic.id, expected: topic.settings.clone(), settings };
+            // A change that is not visible yet is what this one comes after.
+            let wanted = self.read(|state| state.wanted(topic.id).cloned()).unwrap_or(topic);
+            let settings = patched(&wanted.settings, &patch)?;
+            let control = Control::AlterTopic { id: wanted.id, expected: wanted.settings.clone(), settings };
             attempts += 1;
-            match self.leader().control(control).await {
-                Ok(_) => break,
+            match self.change(control, deadline).await {
+                Ok(_) => break wanted.id,
                 // Somebody else altered it meanwhile: decide again on what it is now.
                 Err(error) if error.code() == "topic_exists" && attempts < ALTER_ATTEMPTS => {}
                 Err(error) if error.code() == "topic_exists" => {
@@ -95,8 +126,8 @@ impl Queue {
                 }
                 Err(error) => return Err(error),
             }
-        }
-        self.read(|state| Ok(self.description(state, find(state, name, topic_id)?)))
+        };
+        self.changed(id, name).await
     }
 
     /// Deletes a topic: its name is free at once, its data stays for the grace period. Answers its id.
@@ -104,9 +135,10 @@ impl Queue {
     /// # Errors
     /// `topic_not_found`, `topic_replaced`, or the log's.
     pub async fn delete_topic(&self, name: &str, topic_id: Option<TopicId>) -> Result<TopicId> {
+        let deadline = Instant::now() + CHANGE_DEADLINE;
         self.linearize().await?;
         let id = self.topic(name, topic_id)?.id;
-        self.leader().control(Control::DeleteTopic { id }).await?;
+        self.change(Control::DeleteTopic { id }, deadline).await?;
         Ok(id)
     }
 
@@ -115,8 +147,12 @@ impl Queue {
     /// # Errors
     /// `topic_not_found` if there is none any more, `topic_exists` if the name was taken meanwhile, or the log's.
     pub async fn undelete_topic(&self, name: &str) -> Result<TopicDescription> {
-        self.leader().control(Control::UndeleteTopic { name: name.to_owned() }).await?;
-        self.read(|state| Ok(self.description(state, find(state, name, None)?)))
+        let deadline = Instant::now() + CHANGE_DEADLINE;
+        let (id, _) = self.change(Control::UndeleteTopic { name: name.to_owned() }, deadline).await?;
+        match id {
+            Some(id) => self.changed(id, name).await,
+            None => self.describe_topic(name, None).await,
+        }
     }
 
     /// The live topic of that name.
@@ -140,6 +176,9 @@ impl Queue {
                 None => Ok(topic),
             }
         };
+        if self.leader().usable().is_err() {
+            Box::pin(self.linearize()).await?;
+        }
         match look() {
             Err(_) if !self.is_sole_voter() => {
                 // Boxed: it is rare, and every produce would carry it around.
@@ -150,9 +189,26 @@ impl Queue {
         }
     }
 
-    pub(super) fn description(&self, state: &State, topic: &Arc<Topic>) -> TopicDescription {
-        let partitions = state.partitions_of(topic.id).map(|partition| partition.bounds()).collect();
-        TopicDescription { topic: Arc::clone(topic), partitions, leader: self.leader().node().status().leader }
+    /// The topic with its partitions as of now.
+    async fn describe_now(&self, topic: &Arc<Topic>) -> Result<TopicDescription> {
+        let shards = self.shards_of(topic.id)?;
+        // That of the catalog is looked at already.
+        let others: Vec<&Shard> = shards.iter().copied().filter(|shard| shard.id() != CATALOG_SHARD).collect();
+        self.linearize_all(&others).await?;
+        self.describe(topic, &views(&shards))
+    }
+
+    /// The topic with its partitions as `views` of its shards know them.
+    pub(super) fn describe(&self, topic: &Arc<Topic>, views: &[State]) -> Result<TopicDescription> {
+        let leader = |shard: ShardId| self.shard(shard).ok()?.leader().node().leadership().borrow().leader;
+        let leaders: Vec<(ShardId, Option<NodeId>)> =
+            views.iter().map(|view| (view.shard(), leader(view.shard()))).collect();
+        let partitions = self.by_partition(topic, views, |view, id| {
+            let leader = leaders.iter().find(|(shard, _)| *shard == view.shard()).and_then(|(_, leader)| *leader);
+            Some((view.partition(id)?.bounds(), leader))
+        });
+        let (partitions, leaders) = partitions?.into_iter().unzip();
+        Ok(TopicDescription { topic: Arc::clone(topic), partitions, leaders })
     }
 }
 

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::meta::decode_ranges;
 use super::node::RaftNode;
 use super::options::CheckpointFiles;
-use super::transport::TransportError;
+use super::transport::{PeerAddress, Transport, TransportError};
 use super::wire::{self, CheckpointFile, PIECE_BYTES, PieceAsked, kind};
 use crate::error::{Error, Result};
 use crate::format::checkpoint;
@@ -27,7 +27,27 @@ impl RaftNode {
     /// `checkpoint_gone` if the peer holds it no more; `corrupt` for what is not what it should be; `unavailable` if the peer
     /// cannot be reached.
     pub async fn fetch_checkpoint(&self, reference: CheckpointRef, peer: NodeId) -> Result<CheckpointFiles> {
-        let bytes = self.fetch_file(CheckpointFile::Checkpoint(reference.id), peer).await?;
+        let Some(address) = self.inner.address_of(peer) else {
+            return Err(Error::unavailable(format!("node {peer} is not a member of the group, or has no address")));
+        };
+        let has = |file| self.inner.shared.meta.has(file);
+        Download { transport: &*self.inner.transport, peer: &address, has: &has }.run(reference).await
+    }
+}
+
+/// Fetching a checkpoint from a peer's disk.
+pub(super) struct Download<'a> {
+    pub(super) transport: &'a dyn Transport,
+    pub(super) peer: &'a PeerAddress,
+    /// Which files are here already.
+    pub(super) has: &'a (dyn Fn(CheckpointFile) -> bool + Send + Sync),
+}
+
+impl Download<'_> {
+    /// See [`RaftNode::fetch_checkpoint`].
+    pub(super) async fn run(&self, reference: CheckpointRef) -> Result<CheckpointFiles> {
+        let peer = self.peer.node;
+        let bytes = self.file(CheckpointFile::Checkpoint(reference.id)).await?;
         let found = checkpoint::decode_checkpoint(&bytes)
             .map_err(|error| Error::corrupt(format!("the checkpoint that node {peer} sent is damaged: {error}")))?;
         if found.self_ref != reference {
@@ -36,42 +56,46 @@ impl RaftNode {
         let mut files = CheckpointFiles { reference, checkpoint: bytes, parts: Vec::new(), ranges: Vec::new() };
         for part in &found.parts {
             let file = CheckpointFile::Part(part.id);
-            if !self.inner.shared.meta.has(file) {
-                files.parts.push((part.id, self.fetch_part(file, peer).await?));
+            if !(self.has)(file) {
+                files.parts.push((part.id, self.part(file).await?));
             }
         }
         for segment in found.footer_segments() {
             let file = CheckpointFile::Ranges(segment.id);
-            if !self.inner.shared.meta.has(file) {
-                files.ranges.push(self.fetch_ranges(segment.id, peer).await?);
+            if !(self.has)(file) {
+                files.ranges.push(self.ranges(segment.id).await?);
             }
         }
         Ok(files)
     }
 
-    async fn fetch_part(&self, file: CheckpointFile, peer: NodeId) -> Result<Bytes> {
-        let bytes = self.fetch_file(file, peer).await?;
+    async fn part(&self, file: CheckpointFile) -> Result<Bytes> {
+        let bytes = self.file(file).await?;
+        let peer = self.peer.node;
         checkpoint::decode_part(&bytes)
             .map_err(|error| Error::corrupt(format!("the index part that node {peer} sent is damaged: {error}")))?;
         Ok(bytes)
     }
 
-    async fn fetch_ranges(&self, segment: ObjectId, peer: NodeId) -> Result<(ObjectId, Vec<SegmentRange>)> {
-        let bytes = self.fetch_file(CheckpointFile::Ranges(segment), peer).await?;
+    async fn ranges(&self, segment: ObjectId) -> Result<(ObjectId, Vec<SegmentRange>)> {
+        let bytes = self.file(CheckpointFile::Ranges(segment)).await?;
         Ok((segment, decode_ranges(&bytes)?))
     }
 
-    async fn fetch_file(&self, file: CheckpointFile, peer: NodeId) -> Result<Bytes> {
+    async fn file(&self, file: CheckpointFile) -> Result<Bytes> {
         let mut content = BytesMut::new();
         let mut len = None;
         loop {
             let asked = PieceAsked { file, offset: content.len() as u64 };
             let body = vec![wire::encode_piece_asked(&asked)?];
-            let answer = self.inner.call(peer, kind::CHECKPOINT_FILES, body, PIECE_DEADLINE).await;
+            let answer = self.transport.call(self.peer, kind::CHECKPOINT_FILES, body, PIECE_DEADLINE).await;
             let (total, piece) = wire::decode_piece(&answer.map_err(TransportError::into_error)?)?;
             let expected = total.saturating_sub(asked.offset).min(PIECE_BYTES);
             if total > MAX_FILE_BYTES || *len.get_or_insert(total) != total || piece.len() as u64 != expected {
-                return Err(Error::corrupt(format!("node {peer} sent a piece of a file that does not fit")));
+                return Err(Error::corrupt(format!(
+                    "node {} sent a piece of a file that does not fit",
+                    self.peer.node
+                )));
             }
             if expected == total {
                 return Ok(piece);

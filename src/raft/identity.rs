@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::files;
 use crate::disk;
 use crate::error::{Error, Result};
-use crate::model::{Incarnation, NodeId};
+use crate::model::{Incarnation, NodeId, ShardId};
 
 const FILE: &str = "node.json";
 const VERSION: u32 = 2;
@@ -36,6 +36,9 @@ pub struct NodeIdentity {
     pub directory: Uuid,
     /// The shard was open here once, so that records may have been acknowledged: if its log is gone, it was lost.
     pub opened: bool,
+    /// The other shards that were begun here: if the directory of one of them is gone, its log was lost. Absent where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shards: Vec<ShardId>,
     /// CRC-32C of this as compact JSON with 0 here; 0 outside the file.
     #[serde(default)]
     crc32c: u32,
@@ -52,6 +55,7 @@ impl NodeIdentity {
             node,
             directory: Uuid::new_v4(),
             opened: false,
+            shards: Vec::new(),
             crc32c: 0,
         }
     }

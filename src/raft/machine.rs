@@ -6,7 +6,7 @@
 
 use std::io;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use futures::{Stream, TryStreamExt};
@@ -26,7 +26,7 @@ use crate::format::command;
 use crate::log_clock::LogClock;
 use crate::model::{Answer, CheckpointRef, Command, Control, LogIndex};
 use crate::planted::{self, Bug};
-use crate::state::State;
+use crate::state::{STATE_VERSION, State};
 
 type Meta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 type CheckpointSnapshotOf = openraft::alias::SnapshotOf<TypeConfig, CheckpointSnapshot>;
@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) meta: MetaDir,
     pub(crate) log: LogReader,
+    /// See [`Shared::newest`].
+    newest: AtomicU32,
 }
 
 impl Shared {
@@ -90,7 +92,19 @@ impl Shared {
             waiters: Arc::default(),
             meta,
             log,
+            newest: AtomicU32::new(STATE_VERSION),
         }
+    }
+
+    /// The newest behaviour of `apply` that this node knows.
+    pub(crate) fn newest(&self) -> u32 {
+        self.newest.load(Ordering::Relaxed)
+    }
+
+    /// Has this node say and believe that it is of a build that knows another one.
+    #[cfg(test)]
+    pub(crate) fn pretend(&self, newest: u32) {
+        self.newest.store(newest, Ordering::Relaxed);
     }
 
     /// Calls `f` with the state, beside other readers.
@@ -181,6 +195,16 @@ impl Shared {
         #[cfg(feature = "planted-bugs")]
         if let Some(clock) = self.clock.get().filter(|_| planted::is(Bug::WallClockInApply)) {
             logged.log_time = clock.wall();
+        }
+        // Applied, it would have this node decide other than those that know it.
+        if let Command::Control(Control::RaiseVersion { version }) = logged.command
+            && version > self.newest()
+        {
+            let newest = self.newest();
+            return Err(self.fail(format!(
+                "entry {index} of the log has the nodes behave as of version {version}, and this program knows versions up to \
+                 {newest}: start this node with a newer one"
+            )));
         }
         failpoint::hit("apply.entry").map_err(|error| self.fail(format!("entry {index} of the log: {error}")))?;
         let applied = std::panic::catch_unwind(AssertUnwindSafe(|| {

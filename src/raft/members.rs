@@ -3,6 +3,7 @@
 //! A change that another leader left half done is brought to its end first, so that each begins with one set of voters.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -63,6 +64,14 @@ impl RaftNode {
             matched: matched(node),
         };
         membership.nodes().map(status).collect()
+    }
+
+    /// Whether the membership that this node knows is one between two: its voters are those of both.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        let metrics = self.inner.raft.server_metrics();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        membership.membership().get_joint_config().len() > 1
     }
 
     /// Adds `node` as a learner: it gets the log and does not vote. A member with the same directory stays what it is and gets

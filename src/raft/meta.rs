@@ -67,7 +67,7 @@ impl MetaDir {
 
     /// Why the log beside these files must not be used any more, if somebody said so.
     pub(crate) fn lost(&self) -> Result<Option<String>> {
-        if !self.dir.join(LOST).try_exists().map_err(|error| self.failed(&error))? {
+        if !disk::try_exists(&self.dir.join(LOST)).map_err(|error| self.failed(&error))? {
             return Ok(None);
         }
         Ok(Some(String::from_utf8_lossy(&self.read(LOST)?).into_owned()))

@@ -12,6 +12,7 @@
 //! | `hand_over` | giving leadership away while others propose |
 //! | `members`, `peers` | who belongs to the group, and what the leader knows of them |
 //! | `transport`, `network`, `wire` | the way to the peers; openraft's calls over it; their bytes |
+//! | `handle`, `remote`, `publish` | a shard whether its log is here or not; following one; what a node does for those that do |
 //! | `acknowledged` | followers that lost what they had acknowledged |
 //! | `receive`, `checkpoint_files` | what a node does for its peers; a checkpoint from a peer's disk |
 //! | `machine` | openraft's state machine over [`crate::state::State`] |
@@ -19,6 +20,7 @@
 //! | `meta` | the local copy of the newest checkpoint |
 //! | `tail` | a cache over the log |
 //! | `growth` | who waits for which partitions |
+//! | `versions` | the behaviour that all members know |
 //! | `identity`, `lock` | whose directory it is, and who holds it |
 
 mod acknowledged;
@@ -28,6 +30,7 @@ mod error;
 mod files;
 mod growth;
 mod hand_over;
+mod handle;
 mod identity;
 mod leader;
 mod leadership;
@@ -40,19 +43,23 @@ mod node;
 mod options;
 mod peers;
 mod propose;
+mod publish;
 mod read;
 mod receive;
+mod remote;
 mod start;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod transport;
 mod types;
+mod versions;
 mod wal;
 mod wire;
 
 pub use error::ProposeError;
 pub use growth::Growth;
+pub use handle::Handle;
 pub use identity::NodeIdentity;
 pub use leader::Leader;
 pub use leadership::Leadership;
@@ -62,6 +69,7 @@ pub use node::{RaftNode, RaftStatus};
 pub use options::{CheckpointFiles, RaftOptions, Start, StartCheckpoint, WalPresence};
 pub use peers::PeerReport;
 pub use propose::Gate;
+pub use remote::{Remote, RemoteOptions, Seeds};
 pub use transport::{Alone, CheckpointSource, PeerAddress, Transport, TransportError};
 pub use types::Member;
-pub use wire::{PeerStatus, kind};
+pub use wire::{PeerStatus, Voter, kind};

@@ -43,6 +43,7 @@ pub struct RaftNode {
 pub(super) struct Inner {
     pub(super) raft: Raft<TypeConfig, Machine>,
     pub(super) shared: Arc<Shared>,
+    pub(super) shard: ShardId,
     pub(super) node: NodeId,
     pub(super) directory: Uuid,
     pub(super) advertise: String,
@@ -73,7 +74,7 @@ impl Inner {
     }
 
     /// Where the membership says that `node` is; `None` if it does not know it, or not where.
-    fn address_of(&self, node: NodeId) -> Option<PeerAddress> {
+    pub(super) fn address_of(&self, node: NodeId) -> Option<PeerAddress> {
         let Member { address, directory } = self.member(node)?;
         (!address.is_empty()).then_some(PeerAddress { node, directory, address })
     }
@@ -124,6 +125,8 @@ pub struct RaftStatus {
     pub is_leader: bool,
     /// The last entry of the log.
     pub last_log: LogIndex,
+    /// The last entry that is known to be committed.
+    pub committed: LogIndex,
     /// The last entry that was applied, of any kind.
     pub applied: LogIndex,
     /// The index of the checkpoint that the local pointer names.
@@ -145,6 +148,12 @@ impl RaftNode {
         start::presence(wal_dir, directory, shard)
     }
 
+    /// Whether `wal_dir` has a directory of `shard`, whatever is in it.
+    #[must_use]
+    pub fn has_directory(wal_dir: &Path, shard: ShardId) -> bool {
+        start::has_directory(wal_dir, shard)
+    }
+
     /// Opens the shard and starts its node. What the log knows to be committed is applied when this returns; what only a
     /// new leader can commit is once [`RaftNode::ready`] returned.
     ///
@@ -155,6 +164,7 @@ impl RaftNode {
         // Large: kept off the stacks of all who open.
         let start::Started { raft, shared } = Box::pin(start::start(&options)).await?;
         let inner = Arc::new(Inner {
+            shard: options.shard,
             node: options.node,
             directory: options.directory,
             advertise: options.advertise,
@@ -181,6 +191,12 @@ impl RaftNode {
         Ok(Self { inner })
     }
 
+    /// The shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.inner.shard
+    }
+
     /// This node.
     #[must_use]
     pub fn id(&self) -> NodeId {
@@ -196,6 +212,13 @@ impl RaftNode {
     /// Sets how many bytes of the log the next purges leave (`wal.keep`).
     pub fn set_wal_keep(&self, bytes: u64) {
         self.inner.wal_keep.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Sets the bytes of recent entries that are kept in memory, and of files that are kept ready for the log: a node shares both
+    /// out among its shards.
+    pub fn set_shares(&self, tail: u64, spare: u64) {
+        self.inner.shared.log.tail().set_budget(tail);
+        self.inner.shared.log.set_spare(spare);
     }
 
     /// Returns once this node has applied an entry of the current term: then there is a leader, and all that any log
@@ -329,6 +352,7 @@ impl RaftNode {
             leader: metrics.current_leader.map(NodeId),
             is_leader: metrics.current_leader == Some(metrics.id),
             last_log: metrics.last_log_index.unwrap_or(0),
+            committed: metrics.local_committed.map_or(0, |id| id.index),
             applied: *self.inner.shared.applied().borrow(),
             checkpoint: self.inner.shared.pointer().map(|pointer| pointer.reference.index),
             purged: metrics.purged.map(|id| id.index),

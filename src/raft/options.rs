@@ -34,7 +34,7 @@ pub struct RaftOptions {
     pub wal_file_size: u64,
     /// Bytes of files that are kept ready to be written to (`wal.spare`).
     pub wal_spare: u64,
-    /// The shortest election timeout; the longest is twice that.
+    /// Half the longest election timeout: how long a leader is believed in, and the most that a candidate waits then.
     pub election_timeout: Duration,
     /// How often a leader says that it is there.
     pub heartbeat: Duration,

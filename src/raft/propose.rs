@@ -9,11 +9,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::RwLockReadGuard;
+use tokio::sync::{RwLockReadGuard, watch};
 use tokio::time::Instant;
 
 use super::error::ProposeError;
+use super::leadership::Leadership;
 use super::node::RaftNode;
+use super::publish::check_proposal;
 use super::transport::TransportError;
 use super::wire::{self, Proposed, kind};
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -21,7 +23,7 @@ use crate::format::command::{self, MAX_COMMAND_BYTES};
 use crate::model::{Answer, Command, LogIndex, LogTime, NodeId};
 
 /// How long a forwarded command may take. Callers have deadlines of their own; this one ends what a hung leader holds.
-const FORWARD_DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const FORWARD_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a forwarded command is waited for after another leader was heard of: its answer may be on its way.
 const MOVED_GRACE: Duration = Duration::from_secs(1);
 
@@ -93,45 +95,17 @@ impl RaftNode {
         let answered = tokio::select! {
             biased;
             answered = calling => answered,
-            () = self.moved_from(leader) => return Err(ProposeError::Unknown),
+            () = moved_from(self.leadership(), leader) => return Err(ProposeError::Unknown),
         };
-        match answered {
-            Ok(body) => match wire::decode_proposed(&body) {
-                Ok(Proposed::Applied(index, answer)) => Ok((index, answer)),
-                Ok(Proposed::NotLeader(leader)) => Err(ProposeError::NotWritten { leader }),
-                Ok(Proposed::Unknown) | Err(_) => Err(ProposeError::Unknown),
-            },
-            Err(TransportError::NotSent(_)) => Err(ProposeError::NotWritten { leader: None }),
-            Err(TransportError::Answered(error)) => Err(match (error.outcome(), error.kind()) {
-                (Outcome::NotWritten, ErrorKind::Unavailable | ErrorKind::NotLeader) => {
-                    ProposeError::NotWritten { leader: None }
-                }
-                (Outcome::NotWritten, _) => ProposeError::Refused(error),
-                _ => ProposeError::Unknown,
-            }),
-            Err(TransportError::Unknown(error)) => {
-                tracing::debug!(%leader, ?error, "a command that was sent to the leader was not answered");
-                Err(ProposeError::Unknown)
-            }
-        }
-    }
-
-    /// Returns a little after another node than `leader` was heard of as the leader.
-    async fn moved_from(&self, leader: NodeId) {
-        let mut leadership = self.leadership();
-        let moved = leadership.wait_for(|now| now.leader.is_some_and(|now| now != leader)).await.is_ok();
-        if !moved {
-            // The node has stopped; the call ends with it.
-            std::future::pending::<()>().await;
-        }
-        tokio::time::sleep(MOVED_GRACE).await;
+        outcome(leader, answered)
     }
 
     /// Proposes the command that a peer sent.
-    pub(super) async fn receive_proposal(&self, body: Bytes) -> Result<Bytes> {
+    pub(super) async fn receive_proposal(&self, from: NodeId, body: Bytes) -> Result<Bytes> {
         // What cannot be decoded would stop every node that applies it.
         let logged = command::decode(&body)
             .map_err(|error| Error::invalid("peer_message", "a peer sent what is not a command").with_source(error))?;
+        check_proposal(from, &logged.command)?;
         let is_append = matches!(logged.command, Command::Append(_));
         drop(logged);
         let Some(_under_way) = self.as_leader().await else {
@@ -155,6 +129,42 @@ impl RaftNode {
             tracing::debug!(index, ?error, "a command was applied by the leader and not yet here");
         }
     }
+}
+
+/// What became of a command that was sent to `leader`.
+pub(super) fn outcome(
+    leader: NodeId,
+    answered: Result<Bytes, TransportError>,
+) -> Result<(LogIndex, Answer), ProposeError> {
+    match answered {
+        Ok(body) => match wire::decode_proposed(&body) {
+            Ok(Proposed::Applied(index, answer)) => Ok((index, answer)),
+            Ok(Proposed::NotLeader(leader)) => Err(ProposeError::NotWritten { leader }),
+            Ok(Proposed::Unknown) | Err(_) => Err(ProposeError::Unknown),
+        },
+        Err(TransportError::NotSent(_)) => Err(ProposeError::NotWritten { leader: None }),
+        Err(TransportError::Answered(error)) => Err(match (error.outcome(), error.kind()) {
+            (Outcome::NotWritten, ErrorKind::Unavailable | ErrorKind::NotLeader) => {
+                ProposeError::NotWritten { leader: None }
+            }
+            (Outcome::NotWritten, _) => ProposeError::Refused(error),
+            _ => ProposeError::Unknown,
+        }),
+        Err(TransportError::Unknown(error)) => {
+            tracing::debug!(%leader, ?error, "a command that was sent to the leader was not answered");
+            Err(ProposeError::Unknown)
+        }
+    }
+}
+
+/// Returns a little after another node than `leader` was heard of as the leader.
+pub(super) async fn moved_from(mut leadership: watch::Receiver<Leadership>, leader: NodeId) {
+    let moved = leadership.wait_for(|now| now.leader.is_some_and(|now| now != leader)).await.is_ok();
+    if !moved {
+        // The node has stopped; the call ends with it.
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(MOVED_GRACE).await;
 }
 
 /// Writes `log_time` into an encoded command; in place if nobody else holds its bytes.

@@ -21,11 +21,11 @@ use crate::model::{LogIndex, NodeId};
 use crate::planted::{self, Bug};
 
 /// How long a read looks for a leader and waits for this node to catch up.
-const READ_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const READ_DEADLINE: Duration = Duration::from_secs(5);
 /// How long one question to the leader may take; a majority of voters has to answer it.
-const ASK_DEADLINE: Duration = Duration::from_secs(2);
+pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(2);
 /// Pause after an answer that was none.
-const ASK_PAUSE: Duration = Duration::from_millis(20);
+pub(super) const ASK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a question for the read index has no answer.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub(super) struct Rounds {
 
 impl Rounds {
     /// Joins the next question, and asks it if nobody does. Whoever is dropped while asking is replaced by another that waits.
-    async fn join(&self, question: impl Future<Output = Answer>) -> Answer {
+    pub(super) async fn join(&self, question: impl Future<Output = Answer>) -> Answer {
         let round = Arc::clone(&self.next());
         let asked = async {
             let _one_at_a_time = self.asking.lock().await;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::machine::{CheckpointSnapshot, Prepared};
 use super::node::RaftNode;
+use super::publish::check_gateway;
 use super::types::{TypeConfig, Vote};
 use super::wire::{self, NamedSnapshot, PeerStatus, kind};
 use crate::blocking;
@@ -30,6 +31,7 @@ impl RaftNode {
     /// outcome says otherwise.
     pub async fn handle(&self, from: NodeId, directory: Uuid, kind: u8, body: Bytes) -> Result<Vec<Bytes>> {
         self.check_caller(from, directory)?;
+        check_gateway(from, kind)?;
         let raft = &self.inner.raft;
         let answer = match kind {
             kind::APPEND => {
@@ -51,7 +53,7 @@ impl RaftNode {
                 let handed = raft.handle_transfer_leader(request).await.map_err(|error| fatal(&error))?;
                 handed.map(|()| Bytes::new()).map_err(|error| Error::unavailable(error.to_string()))
             }
-            kind::PROPOSE => self.receive_proposal(body).await,
+            kind::PROPOSE => self.receive_proposal(from, body).await,
             kind::READ_INDEX => self.receive_read_index().await,
             kind::CHECKPOINT_FILES => return self.receive_piece_asked(&body).await,
             kind::LOST => {
@@ -60,6 +62,8 @@ impl RaftNode {
                 self.receive_lost(told).await.map(|()| Bytes::new())
             }
             kind::STATUS => wire::encode_status(&self.own_status()),
+            kind::FOLLOW => return self.receive_follow(&body).await,
+            kind::READ_ENTRIES => return self.receive_entries_asked(&body).await,
             other => Err(Error::invalid("peer_message", format!("this build knows no calls of kind {other}"))),
         };
         answer.map(|answer| vec![answer])
@@ -132,6 +136,7 @@ impl RaftNode {
             checkpoint: inner.shared.pointer().map(|pointer| pointer.reference),
             wall_ms: inner.shared.clock.get().map_or(0, |clock| clock.wall()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            newest: inner.shared.newest(),
         }
     }
 }

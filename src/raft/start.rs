@@ -46,15 +46,24 @@ struct Dirs {
 }
 
 impl Dirs {
-    fn create(wal_dir: &Path, shard: ShardId) -> Result<Self> {
+    fn of(wal_dir: &Path, shard: ShardId) -> Self {
         let shard = wal_dir.join(format!("shard-{:05}", shard.0));
-        let dirs = Self { log: shard.join("log"), meta: shard.join("meta") };
+        Self { log: shard.join("log"), meta: shard.join("meta") }
+    }
+
+    fn create(wal_dir: &Path, shard: ShardId) -> Result<Self> {
+        let dirs = Self::of(wal_dir, shard);
         for dir in [&dirs.log, &dirs.meta] {
             files::create_dirs(dir)
                 .map_err(|error| Error::internal(format!("cannot create {}", dir.display())).with_source(error))?;
         }
         Ok(dirs)
     }
+}
+
+/// See [`super::RaftNode::has_directory`].
+pub(super) fn has_directory(wal_dir: &Path, shard: ShardId) -> bool {
+    crate::disk::is_dir(&Dirs::of(wal_dir, shard).log)
 }
 
 /// See [`super::RaftNode::presence`].

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::wal::{WalLogId, WalPayload};
 
@@ -18,14 +19,20 @@ struct Entries {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct TailCache {
-    budget: u64,
+    /// Shared out anew when the node hosts more shards.
+    budget: AtomicU64,
     entries: Mutex<Entries>,
 }
 
 impl TailCache {
     /// An empty cache of `budget` bytes.
     pub(crate) fn new(budget: u64) -> Self {
-        Self { budget, entries: Mutex::default() }
+        Self { budget: AtomicU64::new(budget), entries: Mutex::default() }
+    }
+
+    /// Sets the budget; what is above it goes with the next entry.
+    pub(crate) fn set_budget(&self, budget: u64) {
+        self.budget.store(budget, Ordering::Relaxed);
     }
 
     /// Adds the entry that was just appended; an entry of the same index, and all after it, are replaced.
@@ -37,7 +44,8 @@ impl TailCache {
         }
         entries.bytes += payload.charge();
         entries.list.push_back((id, payload));
-        while entries.bytes > self.budget && entries.pop_front() {}
+        let budget = self.budget.load(Ordering::Relaxed);
+        while entries.bytes > budget && entries.pop_front() {}
     }
 
     /// The entry at `index`, if it is here.

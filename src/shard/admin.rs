@@ -1,10 +1,11 @@
-//! What nodes ask of their leader on behalf of operators, as bytes: one postcard value each way, of bounded size.
+//! What nodes ask of the leader of a shard on behalf of operators, as bytes: one postcard value each way, of bounded size.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::model::{ClusterStatus, NodeId};
+use crate::model::{GroupStatus, NodeId};
 
 /// The kind of the peer request.
 pub(super) const ADMIN: u8 = 33;
@@ -49,6 +50,24 @@ pub(super) enum Request {
         /// Where its peer listener is now.
         address: String,
     },
+    /// The shard is to have the members that the first one has.
+    Match {
+        /// All of them.
+        seats: Vec<Seat>,
+    },
+}
+
+/// A member as every shard is to have it. Field order is the format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Seat {
+    /// The node.
+    pub(super) node: NodeId,
+    /// The UUID of its WAL directory.
+    pub(super) directory: Uuid,
+    /// Where its peer listener is; empty if it has none.
+    pub(super) address: String,
+    /// Whether it votes.
+    pub(super) voter: bool,
 }
 
 impl Request {
@@ -63,13 +82,13 @@ impl Request {
     }
 }
 
-pub(super) fn encode_status(status: &ClusterStatus) -> Result<Bytes> {
+pub(super) fn encode_status(status: &GroupStatus) -> Result<Bytes> {
     encode(status)
 }
 
 /// # Errors
 /// `peer_message` for what no node sends.
-pub(super) fn decode_status(bytes: &[u8]) -> Result<ClusterStatus> {
+pub(super) fn decode_status(bytes: &[u8]) -> Result<GroupStatus> {
     decode(bytes)
 }
 
@@ -93,10 +112,8 @@ fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use uuid::Uuid;
-
     use super::*;
-    use crate::model::MemberStatus;
+    use crate::model::{MemberStatus, ShardId};
 
     #[test]
     fn requests_and_answers_are_read_as_they_were_written_and_nothing_else_is() {
@@ -108,6 +125,9 @@ mod tests {
             Request::Replace { old: NodeId(1), new: node, address: address.clone() },
             Request::Transfer { to: None },
             Request::Moved { node, address: address.clone() },
+            Request::Match {
+                seats: vec![Seat { node, directory: Uuid::from_u128(4), address: address.clone(), voter: true }],
+            },
         ];
         for request in requests {
             let bytes = request.encode().unwrap();
@@ -127,8 +147,16 @@ mod tests {
             lag: Some(2),
             reachable: None,
         };
-        let cluster_id = "c".to_owned();
-        let status = ClusterStatus { cluster_id, node, leader: Some(NodeId(1)), term: 3, members: vec![member] };
+        let status = GroupStatus {
+            shard: ShardId(2),
+            node,
+            leader: Some(NodeId(1)),
+            term: 3,
+            applied: 8,
+            committed: 9,
+            flushed: 4,
+            members: vec![member],
+        };
         assert_eq!(decode_status(&encode_status(&status).unwrap()).unwrap(), status);
         assert!(decode_status(&vec![0xff; MAX_BYTES + 1]).is_err());
     }

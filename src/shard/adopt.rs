@@ -22,7 +22,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How long the bucket is waited for before the leader is asked. A bucket that works answers in milliseconds.
 const BUCKET_PATIENCE: Duration = Duration::from_secs(10);
-const SHARD: ShardId = ShardId(0);
 
 /// Makes every checkpoint of the applied state this node's own, until dropped: keeps it beside the log and purges the log.
 pub(super) async fn adopt_all(node: RaftNode, bucket: Bucket) {
@@ -76,15 +75,15 @@ async fn adopt(node: &RaftNode, bucket: &Bucket, reference: CheckpointRef) -> Re
 
 /// Reads only what is not here yet: a checkpoint shares nearly all of its files with the one before.
 async fn adopt_from_bucket(node: &RaftNode, bucket: &Bucket, reference: CheckpointRef) -> Result<()> {
-    let (checkpoint, bytes) = checkpoints::load_alone(bucket, SHARD, reference).await?;
+    let (checkpoint, bytes) = checkpoints::load_alone(bucket, node.shard(), reference).await?;
     let mut files = CheckpointFiles { reference, checkpoint: bytes, parts: Vec::new(), ranges: Vec::new() };
     let missing = match node.adopt_checkpoint(files.clone()).await {
         Err(error) if error.code() == "missing_files" => Missing::of(&error)?,
         adopted => return adopted,
     };
-    files.parts = checkpoints::load_parts(bucket, SHARD, missing.parts).await?;
+    files.parts = checkpoints::load_parts(bucket, node.shard(), missing.parts).await?;
     let segments = checkpoint.footer_segments().into_iter().filter(|segment| missing.ranges.contains(&segment.id));
-    files.ranges = checkpoints::load_ranges(bucket, SHARD, segments.collect()).await?;
+    files.ranges = checkpoints::load_ranges(bucket, node.shard(), segments.collect()).await?;
     node.adopt_checkpoint(files).await
 }
 
@@ -117,14 +116,15 @@ impl Missing {
 
 /// Where a node gets the checkpoint that a leader names because it is too far behind for the log.
 pub(super) struct BucketOrLeader {
+    shard: ShardId,
     bucket: Bucket,
     /// Set once the node is there; taken out when it stops, since each holds the other.
     node: Mutex<Option<RaftNode>>,
 }
 
 impl BucketOrLeader {
-    pub(super) fn new(bucket: Bucket) -> Arc<Self> {
-        Arc::new(Self { bucket, node: Mutex::new(None) })
+    pub(super) fn new(shard: ShardId, bucket: Bucket) -> Arc<Self> {
+        Arc::new(Self { shard, bucket, node: Mutex::new(None) })
     }
 
     /// The node that asks the leader.
@@ -139,9 +139,9 @@ impl BucketOrLeader {
 
 impl CheckpointSource for BucketOrLeader {
     fn fetch(&self, reference: CheckpointRef, leader: NodeId) -> BoxFuture<'static, Result<CheckpointFiles>> {
-        let (bucket, node) = (self.bucket.clone(), self.node().clone());
+        let (shard, bucket, node) = (self.shard, self.bucket.clone(), self.node().clone());
         async move {
-            let loading = checkpoints::load(&bucket, SHARD, reference);
+            let loading = checkpoints::load(&bucket, shard, reference);
             let error = match tokio::time::timeout(BUCKET_PATIENCE, loading).await {
                 Ok(Ok(loaded)) => return Ok(files_of(loaded)),
                 Ok(Err(error)) => error,

@@ -1,4 +1,4 @@
-//! Background jobs: run again and again, can be paused, and say when they last succeeded.
+//! Background jobs of a shard: run again and again, can be paused, and say when they last succeeded.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +11,16 @@ use crate::archive::JobWatch;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::metrics;
+use crate::model::ShardId;
 
-/// A job by name; clones share it.
+/// A job of a shard by name; clones share it.
 #[derive(Debug, Clone)]
 pub struct Job(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     name: &'static str,
+    shard: ShardId,
     clock: Clock,
     paused: AtomicBool,
     last: Mutex<Last>,
@@ -36,8 +38,8 @@ pub struct Last {
 impl Job {
     /// A job that has not run yet.
     #[must_use]
-    pub fn new(name: &'static str, clock: Clock) -> Self {
-        Self(Arc::new(Inner { name, clock, paused: AtomicBool::new(false), last: Mutex::default() }))
+    pub fn new(name: &'static str, shard: ShardId, clock: Clock) -> Self {
+        Self(Arc::new(Inner { name, shard, clock, paused: AtomicBool::new(false), last: Mutex::default() }))
     }
 
     /// Its name.
@@ -69,15 +71,15 @@ impl Job {
         match result {
             Ok(()) => {
                 if last.error.take().is_some() {
-                    info!(job = self.0.name, "the background job succeeds again");
+                    info!(job = self.0.name, shard = %self.0.shard, "the background job succeeds again");
                 }
                 last.success_ms = Some(self.0.clock.wall());
-                metrics::job_succeeded(self.0.name);
+                metrics::job_succeeded(self.0.name, self.0.shard.0);
             }
             Err(error) => {
                 metrics::job_failed(self.0.name);
                 if last.error.is_none() {
-                    warn!(job = self.0.name, ?error, "a background job failed and will be tried again");
+                    warn!(job = self.0.name, shard = %self.0.shard, ?error, "a background job failed and will be tried again");
                 }
                 last.error = Some(error.to_string());
             }
@@ -87,7 +89,7 @@ impl Job {
     /// Another node does it from now on; what went wrong here is not this node's to report any more.
     pub(super) fn rest(&self) {
         self.lock().error = None;
-        metrics::job_elsewhere(self.0.name);
+        metrics::job_elsewhere(self.0.name, self.0.shard.0);
     }
 
     /// Runs `work` every `interval` until dropped.

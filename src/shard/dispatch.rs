@@ -1,30 +1,31 @@
-//! Answers the calls of peers: greetings from the first moment, everything else once the shard is there.
+//! Answers the calls of peers: greetings from the first moment, everything else once the shard that it is about is there.
 //!
 //! Before the first message that raft could acknowledge, and before this node serves clients, `node.json` says durably that
-//! this directory was open: if its log is gone after that, it was lost.
+//! this directory was open, and before another shard is begun, that it was: if its log is gone after that, it was lost.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::OnceCell;
 
 use super::admin::{self, ADMIN};
-use super::archive_requests::{self, ARCHIVE};
+use super::archive_requests::{self, ARCHIVE, ARCHIVE_REQUESTS};
 use super::hello::{HELLO, Hello, Known};
 use super::members::Members;
+use super::profile::{OwnProfile, PROFILE};
 use crate::archive::Requests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush::FlushHandle;
-use crate::model::{LogIndex, ShardId};
+use crate::model::catalog::{CATALOG_SHARD, MAX_SHARDS};
+use crate::model::{LogIndex, NodeId, ShardId};
 use crate::peer::{Caller, PeerHandler};
 use crate::raft::{NodeIdentity, RaftNode, kind};
 
 /// Asks the leader to flush up to the log index that is the body (8 bytes, little endian); the answer is empty.
 pub(super) const FLUSH: u8 = 32;
-const SHARD: ShardId = ShardId(0);
 
 /// See the module; clones share it.
 #[derive(Clone)]
@@ -32,8 +33,9 @@ pub(super) struct Dispatch(Arc<Inner>);
 
 struct Inner {
     wal_dir: PathBuf,
-    /// Done once `node.json` says that the directory was open.
-    opened: OnceCell<()>,
+    profile: OwnProfile,
+    /// Held while `node.json` is written.
+    writing: tokio::sync::Mutex<()>,
     now: Mutex<Now>,
 }
 
@@ -42,7 +44,7 @@ struct Now {
     identity: Option<NodeIdentity>,
     /// Its directory has no log.
     fresh: bool,
-    serving: Option<Serving>,
+    serving: BTreeMap<ShardId, Serving>,
 }
 
 /// What answers once the shard is there.
@@ -56,8 +58,13 @@ pub(super) struct Serving {
 
 impl Dispatch {
     /// Knows nothing yet.
-    pub(super) fn new(wal_dir: PathBuf) -> Self {
-        Self(Arc::new(Inner { wal_dir, opened: OnceCell::new(), now: Mutex::default() }))
+    pub(super) fn new(wal_dir: PathBuf, profile: OwnProfile) -> Self {
+        Self(Arc::new(Inner { wal_dir, profile, writing: tokio::sync::Mutex::default(), now: Mutex::default() }))
+    }
+
+    /// What this node says of itself.
+    pub(super) fn profile(&self) -> &OwnProfile {
+        &self.0.profile
     }
 
     /// From now on it answers greetings as `identity`; `fresh` if it has no log.
@@ -66,9 +73,9 @@ impl Dispatch {
         (now.identity, now.fresh) = (Some(identity), fresh);
     }
 
-    /// From now on it answers everything.
+    /// From now on it answers everything about the shard of `serving`.
     pub(super) fn serve(&self, serving: Serving) {
-        self.0.now().serving = Some(serving);
+        self.0.now().serving.insert(serving.node.shard(), serving);
     }
 
     /// Returns once `node.json` says that the directory was open.
@@ -77,6 +84,25 @@ impl Dispatch {
     /// That it cannot be written.
     pub(super) async fn opened(&self) -> Result<()> {
         self.0.opened().await
+    }
+
+    /// Returns once `node.json` says that `shard`, another one than the first, was begun here; its directory has to be there.
+    ///
+    /// # Errors
+    /// That it cannot be written.
+    pub(super) async fn begun(&self, shard: ShardId) -> Result<()> {
+        self.0
+            .amend(|identity| {
+                if let Err(place) = identity.shards.binary_search(&shard) {
+                    identity.shards.insert(place, shard);
+                }
+            })
+            .await
+    }
+
+    /// Whether `shard`, another one than the first, was begun here.
+    pub(super) fn has_begun(&self, shard: ShardId) -> bool {
+        self.0.now().identity.as_ref().is_some_and(|identity| identity.shards.contains(&shard))
     }
 
     /// Answers nothing any more, and lets the node go.
@@ -94,21 +120,29 @@ impl PeerHandler for Dispatch {
 
 impl Inner {
     async fn answer(&self, caller: Caller, shard: ShardId, kind: u8, body: Bytes) -> Result<Vec<Bytes>> {
-        if shard != SHARD {
+        if shard.0 >= MAX_SHARDS {
             return Err(Error::new(ErrorKind::NotFound, "shard_not_found", format!("there is no shard {shard} here")));
         }
-        if kind == HELLO {
-            return Ok(vec![self.hello()?.encode()?.into()]);
+        match kind {
+            HELLO => return Ok(vec![self.hello()?.encode()?.into()]),
+            PROFILE => return Ok(vec![self.profile.now().encode()?.into()]),
+            _ => {}
         }
-        let serving = self.now().serving.clone().ok_or_else(starting)?;
+        // One that was just added may not be here yet.
+        let serving = self.now().serving.get(&shard).cloned().ok_or_else(|| not_here(shard, kind))?;
         match kind {
             FLUSH => flush(&serving, caller, &body).map(|()| Vec::new()),
             ARCHIVE => {
                 check_member(&serving, caller)?;
                 archive_requests::told(&serving.node, &serving.archive_requests, &body).map(|()| Vec::new())
             }
-            ADMIN => {
+            ARCHIVE_REQUESTS => {
                 check_member(&serving, caller)?;
+                serving.node.with_state(|state| drop(serving.archive_requests.open(state)));
+                archive_requests::answer(&serving.archive_requests).map(|body| vec![body])
+            }
+            ADMIN => {
+                self.check_known(&serving, caller)?;
                 let request = admin::Request::decode(&body)?;
                 if let admin::Request::Moved { node, .. } = &request
                     && *node != caller.node
@@ -119,7 +153,7 @@ impl Inner {
                 Ok(vec![admin::encode_status(&answer)?])
             }
             kind => {
-                if may_acknowledge(kind) {
+                if may_acknowledge(kind) && caller.node != NodeId::GATEWAY {
                     self.opened().await?;
                 }
                 serving.node.handle(caller.node, caller.directory, kind, body).await
@@ -130,7 +164,7 @@ impl Inner {
     fn hello(&self) -> Result<Hello> {
         let (identity, fresh, serving) = {
             let now = self.now();
-            (now.identity.clone().ok_or_else(starting)?, now.fresh, now.serving.clone())
+            (now.identity.clone().ok_or_else(starting)?, now.fresh, now.serving.get(&CATALOG_SHARD).cloned())
         };
         let (node, directory) = (identity.node, identity.directory);
         let Some(serving) = serving else {
@@ -154,17 +188,40 @@ impl Inner {
 
     /// Says on disk that the directory was open, once.
     async fn opened(&self) -> Result<()> {
-        let opening = async {
-            let mut identity = self.now().identity.clone().ok_or_else(starting)?;
-            if identity.opened {
-                return Ok(());
-            }
-            identity.opened = true;
-            let dir = self.wal_dir.clone();
-            let saving = crate::blocking::spawn(move || identity.save(&dir));
-            saving.await.map_err(|error| Error::internal("writing node.json panicked").with_source(error))?
-        };
-        self.opened.get_or_try_init(|| opening).await.map(|&()| ())
+        // Asked with every message of a leader.
+        if self.now().identity.as_ref().is_some_and(|identity| identity.opened) {
+            return Ok(());
+        }
+        self.amend(|identity| identity.opened = true).await
+    }
+
+    /// Changes what `node.json` says, on disk first.
+    async fn amend(&self, change: impl FnOnce(&mut NodeIdentity)) -> Result<()> {
+        let _one_at_a_time = self.writing.lock().await;
+        let known = self.now().identity.clone().ok_or_else(starting)?;
+        let mut identity = known.clone();
+        change(&mut identity);
+        if identity == known {
+            return Ok(());
+        }
+        let (dir, written) = (self.wal_dir.clone(), identity.clone());
+        let saving = crate::blocking::spawn(move || written.save(&dir));
+        saving.await.map_err(|error| Error::internal("writing node.json panicked").with_source(error))??;
+        let mut now = self.now();
+        // None once this node has stopped.
+        if now.identity.is_some() {
+            now.identity = Some(identity);
+        }
+        Ok(())
+    }
+
+    /// Whoever is a member of the shard, or of the first one, which says who is to be one of all.
+    fn check_known(&self, serving: &Serving, caller: Caller) -> Result<()> {
+        let zero = self.now().serving.get(&CATALOG_SHARD).cloned();
+        match zero.filter(|zero| is_member(zero, caller)) {
+            Some(_) => Ok(()),
+            None => check_member(serving, caller),
+        }
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -189,15 +246,30 @@ fn flush(serving: &Serving, caller: Caller, body: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Only members of the group have something to say about it.
+/// Only members of the group have something to say about it, and gateways, on behalf of whoever asks them.
 fn check_member(serving: &Serving, caller: Caller) -> Result<()> {
-    let members = serving.node.members();
-    if members.iter().any(|member| member.node == caller.node && member.directory == caller.directory) {
+    if is_member(serving, caller) {
         return Ok(());
     }
     // Whoever asked it for this may ask another node: one that was taken out is told last, or not at all.
     let message = format!("node {} is not a member of this cluster", caller.node);
     Err(Error::new(ErrorKind::Unavailable, "not_a_member", message).with_number("node", caller.node.0))
+}
+
+fn is_member(serving: &Serving, caller: Caller) -> bool {
+    if caller.node == NodeId::GATEWAY {
+        return true;
+    }
+    let members = serving.node.members();
+    members.iter().any(|member| member.node == caller.node && member.directory == caller.directory)
+}
+
+/// Whoever looks for the leader of a shard that was just added goes on looking.
+fn not_here(shard: ShardId, kind: u8) -> Error {
+    if kind == ADMIN && shard != CATALOG_SHARD {
+        return Error::new(ErrorKind::NotLeader, "not_leader", format!("shard {shard} is not open here yet"));
+    }
+    starting()
 }
 
 fn starting() -> Error {

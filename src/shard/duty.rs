@@ -1,6 +1,7 @@
 //! What a node does because it leads, or because it does not.
 //!
-//! A leader flushes, trims, collects garbage, and sets the limits of its settings; the others follow its flushes and make its
+//! A leader flushes, trims, collects garbage, sets the limits of its settings, and hands over to whoever is to lead; that of the
+//! first shard also sees to it that the others have its members and know their topics. The others follow its flushes and make its
 //! checkpoints their own. Each set of tasks lives in a scope that ends with the leadership, so that no two nodes do a
 //! leader's work for longer than one of them does not know better; what a deposed one still proposes, `apply` declines.
 
@@ -10,24 +11,23 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::common::Common;
 use super::members::Members;
 use super::reopening::Reopening;
 use super::tasks::{Scope, Tasks};
-use super::{Job, Jobs, adopt, upkeep};
-use crate::clock::Clock;
+use super::{Job, Jobs, adopt, balance, catalog, topics, upkeep, versions};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flush::{self, AskLeader, FlushHandle, FlushTask, Flusher, FlusherOptions, Triggers};
 use crate::metrics;
-use crate::model::{Control, Limits, LogIndex, ShardId};
+use crate::model::catalog::CATALOG_SHARD;
+use crate::model::{Control, Limits, LogIndex};
 use crate::raft::{Leader, Leadership, NodeIdentity};
-use crate::store::Bucket;
 
 /// Before a leader that could not begin tries again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a leader waits for the answer to a flush request.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
-const SHARD: ShardId = ShardId(0);
 
 /// Everything that the tasks need; clones share it.
 #[derive(Clone)]
@@ -37,13 +37,10 @@ pub(super) struct Needs {
     pub(super) tasks: Tasks,
     pub(super) leader: Leader,
     pub(super) members: Members,
-    pub(super) identity: NodeIdentity,
-    pub(super) bucket: Bucket,
     pub(super) flush: FlushHandle,
     pub(super) jobs: Jobs,
     pub(super) reopening: Reopening,
-    pub(super) config: Config,
-    pub(super) clock: Clock,
+    pub(super) common: Arc<Common>,
 }
 
 /// The tasks of a leadership.
@@ -72,13 +69,16 @@ impl Duty {
     /// The log's.
     pub(super) async fn begin(&self, term: u64) -> Result<Office> {
         let needs = &*self.0;
-        let unsealed = begin(&needs.leader, &needs.identity, &needs.reopening).await?;
-        set_limits(&needs.leader, &needs.config).await?;
+        let (common, shard) = (&needs.common, needs.leader.node().shard());
+        let unsealed = begin(&needs.leader, &common.identity, &needs.reopening).await?;
+        set_limits(&needs.leader, &common.config).await?;
         // From now on their age counts here.
-        ["flush", "gc", "retention"].into_iter().for_each(metrics::job_begins);
+        ["flush", "gc", "retention"].into_iter().for_each(|job| metrics::job_begins(job, shard.0));
         let scope = needs.tasks.scope();
         self.start_flush(&scope);
-        upkeep::start(&scope, &needs.jobs, needs.leader.clone(), &needs.bucket, &needs.config);
+        versions::start(&scope, needs.leader.clone());
+        upkeep::start(&scope, &needs.jobs, needs.leader.clone(), &common.bucket, &common.config);
+        self.start_of_all(&scope);
         let (opened, open) = watch::channel(unsealed.is_none());
         if let Some(unsealed) = unsealed {
             let (leader, flush) = (needs.leader.clone(), needs.flush.clone());
@@ -92,6 +92,31 @@ impl Duty {
             });
         }
         Ok(Office { term, _scope: scope, open })
+    }
+
+    /// What concerns other nodes and other shards.
+    fn start_of_all(&self, scope: &Scope) {
+        let balancing = self.clone();
+        scope.spawn("balance", async move {
+            balance::balance(&balancing.0).await;
+            None
+        });
+        if self.0.leader.node().shard() != CATALOG_SHARD {
+            return;
+        }
+        let (counting, matching, telling) = (self.clone(), self.clone(), self.clone());
+        scope.spawn("shards", async move {
+            catalog::keep_raised(&counting.0.leader, &counting.0.common).await;
+            None
+        });
+        scope.spawn("members", async move {
+            balance::keep_matched(&matching.0).await;
+            None
+        });
+        scope.spawn("topics", async move {
+            topics::keep_told(&telling.0.leader, &telling.0.common).await;
+            None
+        });
     }
 
     /// Does what the leadership asks for until dropped, beginning with `office` if there is one.
@@ -123,7 +148,7 @@ impl Duty {
             Now::Following { _scope } if !seen.is_leader => Now::Following { _scope },
             before => {
                 if matches!(before, Now::Leading(_)) {
-                    info!(term = seen.term, "this node does not lead any more");
+                    info!(shard = %self.0.leader.node().shard(), term = seen.term, "this node does not lead any more");
                 }
                 // Ends what was done until now before anything else begins.
                 drop(before);
@@ -141,7 +166,7 @@ impl Duty {
         };
         match begun {
             Ok(office) => {
-                info!(term = seen.term, "this node leads");
+                info!(shard = %self.0.leader.node().shard(), term = seen.term, "this node leads");
                 Now::Leading(office)
             }
             Err(error) => {
@@ -156,12 +181,12 @@ impl Duty {
         needs.flush.rest();
         [&needs.jobs.gc, &needs.jobs.retention].into_iter().for_each(Job::rest);
         let scope = needs.tasks.scope();
-        let following = flush::follow(needs.leader.node().clone(), needs.flush.clone(), needs.members.clone());
+        let following = flush::follow(needs.leader.clone().into(), needs.flush.clone(), needs.members.clone());
         scope.spawn("flush", async move {
             following.await;
             None
         });
-        let adopting = adopt::adopt_all(needs.leader.node().clone(), needs.bucket.clone());
+        let adopting = adopt::adopt_all(needs.leader.node().clone(), needs.common.bucket.clone());
         scope.spawn("adopt", async move {
             adopting.await;
             None
@@ -170,11 +195,13 @@ impl Duty {
     }
 
     fn start_flush(&self, scope: &Scope) {
-        let Needs { leader, bucket, config, clock, flush, .. } = &*self.0;
+        let Needs { leader, flush, common, .. } = &*self.0;
+        let Common { bucket, config, clock, .. } = &**common;
         let options = FlusherOptions {
-            shard: SHARD,
+            shard: leader.node().shard(),
             segment_bytes: config.flush.bytes,
-            uploads: config.flush.uploads as usize,
+            // Each holds a segment in memory.
+            uploads: usize::try_from(common.share(u64::from(config.flush.uploads))).unwrap_or(usize::MAX).max(1),
             deadline: config.flush.deadline,
         };
         let triggers = Triggers {

@@ -1,5 +1,5 @@
-//! Whether appends are taken: the WAL budget and the low-space mark. Control commands do not pass here, and 64 MiB of the
-//! budget stay reserved for them, so that a flush can always drain the log.
+//! Whether appends are taken: the WAL budget and the low-space mark, one of each for all shards of a node. Control commands do
+//! not pass here, and 64 MiB of the budget stay reserved for them, so that a flush can always drain the log.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::slots::Slots;
 use crate::config;
 use crate::disk::{self, Space};
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ const RETRY_AFTER_MS: u64 = 1_000;
 pub struct AppendGate(Arc<Inner>);
 
 struct Inner {
-    node: RaftNode,
+    nodes: Slots<RaftNode>,
     dir: PathBuf,
     settings: config::Wal,
     free: AtomicU64,
@@ -31,13 +32,17 @@ struct Inner {
 }
 
 impl AppendGate {
-    /// A gate for the log of `node` in `dir`; [`AppendGate::sample`] keeps it up to date.
+    /// A gate for the logs in `dir`, none of which is there yet; [`AppendGate::sample`] keeps it up to date.
     #[must_use]
-    pub fn new(node: RaftNode, dir: PathBuf, settings: config::Wal) -> Self {
+    pub fn new(dir: PathBuf, settings: config::Wal) -> Self {
         let (free, low_space) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
-        let gate = Self(Arc::new(Inner { node, dir, settings, free, low_space }));
-        gate.measure();
-        gate
+        Self(Arc::new(Inner { nodes: Slots::new(), dir, settings, free, low_space }))
+    }
+
+    /// Counts the log of `node` in.
+    pub(super) fn add(&self, node: &RaftNode) {
+        self.0.nodes.set(node.shard(), node.clone());
+        self.measure();
     }
 
     /// Takes an append, or says why not.
@@ -55,11 +60,11 @@ impl AppendGate {
         Ok(())
     }
 
-    /// Bytes of log, and how many stop appends.
+    /// Bytes of all logs, and how many stop appends.
     #[must_use]
     pub fn budget(&self) -> (u64, u64) {
         let settings = &self.0.settings;
-        (self.0.node.wal_bytes(), settings.budget.saturating_sub(settings.reserve))
+        (self.nodes().map(RaftNode::wal_bytes).sum(), settings.budget.saturating_sub(settings.reserve))
     }
 
     /// Free bytes of the disk at the last sample.
@@ -76,9 +81,13 @@ impl AppendGate {
         }
     }
 
+    fn nodes(&self) -> impl Iterator<Item = &RaftNode> {
+        self.0.nodes.iter().map(|(_, node)| node)
+    }
+
     fn measure(&self) {
         // Before the free space: what is given back in between counts twice for a moment, and never not at all.
-        let spare = self.0.node.spare_bytes();
+        let spare: u64 = self.nodes().map(RaftNode::spare_bytes).sum();
         let Ok(Space { free, total }) = disk::space(&self.0.dir) else { return };
         let share = total / 100 * u64::from(self.0.settings.min_free_percent);
         // On a disk too small for the absolute mark the share alone decides, or nothing could ever be written there.
@@ -86,7 +95,7 @@ impl AppendGate {
         let mark = share.max(absolute);
         // Files that are kept ready for the log are given back before an append is refused.
         if free < mark {
-            self.0.node.release_spares();
+            self.nodes().for_each(RaftNode::release_spares);
         }
         let low = free.saturating_add(spare) < mark;
         self.0.free.store(free, Ordering::Relaxed);

@@ -1,65 +1,67 @@
-//! The nodes of the cluster and what operators change about them.
+//! The members of a shard, as its nodes know them, and requests to change them.
 //!
-//! Any node takes a request; the leader does it. Everything may be repeated: what is done already is found so. A node is taken
-//! in as a learner first and votes once it has caught up, and no voter goes unless enough of the others answer.
+//! Any node takes a request; the leader of the shard does it (`change`). Everything may be repeated: what is done already is
+//! found so.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures::future::join_all;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::admin::{self, ADMIN, Request};
-use super::hello::Hello;
+use super::Shard;
+use super::admin::{self, ADMIN, Request, Seat};
 use super::network::Calls;
-use crate::config::is_host_and_port;
+use super::slots::Slots;
 use crate::error::{Error, ErrorKind, Outcome, Result};
-use crate::model::{ClusterStatus, LogIndex, MemberStatus, NodeId};
+use crate::model::catalog::CATALOG_SHARD;
+use crate::model::{GroupStatus, MemberStatus, NodeId};
 use crate::peer::CallError;
-use crate::raft::{self, MAX_VOTERS, Member, NodeIdentity, PeerAddress, RaftNode};
+use crate::raft::{self, NodeIdentity, PeerAddress, RaftNode};
 
 /// How long a request looks for a leader that takes it.
-const LEADER_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const LEADER_PATIENCE: Duration = Duration::from_secs(10);
 /// Between two attempts to find one.
-const PAUSE: Duration = Duration::from_millis(50);
-/// How long a node that is to be taken in is asked who it is.
-const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// How long a request for the members waits for the leader before this node says what it knows itself.
-const STATUS_DEADLINE: Duration = Duration::from_secs(2);
-/// How long one request waits for a node to catch up; whoever asked may ask again.
-const CATCH_UP: Duration = Duration::from_secs(60);
-/// How long the leader may take for a request of another node: catching up, and a change of the group before and after.
-const FORWARD_DEADLINE: Duration = Duration::from_secs(150);
-/// How far behind a learner may be when it begins to vote: what it lacks is sent within the time of an election.
-const VOTER_LAG: LogIndex = 100;
+pub(super) const STATUS_DEADLINE: Duration = Duration::from_secs(2);
+/// How long the leader may take for a request of another node: catching up, and a change of the group before and after, of the
+/// first shard and then of all others at once.
+pub(super) const FORWARD_DEADLINE: Duration = Duration::from_secs(150);
 /// A member that answered within this counts as reachable; the leader asks every three seconds.
-const REACHABLE: Duration = Duration::from_secs(8);
+pub(super) const REACHABLE: Duration = Duration::from_secs(8);
 
 /// See the module; clones share it.
 #[derive(Clone)]
-pub(super) struct Members(Arc<Inner>);
+pub(super) struct Members(pub(super) Arc<Inner>);
 
-struct Inner {
-    node: RaftNode,
-    identity: NodeIdentity,
+pub(super) struct Inner {
+    pub(super) node: RaftNode,
+    pub(super) identity: NodeIdentity,
     /// Where the others reach this node; empty if they cannot.
-    address: String,
+    pub(super) address: String,
     /// None without a peer listener.
-    calls: Option<Calls>,
+    pub(super) calls: Option<Calls>,
+    /// All shards that this node hosts. Held by whoever hosts them: each of them holds this.
+    pub(super) shards: Weak<Slots<Shard>>,
     /// Held from reading who votes to setting it.
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
 }
 
 impl Members {
     /// The members of the group of `node`.
-    pub(super) fn new(node: RaftNode, identity: NodeIdentity, address: String, calls: Option<Calls>) -> Self {
-        Self(Arc::new(Inner { node, identity, address, calls, changing: Mutex::new(()) }))
+    pub(super) fn new(
+        node: RaftNode,
+        identity: NodeIdentity,
+        address: String,
+        calls: Option<Calls>,
+        shards: Weak<Slots<Shard>>,
+    ) -> Self {
+        Self(Arc::new(Inner { node, identity, address, calls, shards, changing: Mutex::new(()) }))
     }
 
     /// The members as this node knows them.
-    pub(super) fn known(&self) -> ClusterStatus {
+    pub(super) fn known(&self) -> GroupStatus {
         self.0.known()
     }
 
@@ -76,12 +78,7 @@ impl Members {
     /// The other members.
     pub(super) fn others(&self) -> Vec<PeerAddress> {
         let members = self.0.node.members().into_iter().filter(|member| member.node != self.0.identity.node);
-        let address = |member: raft::MemberStatus| PeerAddress {
-            node: member.node,
-            directory: member.directory,
-            address: member.address,
-        };
-        members.map(address).collect()
+        members.map(address_of).collect()
     }
 
     /// Calls to peers, if there are any.
@@ -93,16 +90,14 @@ impl Members {
     ///
     /// # Errors
     /// What the leader says; `unavailable` if there is none.
-    pub(super) async fn run(&self, request: Request) -> Result<ClusterStatus> {
-        let mut status = match request {
-            Request::Status => self.ask_status().await,
-            request => self.ask_change(&request).await?,
-        };
-        status.node = self.0.identity.node;
-        Ok(status)
+    pub(super) async fn run(&self, request: Request) -> Result<GroupStatus> {
+        match request {
+            Request::Status => Ok(self.ask_status().await),
+            request => self.ask_change(&request).await,
+        }
     }
 
-    async fn ask_status(&self) -> ClusterStatus {
+    async fn ask_status(&self) -> GroupStatus {
         let Some(leader) = self.leader() else { return self.known() };
         match self.0.forward(&leader, &Request::Status, STATUS_DEADLINE).await {
             Ok(status) => status,
@@ -113,11 +108,14 @@ impl Members {
         }
     }
 
-    async fn ask_change(&self, request: &Request) -> Result<ClusterStatus> {
+    async fn ask_change(&self, request: &Request) -> Result<GroupStatus> {
         let deadline = Instant::now() + LEADER_PATIENCE;
+        let mut others = Vec::new();
         loop {
-            let error = match self.leader() {
-                Some(leader) => match self.0.forward(&leader, request, FORWARD_DEADLINE).await {
+            // A node that is not a member of the shard yet, or none any more, hears of no leader: any of the others may be it.
+            let leader = self.leader().or_else(|| others.pop());
+            let error = match &leader {
+                Some(leader) => match self.0.forward(leader, request, FORWARD_DEADLINE).await {
                     Ok(status) => return Ok(status),
                     // It may have happened; all requests may be repeated, but not for longer than one takes.
                     Err(CallError::Unknown(error)) => return Err(error.with_outcome(Outcome::Unknown)),
@@ -131,25 +129,46 @@ impl Members {
             };
             if Instant::now() + PAUSE >= deadline {
                 return Err(match error.kind() {
-                    ErrorKind::NotLeader => Error::unavailable("the cluster has no leader").with_source(error),
+                    ErrorKind::NotLeader => self.leaderless(error),
                     _ => error,
                 });
             }
-            tokio::time::sleep(PAUSE).await;
+            if leader.is_none() {
+                others = self.0.elsewhere();
+                tokio::time::sleep(PAUSE).await;
+            } else if self.leader().is_some() {
+                tokio::time::sleep(PAUSE).await;
+            }
         }
+    }
+
+    fn leaderless(&self, error: Error) -> Error {
+        let message = match self.0.node.shard().0 {
+            0 => "the cluster has no leader".to_owned(),
+            shard => format!("shard {shard} has no leader"),
+        };
+        Error::unavailable(message).with_source(error)
     }
 
     /// Does what is asked for if this node leads. What was begun goes on when the caller goes away.
     ///
     /// # Errors
     /// `not_leader`; see the methods of [`crate::queue::Queue`].
-    pub(super) async fn run_here(&self, request: Request) -> Result<ClusterStatus> {
+    pub(super) async fn run_here(&self, request: Request) -> Result<GroupStatus> {
         if request == Request::Status {
             return Ok(self.known());
         }
         let inner = Arc::clone(&self.0);
         let work = tokio::spawn(async move { inner.change(request).await.map(|()| inner.known()) });
         work.await.map_err(|error| Error::internal("a change of the cluster panicked").with_source(error))?
+    }
+
+    /// Has every other shard have the members of this one, which is the first; see `change`.
+    ///
+    /// # Errors
+    /// The first of what was in the way; the rest is done all the same.
+    pub(super) async fn match_others(&self) -> Result<()> {
+        self.0.match_others().await
     }
 }
 
@@ -159,8 +178,9 @@ impl Inner {
         leader: &PeerAddress,
         request: &Request,
         deadline: Duration,
-    ) -> Result<ClusterStatus, CallError> {
-        let calls = self.calls.as_ref().ok_or_else(|| CallError::NotSent(alone("it reaches no other node")))?;
+    ) -> Result<GroupStatus, CallError> {
+        let calls =
+            self.calls.as_ref().ok_or_else(|| CallError::NotSent(super::change::alone("it reaches no other node")))?;
         let body = request.encode().map_err(CallError::NotSent)?;
         let answer = calls.call(leader, ADMIN, body, deadline).await?;
         admin::decode_status(&answer).map_err(CallError::Unknown)
@@ -169,12 +189,22 @@ impl Inner {
     fn leader(&self) -> Option<PeerAddress> {
         let leader = self.node.leadership().borrow().leader.filter(|leader| *leader != self.identity.node)?;
         let member = self.node.members().into_iter().find(|member| member.node == leader)?;
-        Some(PeerAddress { node: member.node, directory: member.directory, address: member.address })
+        Some(address_of(member))
     }
 
-    fn known(&self) -> ClusterStatus {
+    /// Whoever else may lead this shard, as the first one says; nobody for the first one.
+    fn elsewhere(&self) -> Vec<PeerAddress> {
+        if self.node.shard() == CATALOG_SHARD {
+            return Vec::new();
+        }
+        let Some(shards) = self.shards.upgrade() else { return Vec::new() };
+        let others = shards.get(CATALOG_SHARD).map(|zero| zero.members().others());
+        others.into_iter().flatten().filter(|other| !other.address.is_empty()).collect()
+    }
+
+    pub(super) fn known(&self) -> GroupStatus {
         let leadership = *self.node.leadership().borrow();
-        let last = self.node.status().last_log;
+        let status = self.node.status();
         let leads = leadership.leader == Some(self.identity.node);
         let reports = self.node.peer_reports();
         let reachable = |node: NodeId| {
@@ -187,249 +217,38 @@ impl Inner {
             voter: member.voter,
             is_leader: leadership.leader == Some(member.node),
             matched: member.matched,
-            lag: member.matched.map(|matched| last.saturating_sub(matched)),
+            lag: member.matched.map(|matched| status.last_log.saturating_sub(matched)),
             reachable: leads.then(|| reachable(member.node)),
         };
-        ClusterStatus {
-            cluster_id: self.identity.cluster.clone(),
+        GroupStatus {
+            shard: self.node.shard(),
             node: self.identity.node,
             leader: leadership.leader,
             term: leadership.term,
+            applied: status.applied,
+            committed: status.committed,
+            flushed: self.node.with_state(|state| state.flushed_index()),
             members: self.node.members().into_iter().map(member).collect(),
         }
     }
 
-    async fn change(&self, request: Request) -> Result<()> {
-        let leadership = *self.node.leadership().borrow();
-        if !leadership.is_leader {
-            return Err(not_leader());
-        }
-        match request {
-            Request::Status => Ok(()),
-            Request::Add { node, address } => self.add(node, address).await,
-            Request::Remove { node } => self.remove(node).await,
-            Request::Replace { old, new, address } => self.replace(old, new, address).await,
-            Request::Transfer { to } => self.transfer(to).await,
-            Request::Moved { node, address } => self.moved(node, address).await,
-        }
-    }
-
-    async fn add(&self, node: NodeId, address: String) -> Result<()> {
-        self.check_room(node, None)?;
-        self.take_in(node, address).await?;
-        let _one_at_a_time = self.changing.lock().await;
-        let mut voters = self.voters();
-        voters.insert(node);
-        self.set_voters(voters).await
-    }
-
-    async fn remove(&self, node: NodeId) -> Result<()> {
-        let Some(member) = self.member(node) else { return Ok(()) };
-        if !member.voter {
-            return self.node.remove_learner(node).await;
-        }
-        let mut voters = self.voters();
-        voters.remove(&node);
-        if voters.is_empty() {
-            return Err(invalid(&format!("node {node} is the last voter: without it there is no cluster")));
-        }
-        self.hand_over(node).await?;
-        let _one_at_a_time = self.changing.lock().await;
-        let mut voters = self.voters();
-        voters.remove(&node);
-        self.set_voters(voters).await
-    }
-
-    async fn replace(&self, old: NodeId, new: NodeId, address: String) -> Result<()> {
-        if old == new {
-            return Err(invalid_node("a node is replaced by one with another number"));
-        }
-        let (leaves, comes) = (self.member(old), self.member(new));
-        match (&leaves, &comes) {
-            (None, Some(comes)) if comes.voter => return Ok(()),
-            (None, _) => {
-                let message = format!("node {old} is not a member of the cluster");
-                return Err(Error::new(ErrorKind::NotFound, "node_not_found", message).with_number("node", old.0));
-            }
-            _ => {}
-        }
-        self.check_room(new, Some(old))?;
-        self.hand_over(old).await?;
-        self.take_in(new, address).await?;
-        let _one_at_a_time = self.changing.lock().await;
-        let mut voters = self.voters();
-        voters.remove(&old);
-        voters.insert(new);
-        self.set_voters(voters).await?;
-        // A voter that was replaced has left with that; a learner has not.
-        self.node.remove_learner(old).await
-    }
-
-    async fn transfer(&self, to: Option<NodeId>) -> Result<()> {
-        let me = self.identity.node;
-        let others = || self.node.members().into_iter().filter(|member| member.voter && member.node != me);
-        let to = match to {
-            Some(to) if to == me => return Ok(()),
-            Some(to) if others().any(|member| member.node == to) => to,
-            Some(to) => return Err(invalid(&format!("node {to} does not vote, so it cannot lead"))),
-            // Whoever has most of the log can take over soonest.
-            None => match others().max_by_key(|member| member.matched) {
-                Some(furthest) => furthest.node,
-                None => return Ok(()),
-            },
-        };
-        self.node.transfer_leader(to).await.map_err(in_time)
-    }
-
-    async fn moved(&self, node: NodeId, address: String) -> Result<()> {
-        check_named(node, &address)?;
-        let Some(member) = self.member(node) else { return Ok(()) };
-        tracing::info!(%node, address, "a node has another address");
-        self.node.add_learner(node, Member { address, directory: member.directory }).await
-    }
-
-    /// Takes `node` in as a learner and waits until it has caught up.
-    async fn take_in(&self, node: NodeId, address: String) -> Result<()> {
-        check_named(node, &address)?;
-        let calls = self.calls.as_ref().ok_or_else(|| alone("no other node can join it"))?;
-        let known = self.member(node);
-        let directory = if node == self.identity.node {
-            self.identity.directory
-        } else {
-            let hello = greet(calls, node, &address).await?;
-            if let Some(known) = &known
-                && known.directory != hello.directory
-            {
-                let message = format!(
-                    "node {node} is a member with another directory than the one at {address}: one that lost its log comes \
-                     back under a new number, in its place (replace-node)"
-                );
-                return Err(Error::new(ErrorKind::AlreadyExists, "node_exists", message).with_number("node", node.0));
-            }
-            if known.is_none() && !hello.empty {
-                let message = format!(
-                    "node {node} at {address} has a log, but is not a member: start it with a new number and an empty data \
-                     directory"
-                );
-                return Err(mismatch(node, message));
-            }
-            hello.directory
-        };
-        self.node.add_learner(node, Member { address, directory }).await?;
-        let caught_up = self.node.wait_caught_up(node, VOTER_LAG, Instant::now() + CATCH_UP).await;
-        caught_up.map_err(in_time)
-    }
-
-    /// If `node` leads, which is this one then, gives the leadership to another and says who leads.
-    async fn hand_over(&self, node: NodeId) -> Result<()> {
-        if node != self.identity.node {
-            return Ok(());
-        }
-        self.transfer(None).await?;
-        // Whoever leads now goes on with the request.
-        if self.node.leadership().borrow().is_leader { Ok(()) } else { Err(not_leader()) }
-    }
-
-    async fn set_voters(&self, voters: BTreeSet<NodeId>) -> Result<()> {
-        self.check_quorum(&voters).await?;
-        self.node.set_voters(voters).await
-    }
-
-    /// Refuses voters of which too few answer to decide anything.
-    async fn check_quorum(&self, voters: &BTreeSet<NodeId>) -> Result<()> {
-        let asked = join_all(voters.iter().map(|node| self.node.peer_status(*node))).await;
-        let silent = voters.iter().zip(asked).filter_map(|(node, answer)| answer.err().map(|_| node.to_string()));
-        let silent: Vec<String> = silent.collect();
-        if voters.len() - silent.len() > voters.len() / 2 {
-            return Ok(());
-        }
-        let silent = silent.join(", ");
-        Err(invalid(&format!(
-            "too few of the voters that would stay answer (not: {silent}): they could decide nothing"
-        )))
-    }
-
-    /// Refuses one voter too many before anything is begun.
-    fn check_room(&self, comes: NodeId, goes: Option<NodeId>) -> Result<()> {
-        let mut voters = self.voters();
-        goes.map(|goes| voters.remove(&goes));
-        voters.insert(comes);
-        if voters.len() <= MAX_VOTERS {
-            return Ok(());
-        }
-        Err(invalid(&format!("a cluster has at most {MAX_VOTERS} voters")))
-    }
-
-    fn member(&self, node: NodeId) -> Option<raft::MemberStatus> {
-        self.node.members().into_iter().find(|member| member.node == node)
-    }
-
-    fn voters(&self) -> BTreeSet<NodeId> {
-        self.node.members().into_iter().filter(|member| member.voter).map(|member| member.node).collect()
+    /// The members of this shard as the others are to have them.
+    pub(super) fn seats(&self) -> Vec<Seat> {
+        seats_of(&self.node)
     }
 }
 
-fn check_named(node: NodeId, address: &str) -> Result<()> {
-    if node.0 == 0 {
-        return Err(invalid_node("node numbers begin with 1"));
-    }
-    if !is_host_and_port(address) {
-        return Err(invalid_node(&format!("{address:?} is not a host and a port such as \"node-4.example:7072\"")));
-    }
-    Ok(())
+/// The members of the group of `node` as another one is to have them.
+pub(super) fn seats_of(node: &RaftNode) -> Vec<Seat> {
+    let seat = |member: raft::MemberStatus| Seat {
+        node: member.node,
+        directory: member.directory,
+        address: member.address,
+        voter: member.voter,
+    };
+    node.members().into_iter().map(seat).collect()
 }
 
-/// Asks whoever listens at `address` who it is. One that was just started may not be reached at once: a peer that was away is
-/// called again only now and then.
-async fn greet(calls: &Calls, node: NodeId, address: &str) -> Result<Hello> {
-    let deadline = Instant::now() + HELLO_PATIENCE;
-    loop {
-        match calls.hello(node, address).await {
-            Ok(hello) => return Ok(hello),
-            Err(error) if error.kind() == ErrorKind::Conflict || Instant::now() + PAUSE >= deadline => {
-                return Err(unmet(node, address, &error));
-            }
-            Err(_) => tokio::time::sleep(PAUSE).await,
-        }
-    }
-}
-
-/// That whoever is at `address` cannot be taken in.
-fn unmet(node: NodeId, address: &str, error: &Error) -> Error {
-    match error.kind() {
-        // It answered, and is somebody else.
-        ErrorKind::Conflict => {
-            let message = format!("what listens at {address} is not node {node} of this cluster: {error}");
-            Error::new(ErrorKind::Conflict, error.code(), message).with_number("node", node.0)
-        }
-        _ => Error::unavailable(format!("node {node} does not answer at {address}: {error}")),
-    }
-}
-
-/// What did not happen in time may be asked for again.
-fn in_time(error: Error) -> Error {
-    if error.code() != "unavailable" {
-        return error;
-    }
-    Error::new(ErrorKind::Unavailable, "timeout", format!("{error}; it may be asked for again"))
-}
-
-fn alone(what: &str) -> Error {
-    invalid(&format!("this node has no peer listener (peer.listen), so that {what}"))
-}
-
-fn invalid(message: &str) -> Error {
-    Error::new(ErrorKind::Conflict, "invalid_membership", message)
-}
-
-fn invalid_node(message: &str) -> Error {
-    Error::invalid("invalid_node", message)
-}
-
-fn mismatch(node: NodeId, message: String) -> Error {
-    Error::new(ErrorKind::Conflict, "node_identity_mismatch", message).with_number("node", node.0)
-}
-
-fn not_leader() -> Error {
-    Error::new(ErrorKind::NotLeader, "not_leader", "this node does not lead the shard")
+fn address_of(member: raft::MemberStatus) -> PeerAddress {
+    PeerAddress { node: member.node, directory: member.directory, address: member.address }
 }

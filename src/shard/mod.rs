@@ -1,15 +1,19 @@
-//! One Raft group wired: node, log time, peers, batcher, flush and the background jobs of its leader.
+//! One Raft group wired: node, log time, batcher, flush and the background jobs of its leader; and all groups of a node together.
 //!
-//! `life` finds out in which life of the cluster a directory is; [`Shard::open`] starts everything. A [`Shard`] is a cheap
-//! handle. Nothing here knows topics by name or HTTP.
+//! `life` finds out in which life of the cluster a directory is; [`host`] opens the shards. A [`Shard`] is a cheap handle.
+//! Nothing here knows HTTP.
 //!
 //! | module | what |
 //! |---|---|
+//! | `host`, `common`, `slots` | the shards of a node, and what they share |
 //! | `open` | from settings to running tasks |
 //! | `life`, `hello` | the directory's place in the cluster, and what nodes ask each other for it |
-//! | `network`, `dispatch` | the peers: calls to them, and answers |
-//! | `duty`, `reopening`, `upkeep`, `adopt` | what a leader does and what the others do |
-//! | `members`, `admin` | who is in the cluster, and changing it |
+//! | `network`, `dispatch`, `profile` | the peers: calls to them, and answers |
+//! | `duty`, `reopening`, `upkeep`, `versions`, `adopt` | what a leader does and what the others do |
+//! | `catalog`, `topics` | how many shards there are, and what they have to know of topics |
+//! | `members`, `roster`, `change`, `admin`, `operate` | who is in the cluster, and changing it |
+//! | `gateway` | a process that keeps no log |
+//! | `balance` | leaderships go where they belong |
 //! | `archive_requests` | what is to be archived before its time, told to all |
 //! | `tend` | what every node sees to |
 //! | `gate`, `background`, `tasks` | admission, jobs that can be paused, panics |
@@ -18,36 +22,51 @@ mod admin;
 mod adopt;
 mod archive_requests;
 pub mod background;
+mod balance;
+mod catalog;
+mod change;
+mod common;
 mod dispatch;
 mod duty;
 mod gate;
+mod gateway;
 mod hello;
+mod host;
 pub(crate) mod life;
 mod members;
 mod network;
 mod open;
+mod operate;
+mod profile;
 mod reopening;
+mod roster;
+mod slots;
 mod tasks;
 mod tend;
+mod topics;
 mod upkeep;
+mod versions;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use self::admin::Request;
+use tokio::sync::watch;
+
 use self::adopt::BucketOrLeader;
-use self::members::Members;
+use self::roster::Roster;
 use crate::archive::Requests;
 use crate::error::{Error, Result};
 use crate::flush::FlushHandle;
-use crate::model::{BackgroundJob, ClusterStatus, Control, NodeId, Offset, TopicId};
+use crate::model::{BackgroundJob, Control, GroupStatus, Offset, ShardId, TopicId};
 use crate::produce::Batcher;
-use crate::raft::Leader;
+use crate::raft::Handle;
 
 pub use self::background::Job;
 pub use self::gate::AppendGate;
+pub(crate) use self::gateway::GatewayOptions;
+pub(crate) use self::host::{Shards, ShardsOptions};
 pub use self::network::Network;
-pub use self::open::ShardOptions;
+pub(crate) use self::slots::Slots;
 use self::tasks::Tasks;
 
 /// One Raft group, wired; clones share it.
@@ -55,19 +74,19 @@ use self::tasks::Tasks;
 pub struct Shard(Arc<Inner>);
 
 struct Inner {
-    leader: Leader,
+    leader: Handle,
     batcher: Batcher,
-    gate: AppendGate,
     flush: FlushHandle,
     archive_requests: Requests,
     jobs: Jobs,
     tasks: Tasks,
-    members: Members,
+    members: Roster,
     /// A leader was reached once.
     ready: Arc<AtomicBool>,
-    /// Until it is shut down.
-    network: Mutex<Option<Network>>,
-    checkpoints: Arc<BucketOrLeader>,
+    /// Of a sole voter: resolves once a shard that had been closed is open again.
+    open: Option<watch::Receiver<bool>>,
+    /// Of a node that keeps the log.
+    checkpoints: Option<Arc<BucketOrLeader>>,
 }
 
 /// The background jobs besides the flush.
@@ -79,9 +98,15 @@ struct Jobs {
 }
 
 impl Shard {
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.leader().shard()
+    }
+
     /// Proposes and reads.
     #[must_use]
-    pub fn leader(&self) -> &Leader {
+    pub fn leader(&self) -> &Handle {
         &self.0.leader
     }
 
@@ -89,12 +114,6 @@ impl Shard {
     #[must_use]
     pub fn batcher(&self) -> &Batcher {
         &self.0.batcher
-    }
-
-    /// Whether appends are taken, and the budget that decides.
-    #[must_use]
-    pub fn gate(&self) -> &AppendGate {
-        &self.0.gate
     }
 
     /// Asks for flushes.
@@ -160,78 +179,40 @@ impl Shard {
         self.leader().node().is_alone()
     }
 
-    /// The members as this node knows them.
+    /// The shard's members as this node knows them.
     #[must_use]
-    pub fn known_members(&self) -> ClusterStatus {
+    pub fn known(&self) -> GroupStatus {
         self.0.members.known()
     }
 
-    /// The members as the leader knows them, or as this node does if the leader does not answer.
-    ///
-    /// # Errors
-    /// None as yet.
-    pub async fn cluster(&self) -> Result<ClusterStatus> {
-        self.0.members.run(Request::Status).await
+    fn members(&self) -> &Roster {
+        &self.0.members
     }
 
-    /// See [`crate::queue::Queue::add_node`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn add_node(&self, node: NodeId, address: String) -> Result<ClusterStatus> {
-        self.0.members.run(Request::Add { node, address }).await
-    }
-
-    /// See [`crate::queue::Queue::remove_node`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn remove_node(&self, node: NodeId) -> Result<ClusterStatus> {
-        self.0.members.run(Request::Remove { node }).await
-    }
-
-    /// See [`crate::queue::Queue::replace_node`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn replace_node(&self, old: NodeId, new: NodeId, address: String) -> Result<ClusterStatus> {
-        self.0.members.run(Request::Replace { old, new, address }).await
-    }
-
-    /// See [`crate::queue::Queue::transfer_leader`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn transfer_leader(&self, to: Option<NodeId>) -> Result<ClusterStatus> {
-        self.0.members.run(Request::Transfer { to }).await
-    }
-
-    /// Hands the leadership over if this node has it and another voter could take it.
-    ///
-    /// # Errors
-    /// `timeout` if none took it.
-    pub async fn drain(&self) -> Result<ClusterStatus> {
-        match self.0.members.run_here(Request::Transfer { to: None }).await {
-            // Nothing to hand over.
-            Err(error) if error.code() == "not_leader" => Ok(self.known_members()),
-            drained => drained,
+    /// Pauses what is paused in `other`.
+    fn pause_as(&self, other: &Self) {
+        for job in [BackgroundJob::Flush, BackgroundJob::Archive, BackgroundJob::Gc] {
+            self.set_paused(job, other.is_paused(job));
         }
+    }
+
+    /// Flushes all that is applied now, which shows that the bucket answers: only then may the shard be closed, because one that
+    /// is closed but not clean has to wait for the bucket when it is opened again.
+    async fn flush_for_close(&self) -> Result<()> {
+        self.0.flush.set_paused(false);
+        let index = self.leader().node().with_state(|state| state.applied());
+        self.0.flush.flushed(index).await
     }
 
     /// Closes the shard for appends and returns once a checkpoint of the closed state is in the bucket.
     ///
-    /// The first flush shows that the bucket answers: only then is the shard closed, because a shard that is closed but not
-    /// clean has to wait for the bucket when it is opened again. Waits without end while the bucket is away: put a deadline
-    /// around it. Only for a sole voter: the others of several go on.
+    /// Flush it first. Waits without end while the bucket is away: put a deadline around it.
     ///
     /// # Errors
     /// The log's, or that flushing has ended for ever.
-    pub async fn close(&self) -> Result<()> {
+    async fn close(&self) -> Result<()> {
         let applied = |shard: &Self| shard.leader().node().with_state(|state| (state.applied(), state.is_closed()));
-        let (index, closed) = applied(self);
-        self.0.flush.set_paused(false);
-        self.0.flush.flushed(index).await?;
-        if !closed {
+        if !applied(self).1 {
             self.leader().control(Control::Close).await?;
         }
         let (index, closed) = applied(self);
@@ -241,23 +222,16 @@ impl Shard {
         self.0.flush.flushed(index).await
     }
 
-    /// Returns why once the process has to end.
-    pub async fn fatal(&self) -> String {
-        tokio::select! {
-            biased;
-            reason = self.0.tasks.fatal() => reason,
-            reason = self.leader().node().fatal() => reason,
-        }
+    /// Ends the tasks.
+    fn stop(&self) {
+        self.0.tasks.abort();
     }
 
-    /// Stops the tasks and the node; the log stays as it is.
-    pub async fn shutdown(&self) {
-        self.0.tasks.abort();
-        let network = self.0.network.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(network) = network {
-            network.shutdown().await;
-        }
+    /// Stops the node, whose tasks were ended; the log stays as it is.
+    async fn shutdown(&self) {
         self.leader().node().shutdown().await;
-        self.0.checkpoints.set(None);
+        if let Some(checkpoints) = &self.0.checkpoints {
+            checkpoints.set(None);
+        }
     }
 }

@@ -14,7 +14,8 @@ use uuid::Uuid;
 use super::dispatch::Dispatch;
 use super::hello::{HELLO, Hello};
 use super::life::Peering;
-use crate::config::{ClusterNode, Config};
+use super::profile::OwnProfile;
+use crate::config::{self, ClusterNode, Config};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{NodeId, ShardId};
 use crate::peer::{Bound, CallError, Local, PeerServer, Peers, Target, Wire};
@@ -22,7 +23,6 @@ use crate::raft::{NodeIdentity, PeerAddress, Transport, TransportError};
 
 /// How long a node is asked who it is.
 const HELLO_DEADLINE: Duration = Duration::from_secs(1);
-const SHARD: ShardId = ShardId(0);
 
 /// See the module.
 pub struct Network {
@@ -54,7 +54,8 @@ impl Network {
     /// # Errors
     /// `peer_listen` if the address or the files of `peer.tls` cannot be used.
     pub async fn bind(config: &Config, wal_dir: &Path, wire: Option<Arc<dyn Wire>>) -> Result<Self> {
-        let dispatch = Dispatch::new(wal_dir.to_owned());
+        let roles = config.cluster.roles.iter().map(|role| role.name().to_owned()).collect();
+        let dispatch = Dispatch::new(wal_dir.to_owned(), OwnProfile::new(roles));
         let Some(listen) = config.peer.listen else { return Ok(Self { listening: None, dispatch }) };
         let bound = match &wire {
             Some(wire) => PeerServer::on(Arc::clone(wire), &config.peer),
@@ -90,7 +91,7 @@ impl Network {
         if let Some((known, peers)) = &*calls
             && *known == identity.directory
         {
-            return Ok(Some(Calls(peers.clone())));
+            return Ok(Some(Calls { peers: peers.clone(), shard: ShardId(0) }));
         }
         let settings = &listening.config.peer;
         let peers = match &listening.wire {
@@ -98,7 +99,7 @@ impl Network {
             None => Peers::new(local(identity), settings)?,
         };
         *calls = Some((identity.directory, peers.clone()));
-        Ok(Some(Calls(peers)))
+        Ok(Some(Calls { peers, shard: ShardId(0) }))
     }
 
     /// Answers nobody any more.
@@ -152,15 +153,40 @@ fn local(identity: &NodeIdentity) -> Local {
     }
 }
 
-/// Calls to peers.
+/// Calls to peers about one shard.
 #[derive(Clone)]
-pub(super) struct Calls(Peers);
+pub(super) struct Calls {
+    peers: Peers,
+    shard: ShardId,
+}
 
 impl Calls {
+    /// Calls of a process that is called by nobody, about the first shard.
+    ///
+    /// # Errors
+    /// That the files of `peer.tls` cannot be used for that.
+    pub(super) fn outgoing(
+        identity: &NodeIdentity,
+        settings: &config::Peer,
+        wire: Option<&Arc<dyn Wire>>,
+    ) -> Result<Self> {
+        let peers = match wire {
+            Some(wire) => Peers::over(Arc::clone(wire), local(identity), settings),
+            None => Peers::new(local(identity), settings)?,
+        };
+        Ok(Self { peers, shard: ShardId(0) })
+    }
+
+    /// Calls about `shard`, over the same connections.
+    pub(super) fn about(&self, shard: ShardId) -> Self {
+        Self { peers: self.peers.clone(), shard }
+    }
+
     /// Asks whoever listens at `address` whether it is `node`, and what it knows.
     pub(super) async fn hello(&self, node: NodeId, address: &str) -> Result<Hello> {
         let target = Target { node, directory: Uuid::nil(), address: address.to_owned() };
-        let answer = self.0.call(&target, SHARD, HELLO, Vec::new(), HELLO_DEADLINE).await;
+        // Of the node, whichever shard this is about.
+        let answer = self.peers.call(&target, ShardId(0), HELLO, Vec::new(), HELLO_DEADLINE).await;
         let hello = Hello::decode(&answer.map_err(CallError::into_error)?)?;
         if hello.node == node { Ok(hello) } else { Err(Error::internal("a node answered for another one")) }
     }
@@ -173,7 +199,7 @@ impl Calls {
         body: Bytes,
         deadline: Duration,
     ) -> Result<Bytes, CallError> {
-        self.0.call(&named(target), SHARD, kind, vec![body], deadline).await
+        self.peers.call(&named(target), self.shard, kind, vec![body], deadline).await
     }
 }
 
@@ -185,9 +211,9 @@ impl Transport for Calls {
         body: Vec<Bytes>,
         deadline: Duration,
     ) -> BoxFuture<'static, Result<Bytes, TransportError>> {
-        let (peers, target) = (self.0.clone(), named(target));
+        let (peers, shard, target) = (self.peers.clone(), self.shard, named(target));
         async move {
-            peers.call(&target, SHARD, kind, body, deadline).await.map_err(|error| match error {
+            peers.call(&target, shard, kind, body, deadline).await.map_err(|error| match error {
                 CallError::NotSent(error) => TransportError::NotSent(error),
                 CallError::Answered(error) => TransportError::Answered(error),
                 CallError::Unknown(error) => TransportError::Unknown(error),

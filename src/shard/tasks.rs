@@ -28,9 +28,14 @@ impl Tasks {
         Self(Arc::new(Inner { fatal, running: Mutex::default() }))
     }
 
+    /// Other tasks, which are fatal to the process as these are.
+    pub(super) fn others(&self) -> Self {
+        Self::reporting_to(Arc::clone(&self.0.fatal))
+    }
+
     /// Tasks that end when the scope is dropped, and are fatal to the process as these are.
     pub(super) fn scope(&self) -> Scope {
-        Scope(Self::reporting_to(Arc::clone(&self.0.fatal)))
+        Scope(self.others())
     }
 
     /// Runs `task` until it ends or [`Tasks::abort`]; what it returns is why the process has to end, `None` if it need not.

@@ -6,11 +6,13 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::admin::Request;
+use super::common::Common;
 use super::duty::{Duty, Needs};
 use super::{hello, life};
 use crate::config::Config;
 use crate::error::ErrorKind;
 use crate::model::NodeId;
+use crate::model::catalog::CATALOG_SHARD;
 use crate::raft::RaftNode;
 
 /// Between two looks.
@@ -28,38 +30,40 @@ pub(super) fn start(duty: &Duty, joins: bool) {
         tend(&tending.0, joins).await;
         None
     });
-    if duty.0.config.cluster.nodes.is_empty() {
+    // The node as a whole, which the first shard speaks for.
+    if duty.0.common.config.cluster.nodes.is_empty() || duty.0.leader.node().shard() != CATALOG_SHARD {
         return;
     }
     if joins {
         let joining = duty.clone();
         tasks.spawn("join", async move { is_refused(&joining.0).await });
     } else {
-        let (bucket, identity) = (duty.0.bucket.clone(), duty.0.identity.clone());
+        let (bucket, identity) = (duty.0.common.bucket.clone(), duty.0.common.identity.clone());
         tasks.spawn("bucket", async move { life::watch_bucket(&bucket, &identity).await });
     }
 }
 
 async fn tend(needs: &Needs, joins: bool) {
     let (node, address) = (needs.leader.node(), needs.members.address());
+    let (me, shard) = (needs.common.identity.node, node.shard());
     let mut told = false;
     let mut expected = joins;
     let mut was_member = false;
     loop {
-        node.set_wal_keep(keep(&needs.config, node));
+        node.set_wal_keep(needs.common.share(keep(&needs.common.config, node)));
         let known = needs.members.known();
-        let own = known.members.iter().find(|member| member.node == needs.identity.node);
+        let own = known.members.iter().find(|member| member.node == me);
         if own.is_some() && std::mem::take(&mut expected) {
-            info!(node = %needs.identity.node, "this node was taken into the cluster");
+            info!(node = %me, %shard, "this node was taken into the cluster");
         }
         if own.is_none() && std::mem::take(&mut was_member) {
-            warn!(node = %needs.identity.node, "this node was taken out of the cluster: it can be stopped");
+            warn!(node = %me, %shard, "this node was taken out of the cluster: it can be stopped");
         }
         was_member |= own.is_some();
         // Whoever is not a member has nobody to tell.
         let moved = !address.is_empty() && own.is_some_and(|own| own.address != address);
         if moved {
-            let request = Request::Moved { node: needs.identity.node, address: address.to_owned() };
+            let request = Request::Moved { node: me, address: address.to_owned() };
             match needs.members.run(request).await {
                 Ok(_) => told = false,
                 Err(error) if !std::mem::replace(&mut told, true) => {
@@ -79,7 +83,8 @@ fn keep(config: &Config, node: &RaftNode) -> u64 {
 
 /// Asks the others until this node was taken in; answers why the process has to end if it never will be.
 async fn is_refused(needs: &Needs) -> Option<String> {
-    let Needs { identity, members, config, bucket, leader, .. } = needs;
+    let Needs { common, members, leader, .. } = needs;
+    let Common { identity, config, bucket, .. } = &**common;
     let calls = members.calls()?;
     let (me, directory) = (identity.node, identity.directory);
     loop {

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gc::{self, Collector, retention};
 use crate::metrics::RETENTION_TRIMMED_PARTITIONS;
+use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{CheckpointRef, Control, LogTime, ObjectId, TopicId};
 use crate::raft::Leader;
 use crate::state::State;
@@ -83,7 +84,8 @@ async fn retain(leader: &Leader) -> Result<()> {
         leader.control(Control::Trim { starts: starts.to_vec() }).await?;
         counter!(RETENTION_TRIMMED_PARTITIONS).increment(starts.len() as u64);
     }
-    remove_deleted(leader).await
+    // The others forget what the catalog has forgotten.
+    if view.shard() == CATALOG_SHARD { remove_deleted(leader).await } else { Ok(()) }
 }
 
 /// Forgets topics whose grace period is over; their objects are garbage then.

@@ -62,7 +62,7 @@ pub use self::ranges::RangeList;
 pub use self::restore::RestoreError;
 use crate::model::{
     Answer, CATALOG_SHARD, CheckpointRef, Command, Control, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex,
-    LogTime, LoggedCommand, ObjectId, ProducerId, Rejection, ShardId, TopicId, TopicPartition,
+    LogTime, LoggedCommand, NodeId, ObjectId, ProducerId, Rejection, ShardId, TopicId, TopicPartition,
 };
 
 /// The behaviour of `apply` that this program starts new shards with, and the newest that it knows.
@@ -237,7 +237,16 @@ impl State {
             Control::RenewTopic { id, revision } => self.renew_topic(*id, *revision),
             Control::AdoptTopic { topic, removed, held } => self.adopt_topic(topic, *removed, held),
             Control::Adopted { incarnation } => Ok(self.adopted(*incarnation)),
+            Control::RaiseVersion { version } => Ok(self.raise_version(*version)),
         }
+    }
+
+    fn raise_version(&mut self, version: u32) -> Answer {
+        if version > self.version {
+            self.version = version;
+            self.changed_at = self.applied;
+        }
+        Answer::Done
     }
 
     /// Takes appends again. Producer ids count anew in a new incarnation.
@@ -247,6 +256,8 @@ impl State {
         if incarnation > self.incarnation {
             self.incarnation = incarnation;
             self.next_producer = 0;
+            // Every shard there was is begun before the first one is, whoever founded it once: nobody is to found it again.
+            self.catalog.founders.fill(NodeId(0));
             // The shards may have been restored from different moments.
             self.catalog.adopting = self.shard_count() > 1;
         }

@@ -112,8 +112,7 @@ impl State {
             self.check_entry(&entry, records.len())?;
             self.restore_name(&entry)?;
             for (partition, slot) in entry.slots() {
-                let record = records.get(&slot).filter(|record| record.slot < self.next_slot);
-                let record = record.ok_or(RestoreError::Contradiction("a topic's partition is missing"))?;
+                let record = records.get(&slot).ok_or(RestoreError::Contradiction("a topic's partition is missing"))?;
                 let mut state = PartitionState::new(TopicPartition::new(id, partition), slot);
                 state.log_start = record.log_start;
                 state.flushed = record.flushed;
@@ -153,6 +152,9 @@ impl State {
         for extent in &entry.extents {
             if extent.first < next || extent.count == 0 || extent.count > total || extent.first > total - extent.count {
                 return Err(RestoreError::Contradiction("the partitions of a topic overlap"));
+            }
+            if extent.slot.checked_add(extent.count).is_none_or(|end| end > self.next_slot) {
+                return Err(RestoreError::Contradiction("a topic's partition is missing"));
             }
             next = extent.first + extent.count;
             count += extent.count;

@@ -107,8 +107,9 @@ fn slots(loaded: &LoadedCheckpoint) -> HashMap<TopicPartition, u32> {
     for record in &loaded.checkpoint.topics {
         for extent in &record.extents {
             // No checkpoint has more partitions than records of them, whatever its topics say.
-            let count = (extent.count as usize).min(loaded.checkpoint.partitions.len());
-            for (partition, slot) in (extent.first..).zip(extent.slot..).take(count) {
+            let count = extent.count.min(loaded.checkpoint.partitions.len() as u32);
+            let nth = |n| Some((extent.first.checked_add(n)?, extent.slot.checked_add(n)?));
+            for (partition, slot) in (0..count).filter_map(nth) {
                 slots.insert(TopicPartition::new(record.topic.id, partition), slot);
             }
         }

@@ -11,11 +11,13 @@ use super::support::wal;
 /// Bytes before the first frame of a file of the log.
 const HEADER: usize = 4096;
 
-/// Flips a bit somewhere in what a node that does not run has written to its log: in the file that it wrote last up to where its
-/// frames end, or in any other file that is not only kept ready.
+/// Flips a bit somewhere in what a node that does not run has written to the log of one of its shards: in the file that it wrote
+/// last up to where its frames end, or in any other file that is not only kept ready.
 pub(crate) fn flip(data: &Path, random: &mut StdRng) -> PathBuf {
-    let end = wal::end(data);
-    let files: Vec<PathBuf> = wal::files(data).into_iter().filter(|path| *path <= end.path).collect();
+    let logs = wal::log_dirs(data);
+    let log = &logs[random.random_range(0..logs.len())];
+    let end = wal::end_of(log);
+    let files: Vec<PathBuf> = wal::files_of(log).into_iter().filter(|path| *path <= end.path).collect();
     let path = files[random.random_range(0..files.len())].clone();
     let len = usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
     let written = if path == end.path { end.at.max(HEADER + 1) } else { len };

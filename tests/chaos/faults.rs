@@ -32,6 +32,7 @@ pub(crate) enum Fault {
     WalDeleted,
     WalBitFlipped,
     GatewayKilled,
+    GatewayCutOff,
     CompactorKilled,
     RollingRestart,
     LeaderMoved,
@@ -39,7 +40,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::LeaderKilled,
         Self::FollowerKilled,
         Self::AllKilled,
@@ -51,6 +52,7 @@ impl Fault {
         Self::WalDeleted,
         Self::WalBitFlipped,
         Self::GatewayKilled,
+        Self::GatewayCutOff,
         Self::CompactorKilled,
         Self::RollingRestart,
         Self::LeaderMoved,
@@ -70,6 +72,7 @@ impl Fault {
             Self::WalDeleted => "follower's WAL deleted, replaced by a new node",
             Self::WalBitFlipped => "bit flipped in a follower's WAL",
             Self::GatewayKilled => "gateway killed in mid request",
+            Self::GatewayCutOff => "gateway cut off",
             Self::CompactorKilled => "compactor killed",
             Self::RollingRestart => "rolling restart",
             Self::LeaderMoved => "leadership moved",
@@ -89,7 +92,7 @@ impl Fault {
 pub(crate) async fn inject(world: &mut World, fault: Fault) {
     match fault {
         Fault::LeaderKilled => {
-            let leader = world.cluster.leader().await;
+            let leader = world.leader().await;
             killed(world, leader).await;
         }
         Fault::FollowerKilled => {
@@ -100,9 +103,12 @@ pub(crate) async fn inject(world: &mut World, fault: Fault) {
             let gateway = world.one_of(&world.gateways.clone());
             killed(world, gateway).await;
         }
+        Fault::GatewayCutOff => gateway_cut_off(world).await,
         Fault::AllKilled => {
-            world.voters.iter().for_each(|node| world.cluster.kill(*node));
-            world.voters.iter().for_each(|node| world.cluster.spawn(*node));
+            // The voters at once; the gateways go on, or go with them.
+            let nodes = if world.random.random() { world.nodes() } else { world.voters.iter().copied().collect() };
+            nodes.iter().for_each(|node| world.cluster.kill(*node));
+            nodes.iter().for_each(|node| world.cluster.spawn(*node));
         }
         Fault::LeaderStopped => leader_stopped(world).await,
         Fault::BucketAwayLeaderKilled => bucket_away(world).await,
@@ -128,7 +134,7 @@ pub(crate) async fn inject(world: &mut World, fault: Fault) {
 async fn settle(world: &mut World) {
     world.cluster.net().heal();
     world.compactor.check();
-    for node in world.voters.clone() {
+    for node in world.nodes() {
         let Some(status) = world.cluster.ready_or_ended(node).await else { continue };
         let log = world.cluster.log(node);
         assert!(!status.success() && world.flipped.contains(&node) && log.contains("corrupt"), "{status}\n{log}");
@@ -153,7 +159,7 @@ async fn killed(world: &mut World, node: u64) {
 }
 
 async fn leader_stopped(world: &mut World) {
-    let leader = world.cluster.leader().await;
+    let leader = world.leader().await;
     world.cluster.pause(leader);
     lasting(STOPPED).await;
     world.more(50).await;
@@ -164,9 +170,9 @@ async fn leader_stopped(world: &mut World) {
 async fn bucket_away(world: &mut World) {
     let away = Away::take(world.cluster.bucket());
     world.more(30).await;
-    let leader = world.cluster.leader().await;
+    let leader = world.leader().await;
     world.cluster.kill(leader);
-    let others: Vec<u64> = world.voters.iter().copied().filter(|node| *node != leader).collect();
+    let others: Vec<u64> = world.nodes().into_iter().filter(|node| *node != leader).collect();
     let enough = world.journal.count() + 100;
     eventually("the load without a bucket", || async {
         for node in &others {
@@ -194,7 +200,7 @@ async fn ready_is_told(world: &World, node: u64) {
 }
 
 async fn minority_cut_off(world: &mut World) {
-    let leader = world.cluster.leader().await;
+    let leader = world.leader().await;
     let follower = world.follower().await;
     let first = if world.random.random() { leader } else { follower };
     let mut cut = vec![first];
@@ -202,8 +208,20 @@ async fn minority_cut_off(world: &mut World) {
         let more: Vec<u64> = world.voters.iter().copied().filter(|node| !cut.contains(node)).collect();
         cut.push(world.one_of(&more));
     }
-    let rest: Vec<u64> = world.voters.iter().copied().filter(|node| !cut.contains(node)).collect();
+    let mut rest: Vec<u64> = world.voters.iter().copied().filter(|node| !cut.contains(node)).collect();
+    if world.random.random() {
+        rest.extend(&world.gateways);
+    }
     cut.iter().for_each(|node| world.cluster.net().isolate(*node, &rest));
+    lasting(CUT).await;
+    world.more(50).await;
+}
+
+/// A gateway that reaches nobody; the other one goes on.
+async fn gateway_cut_off(world: &mut World) {
+    let gateway = world.one_of(&world.gateways.clone());
+    let voters: Vec<u64> = world.voters.iter().copied().collect();
+    world.cluster.net().isolate(gateway, &voters);
     lasting(CUT).await;
     world.more(50).await;
 }
@@ -211,7 +229,7 @@ async fn minority_cut_off(world: &mut World) {
 /// Each alone: nobody can acknowledge anything.
 async fn majority_cut_off(world: &mut World) {
     for node in &world.voters {
-        world.cluster.net().isolate(*node, &world.cluster.others(*node));
+        world.cluster.net().isolate(*node, &world.other_voters(*node));
     }
     lasting(CUT).await;
     let before = world.journal.count();
@@ -223,8 +241,8 @@ async fn majority_cut_off(world: &mut World) {
 }
 
 async fn one_way_cut(world: &mut World) {
-    let leader = world.cluster.leader().await;
-    let others = world.cluster.others(leader);
+    let leader = world.leader().await;
+    let others = world.other_voters(leader);
     match world.random.random_range(0..3) {
         0 => others.iter().for_each(|other| world.cluster.net().cut(leader, *other)),
         1 => others.iter().for_each(|other| world.cluster.net().cut(*other, leader)),
@@ -258,7 +276,6 @@ async fn replaced(world: &mut World, old: u64) {
     admin(world, &["replace-node", &old.to_string(), &new.to_string(), &address]);
     world.voters.remove(&old);
     world.voters.insert(new);
-    world.gateways.iter_mut().filter(|node| **node == old).for_each(|node| *node = new);
 }
 
 /// Damage is found, or is where nothing counts: the node starts with its log whole, or not at all.
@@ -280,7 +297,7 @@ async fn bit_flipped(world: &mut World) {
 }
 
 async fn rolling_restart(world: &mut World) {
-    for node in world.voters.clone() {
+    for node in world.nodes() {
         let status = world.cluster.terminate(node).await;
         assert!(status.success(), "node {node}: {status}\n{}", world.cluster.log(node));
         world.more(20).await;

@@ -52,8 +52,11 @@ struct Arguments {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Nodes that vote
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(3..=5), value_name = "N")]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(3..=5), value_name = "N")]
     voters: u64,
+    /// Processes that keep no log, which the clients talk to
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(2..=9), value_name = "N")]
+    gateways: u64,
     /// Only faults whose name has this in it
     #[arg(long, default_value = "", value_name = "PART")]
     only: String,
@@ -64,14 +67,15 @@ async fn main() {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
     let within = Duration::from_secs(arguments.minutes.map_or(arguments.seconds, |minutes| 60 * minutes));
-    println!("chaos: seed {seed}, {} voters, faults for {} s", arguments.voters, within.as_secs());
+    let (voters, gateways) = (arguments.voters, arguments.gateways);
+    println!("chaos: seed {seed}, {voters} voters, {gateways} gateways, faults for {} s", within.as_secs());
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         hook(panic);
         eprintln!("chaos: to be run again with --seed {seed}");
     }));
     let begun = Instant::now();
-    let mut world = World::start(arguments.voters, seed).await;
+    let mut world = World::start(voters, gateways, seed).await;
     let mut report = Report::default();
     let mut schedule = Schedule::new(seed, &arguments.only);
     while begun.elapsed() < within {

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use reqwest::Method;
+
 use super::bucket;
 use super::check::{Scan, Verdict, check, same};
 use super::support::binary::{run, text};
-use super::support::http::Http;
+use super::support::eventually;
+use super::support::http::{Http, try_send};
 use super::support::server::{Server, Settings, copy_tree};
 use super::world::World;
 use super::{PARTITIONS, TOPIC};
@@ -24,7 +27,7 @@ pub(crate) struct Verdicts {
 pub(crate) async fn reach(mut world: World) -> Verdicts {
     world.cluster.converge().await;
     world.stop_consuming().await;
-    let nodes: Vec<u64> = world.voters.iter().copied().collect();
+    let nodes = world.nodes();
     let scan = scan(&world.cluster.http_of(nodes[0])).await;
     let records = std::mem::take(&mut *world.journal.records());
     let mut invariants = check(&records, &scan);
@@ -34,7 +37,7 @@ pub(crate) async fn reach(mut world: World) -> Verdicts {
         assert!(!world.cluster.log(*node).contains(" panicked at "), "{}", world.cluster.log(*node));
     }
     let http = world.cluster.http();
-    http.flush(TOPIC, true).await;
+    archive(&http).await;
     let archived = bucket::archived(&http, &world.cluster.bucket(), TOPIC).await;
     invariants.push(same("the Parquet files have the same", &scan, &archived));
     let bucket = format!("file://{}", text(&world.cluster.bucket()));
@@ -49,6 +52,17 @@ pub(crate) async fn reach(mut world: World) -> Verdicts {
         there: scan.values().map(Vec::len).sum(),
         read: records.pages.iter().map(|page| page.values.len()).sum(),
     }
+}
+
+/// Has everything archived, however leaderships move meanwhile.
+async fn archive(http: &Http) {
+    let path = format!("/v1/topics/{TOPIC}:flush?archive=true&wait_ms=3000");
+    eventually("the archive", || async {
+        let answer = try_send(http.request(Method::POST, &path)).await?;
+        assert!(matches!(answer.status, 200 | 202 | 503 | 504), "{answer:?}");
+        (answer.status == 200).then_some(())
+    })
+    .await;
 }
 
 /// Everything that a node serves; offsets are dense from 0 on.
@@ -67,7 +81,7 @@ async fn scan(http: &Http) -> Scan {
 
 /// The cluster is closed, and another machine is started with nothing but a copy of the bucket.
 async fn from_the_bucket(world: &mut World) -> Scan {
-    let nodes: Vec<u64> = world.voters.iter().copied().collect();
+    let nodes = world.nodes();
     let url = world.cluster.url(nodes[0]);
     let said = tokio::task::block_in_place(|| run(&url, &["admin", "stop"])).ok();
     assert!(said.contains("everything is in the bucket"), "{said}");

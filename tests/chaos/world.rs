@@ -17,8 +17,12 @@ use super::journal::Journal;
 use super::produce::{self, Producer};
 use super::support::cluster::Cluster;
 use super::support::eventually;
+use super::support::http::Http;
 use super::support::server::Settings;
 use super::{PARTITIONS, TOPIC};
+
+/// The number of the first gateway in the harness; of its own it has none.
+const GATEWAY: u64 = 1_001;
 
 /// What a fault needs.
 pub(crate) struct World {
@@ -28,7 +32,7 @@ pub(crate) struct World {
     pub(crate) random: StdRng,
     /// Nodes that vote.
     pub(crate) voters: BTreeSet<u64>,
-    /// Nodes that clients' requests are killed in.
+    /// What clients talk to: processes that keep no log.
     pub(crate) gateways: Vec<u64>,
     /// Nodes that started although a bit of their log was flipped: they may find that later, and end.
     pub(crate) flipped: BTreeSet<u64>,
@@ -44,6 +48,7 @@ pub(crate) struct World {
 fn settings() -> Settings {
     Settings::default()
         .set("cluster.roles", "gateway,wal")
+        .set("cluster.balance_after", "3s")
         .set("flush.bytes", "128KiB")
         .set("flush.interval", "300ms")
         .set("flush.checkpoint_gap", "100ms")
@@ -52,6 +57,7 @@ fn settings() -> Settings {
         .set("store.deadline", "5s")
         .set("fetch.deadline", "10s")
         .set("fetch.bucket_deadline", "4s")
+        .set("fetch.view_age", "10s")
         .set("archive.claim", "10s")
         .set("archive.deadline", "10s")
         .set("gc.grace", "45s")
@@ -62,23 +68,27 @@ fn settings() -> Settings {
 }
 
 impl World {
-    /// Everything started and under load, with this many voters. `seed` decides what the producers send and what the faults do.
-    pub(crate) async fn start(voters: u64, seed: u64) -> Self {
-        let cluster = Cluster::start_with(voters, settings()).await;
-        let http = cluster.http();
+    /// Everything started and under load, with this many voters and gateways. `seed` decides what the producers send and what
+    /// the faults do.
+    pub(crate) async fn start(voters: u64, gateways: u64, seed: u64) -> Self {
+        let gateways: Vec<u64> = (GATEWAY..GATEWAY + gateways).collect();
+        let mut cluster = Cluster::place_all(voters, &gateways, settings()).await;
+        (1..=voters).chain(gateways.iter().copied()).for_each(|node| cluster.spawn(node));
+        cluster.all_ready().await;
+        let http = Http::over(gateways.iter().map(|gateway| cluster.url(*gateway)).collect());
         http.create_topic(TOPIC, &json!({"partitions": PARTITIONS, "archive_after_ms": 0})).await;
         let journal = Arc::new(Journal::new());
         let producers = produce::four(&http, TOPIC, &journal, seed).await;
         let consuming = Arc::new(AtomicBool::new(false));
         let consumers = consume::three(&http, TOPIC, &journal).into_iter();
         let consumers = consumers.map(|consumer| tokio::spawn(consumer.run(Arc::clone(&consuming)))).collect();
+        let servers: Vec<String> = gateways.iter().map(|gateway| cluster.url(*gateway)).collect();
         Self {
-            compactor: Compactor::start(&cluster.urls()),
+            compactor: Compactor::start(&servers.join(",")),
             journal,
             random: StdRng::seed_from_u64(seed),
             voters: (1..=voters).collect(),
-            // The last ones stand for gateways: all roles are in each node.
-            gateways: (1..=voters).rev().take(2).collect(),
+            gateways,
             flipped: BTreeSet::new(),
             next_node: voters + 1,
             producing: Arc::default(),
@@ -148,22 +158,37 @@ impl World {
         self.next_node - 1
     }
 
+    /// Voters and gateways.
+    pub(crate) fn nodes(&self) -> Vec<u64> {
+        self.voters.iter().chain(&self.gateways).copied().collect()
+    }
+
+    /// All voters but this one.
+    pub(crate) fn other_voters(&self, node: u64) -> Vec<u64> {
+        self.voters.iter().copied().filter(|other| *other != node).collect()
+    }
+
+    /// Who leads one of the shards.
+    pub(crate) async fn leader(&mut self) -> u64 {
+        let leaders = self.cluster.led(|leaders| !leaders.contains(&0)).await;
+        self.one_of(&leaders)
+    }
+
     /// One of these.
     pub(crate) fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.random.random_range(0..all.len())]
     }
 
-    /// A voter that does not lead.
+    /// A voter that does not lead one of the shards, at least.
     pub(crate) async fn follower(&mut self) -> u64 {
-        let leader = self.cluster.leader().await;
-        let followers: Vec<u64> = self.voters.iter().copied().filter(|node| *node != leader).collect();
-        self.one_of(&followers)
+        let leader = self.leader().await;
+        self.one_of(&self.other_voters(leader))
     }
 
     /// Writes all logs where they outlive the run.
     pub(crate) fn write_logs(&self, directory: &Path) {
         std::fs::create_dir_all(directory).unwrap();
-        for node in &self.voters {
+        for node in &self.nodes() {
             std::fs::write(directory.join(format!("node-{node}.log")), self.cluster.log(*node)).unwrap();
         }
         std::fs::write(directory.join("compactor.log"), self.compactor.log()).unwrap();

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::load::Load;
 use super::support::binary::run;
 use super::support::cluster::{Cluster, MAX_ELECTION_MS};
+use super::support::eventually;
 use super::support::http::Http;
 use super::support::server::Settings;
 use super::table::{Table, Target};
@@ -21,8 +22,22 @@ const TOPIC: &str = "bench";
 
 async fn cluster() -> Cluster {
     let cluster = Cluster::start_direct(3, Settings::default()).await;
-    cluster.http().create_topic(TOPIC, &json!({"partitions": 4})).await;
+    // One partition, so that one leader decides about all of the load.
+    cluster.http().create_topic(TOPIC, &json!({"partitions": 1})).await;
     cluster
+}
+
+/// Who leads the shard of the partition.
+async fn leader(cluster: &Cluster) -> u64 {
+    let http = cluster.http();
+    eventually("a leader of the partition", || async {
+        let answer = http.try_get(&format!("/v1/topics/{TOPIC}")).await.filter(|answer| answer.status == 200);
+        if answer.is_none() {
+            http.turn();
+        }
+        answer?.json()["partitions"][0]["leader"].as_u64().filter(|leader| cluster.running().contains(leader))
+    })
+    .await
 }
 
 fn millis(time: Duration) -> f64 {
@@ -41,13 +56,13 @@ pub(crate) async fn failover(table: &mut Table) {
     let mut pauses = Vec::new();
     for _ in 0..table.scaled(TIMES) {
         load.more(BETWEEN).await;
-        let leader = cluster.leader().await;
+        let leader = self::leader(&cluster).await;
         load.take();
         cluster.kill(leader);
         load.more(BETWEEN).await;
         pauses.push(load.take().pause);
         cluster.restart(leader).await;
-        cluster.leader().await;
+        self::leader(&cluster).await;
     }
     load.stop().await;
     let election = Duration::from_millis(MAX_ELECTION_MS);
@@ -105,7 +120,7 @@ pub(crate) async fn transfer(table: &mut Table) {
     let mut planned = Planned::new();
     load.more(BETWEEN).await;
     for _ in 0..table.scaled(TIMES) {
-        let to = cluster.follower().await.to_string();
+        let to = cluster.others(leader(&cluster).await)[0].to_string();
         load.take();
         admin(&cluster.urls(), &["transfer-leader", &to]);
         load.more(BETWEEN).await;
@@ -120,7 +135,7 @@ pub(crate) async fn drain(table: &mut Table) {
     let mut cluster = cluster().await;
     let mut planned = Planned::new();
     for _ in 0..table.scaled(TIMES / 2) {
-        let leader = cluster.leader().await;
+        let leader = self::leader(&cluster).await;
         let stay = cluster.others(leader).into_iter().map(|node| cluster.url(node)).collect();
         let load = Load::start(&Http::over(stay), TOPIC, false);
         load.more(BETWEEN).await;

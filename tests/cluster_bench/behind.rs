@@ -27,12 +27,12 @@ pub(crate) async fn behind(table: &mut Table) {
     let mut cluster = Cluster::start_direct(3, Settings::default()).await;
     let (leader, follower) = (cluster.leader().await, cluster.follower().await);
     let (url, http) = (cluster.url(leader), cluster.http_of(leader));
-    produce(&url, &[&LOAD[..], &["--duration", "1s", "--topic", "before"]].concat());
+    produce(&url, &[&LOAD[..], &["--duration", "1s"]].concat());
     cluster.kill(follower);
     let missed = format!("{}MB", table.scaled(MISSED));
     let large = ["--record-size", "1KiB", "--request-bytes", "1MiB", "--content-type", "record-batches"];
     produce(&url, &[&large[..], &["--connections", "4", "--bytes", &missed]].concat());
-    let mut load = command(&["bench", "produce", "--duration", "10m", "--topic", "after"]);
+    let mut load = command(&["bench", "produce", "--duration", "10m"]);
     load.args(LOAD).env("TIDELOG_SERVER", &url).stdout(Stdio::null()).stdin(Stdio::null());
     let mut load = load.spawn().unwrap();
     tokio::time::sleep(BEFORE / 5).await;

@@ -15,6 +15,7 @@ mod check_tests;
 #[allow(dead_code, reason = "the program uses all of it")]
 mod journal;
 
+mod access;
 mod asleep;
 mod bad_input;
 mod bench;

@@ -35,6 +35,8 @@ enum Reached {
     TornLog,
     /// By another leader's log only: tested at the log, `raft::wal::tests`, until there are followers.
     AnotherLeader,
+    /// By a cluster of several shards: killed there in `cluster::shards`.
+    Shards,
 }
 
 /// Every fail point there is.
@@ -62,6 +64,11 @@ const STEPS: &[(&str, Reached)] = &[
     ("repair.later_files", Reached::TornLog),
     ("repair.cut", Reached::TornLog),
     ("apply.entry", Reached::Load),
+    ("topic.wanted", Reached::Shards),
+    ("topic.told", Reached::Shards),
+    ("topic.all_told", Reached::Shards),
+    ("topic.synced", Reached::Shards),
+    ("shard.begun", Reached::Shards),
 ];
 
 #[test]
@@ -70,7 +77,8 @@ fn every_fail_point_is_in_the_table_of_steps() {
     let there: BTreeSet<_> = tidelog::failpoint::POINTS.iter().copied().collect();
     assert_eq!(listed, there);
     let tested = AREAS.concat();
-    for (name, reached) in STEPS.iter().filter(|(_, reached)| *reached != Reached::AnotherLeader) {
+    let elsewhere = [Reached::AnotherLeader, Reached::Shards];
+    for (name, reached) in STEPS.iter().filter(|(_, reached)| !elsewhere.contains(reached)) {
         assert!(tested.contains(&area(name)), "{name} ({reached:?}) is in no test");
     }
 }
@@ -89,8 +97,15 @@ struct Victim {
     settings: Settings,
     http: Http,
     load: Load,
+    /// Bytes of files of the log that are kept ready.
+    spare: &'static str,
     server: Option<Server>,
 }
+
+/// Room for one file that is ready, which is filled with zeros as soon as the last one was begun, and for one more, which only a
+/// purged file gets: with the first alone it is a matter of luck whether a file is ever recycled.
+const ONE_SPARE: &str = "64KiB";
+const TWO_SPARES: &str = "128KiB";
 
 impl Victim {
     async fn new() -> Self {
@@ -99,15 +114,24 @@ impl Victim {
         // Garbage is to age by jumps of the wall clock, and producers are not.
         let settings = settings.set("raft.clock_jump", "3650d").set("producer.expiry", "36500d");
         let settings = settings.set("idempotency.window", "36500d");
-        let server = Server::start_with(busy(settings.clone())).await;
+        let server = Server::start_with(busy(settings.clone(), ONE_SPARE)).await;
         let http = Http::new(server.url());
         http.create_topic("t", &json!({"partitions": PARTITIONS, "archive_after_ms": 0})).await;
         let load = Load::new(&http, "t", PARTITIONS).await;
-        Self { injected, settings, http, load, server: Some(server) }
+        Self { injected, settings, http, load, spare: ONE_SPARE, server: Some(server) }
     }
 
     fn take(&mut self) -> Server {
         self.server.take().unwrap()
+    }
+
+    /// Another start with this room for files that are ready, unless it has it.
+    async fn keep_ready(&mut self, spare: &'static str) {
+        if self.spare != spare {
+            self.spare = spare;
+            let dir = self.take().kill();
+            self.server = Some(Server::start_in(dir, busy(self.settings.clone(), spare)).await);
+        }
     }
 
     fn bucket(&self) -> PathBuf {
@@ -117,7 +141,7 @@ impl Victim {
     /// Load until the process dies at `point`; then another start, with which the requests under way are answered.
     async fn crash(&mut self, point: &str, reached: Reached, hit: u32) {
         let server = self.take();
-        let (injected, settings) = (&self.injected, busy(self.settings.clone()));
+        let (injected, settings) = (&self.injected, busy(self.settings.clone(), self.spare));
         let work = async {
             let dir = match reached {
                 Reached::TornLog => crash_while_cutting(server, injected, &settings, point).await,
@@ -178,12 +202,12 @@ impl Victim {
         assert!(after.0 >= before.0, "applied {} after {}", after.0, before.0);
         assert_eq!(after.1, before.1, "the state is another after the restart");
         self.load.repeat().await;
-        self.server = Some(Server::start_in(server.kill(), busy(self.settings.clone())).await);
+        self.server = Some(Server::start_in(server.kill(), busy(self.settings.clone(), self.spare)).await);
     }
 }
 
 /// Every step of every job, several times in a second.
-fn busy(settings: Settings) -> Settings {
+fn busy(settings: Settings, spare: &str) -> Settings {
     settings
         .set("flush.bytes", "64KiB")
         .set("flush.interval", "100ms")
@@ -193,7 +217,7 @@ fn busy(settings: Settings) -> Settings {
         .set("gc.interval", "50ms")
         // Files of the log that are soon full, and too few of them ready for all.
         .set("wal.file_size", "64KiB")
-        .set("wal.spare", "64KiB")
+        .set("wal.spare", spare)
 }
 
 /// No job at all.
@@ -269,6 +293,7 @@ async fn survive(areas: &[&str]) {
     let mut victim = Victim::new().await;
     let steps = STEPS.iter().filter(|(name, _)| areas.contains(&area(name)));
     for (point, reached) in steps {
+        victim.keep_ready(if *point == "spare.renamed" { TWO_SPARES } else { ONE_SPARE }).await;
         for hit in HITS {
             victim.crash(point, *reached, hit).await;
         }

@@ -42,10 +42,14 @@ pub(crate) struct Cluster {
 #[derive(Debug)]
 struct Node {
     listen: String,
+    /// Where operators reach it.
     admin: String,
-    peer: String,
-    /// Where its peers reach it.
-    address: SocketAddr,
+    /// Where its peer listener is, and where its peers reach it; of a gateway neither.
+    peer: Option<(String, SocketAddr)>,
+    /// What it does, if not everything.
+    roles: Option<&'static str>,
+    /// Of this node alone.
+    own: Settings,
     process: Option<Process>,
     log: Arc<Mutex<String>>,
 }
@@ -67,26 +71,37 @@ impl Cluster {
 
     /// Nodes 1 to `count`, all with these settings.
     pub(crate) async fn start_with(count: u64, settings: Settings) -> Self {
-        Self::start_over(Some(Net::new()), count, settings).await
+        Self::placed(count, settings).await.started().await
     }
 
     /// The same without a proxy before each peer listener: for measurements. Nothing can be cut.
     pub(crate) async fn start_direct(count: u64, settings: Settings) -> Self {
-        Self::start_over(None, count, settings).await
+        Self::placed_over(None, count, settings).await.started().await
     }
 
-    async fn start_over(net: Option<Net>, count: u64, settings: Settings) -> Self {
+    async fn started(mut self) -> Self {
+        let nodes: Vec<u64> = self.nodes.keys().copied().collect();
+        // The first one waits for the others.
+        nodes.into_iter().for_each(|node| self.spawn(node));
+        self.all_ready().await;
+        self
+    }
+
+    /// Nodes 1 to `count`, and none of them is started.
+    pub(crate) async fn placed(count: u64, settings: Settings) -> Self {
+        Self::placed_over(Some(Net::new()), count, settings).await
+    }
+
+    async fn placed_over(net: Option<Net>, count: u64, settings: Settings) -> Self {
         let settings = settings.set("raft.election_min", "1s").set("raft.heartbeat", "200ms");
+        // Where a test has put a leadership it stays, unless the test says otherwise.
+        let settings = Settings::default().set("cluster.balance_after", "0s").and(settings);
         let dir = tempfile::tempdir().unwrap();
         let mut cluster = Self { dir, settings, first: String::new(), nodes: BTreeMap::new(), net };
         for node in 1..=count {
             cluster.place(node).await;
         }
-        let named: Vec<String> = cluster.nodes.iter().map(|(id, node)| format!("{id}={}", node.address)).collect();
-        cluster.first = named.join(",");
-        // The first one waits for the others.
-        (1..=count).for_each(|node| cluster.spawn(node));
-        cluster.all_ready().await;
+        cluster.name_first();
         cluster
     }
 
@@ -99,7 +114,45 @@ impl Cluster {
             Some(net) => net.proxy(node, target).await,
             None => target,
         };
-        self.nodes.insert(node, Node { listen, admin, peer, address, process: None, log: Arc::default() });
+        let peer = Some((peer, address));
+        self.nodes.insert(
+            node,
+            Node { listen, admin, peer, roles: None, own: Settings::default(), process: None, log: Arc::default() },
+        );
+    }
+
+    /// Nodes 1 to `count` and gateways, with nobody started.
+    pub(crate) async fn place_all(count: u64, gateways: &[u64], settings: Settings) -> Self {
+        let mut cluster = Self::placed(count, settings).await;
+        gateways.iter().for_each(|gateway| cluster.place_gateway(*gateway, "gateway"));
+        cluster
+    }
+
+    /// Gives a process its port that keeps no log; it is not started. It has a number here, and none of its own.
+    pub(crate) fn place_gateway(&mut self, id: u64, roles: &'static str) {
+        let (listen, admin) = (fixed_address(), fixed_address());
+        operators::remember(&format!("http://{listen}"), &format!("http://{admin}"));
+        let node = Node {
+            listen,
+            admin,
+            peer: None,
+            roles: Some(roles),
+            own: Settings::default(),
+            process: None,
+            log: Arc::default(),
+        };
+        self.nodes.insert(id, node);
+    }
+
+    /// What a node does when it is started the next time.
+    pub(crate) fn set_roles(&mut self, id: u64, roles: &'static str) {
+        self.nodes.get_mut(&id).unwrap().roles = Some(roles);
+    }
+
+    /// Those that were placed are the first nodes.
+    fn name_first(&mut self) {
+        let named = self.nodes.iter().filter_map(|(id, node)| Some(format!("{id}={}", node.peer.as_ref()?.1)));
+        self.first = named.collect::<Vec<_>>().join(",");
     }
 
     /// Gives `new` a peer port of its own and the other ports of `old`, which is gone for ever: another machine behind the same
@@ -110,6 +163,13 @@ impl Cluster {
         assert!(gone.process.is_none(), "node {old} runs");
         let node = self.nodes.get_mut(&new).unwrap();
         (node.listen, node.admin, node.log) = (gone.listen, gone.admin, gone.log);
+        // Whoever is started from now on is told of it.
+        self.name_first();
+    }
+
+    /// Gives a node settings of its own beside those of all, from its next start on.
+    pub(crate) fn set_for(&mut self, node: u64, settings: Settings) {
+        self.nodes.get_mut(&node).unwrap().own = settings;
     }
 
     /// Starts a node that does not run.
@@ -124,20 +184,17 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).unwrap();
         assert!(node.process.is_none(), "node {id} runs already");
         let number = id.to_string();
-        let mut serve =
-            command(&["serve", "--node-id", &number, "--listen", &node.listen, "--peer-listen", &node.peer]);
-        serve.args([
-            "--admin-listen",
-            &node.admin,
-            "--cluster",
-            &self.first,
-            "--bucket",
-            &bucket,
-            "--data-dir",
-            text(&data),
-        ]);
-        serve.env("TIDELOG__PEER__ADVERTISE", node.address.to_string());
+        let mut serve = command(&["serve", "--listen", &node.listen, "--admin-listen", &node.admin]);
+        serve.args(["--cluster", &self.first, "--bucket", &bucket, "--data-dir", text(&data)]);
+        if let Some((peer, address)) = &node.peer {
+            serve.args(["--node-id", &number, "--peer-listen", peer]);
+            serve.env("TIDELOG__PEER__ADVERTISE", address.to_string());
+        }
+        if let Some(roles) = node.roles {
+            serve.args(["--roles", roles]);
+        }
         self.settings.apply(&mut serve);
+        node.own.apply(&mut serve);
         let mut child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (stderr, log) = (child.stderr.take().unwrap(), Arc::clone(&node.log));
         let reader = std::thread::spawn(move || copy_lines(stderr, &log));
@@ -275,7 +332,12 @@ impl Cluster {
 
     /// Where the peers of a node reach it.
     pub(crate) fn address(&self, node: u64) -> String {
-        self.nodes[&node].address.to_string()
+        self.nodes[&node].peer.as_ref().unwrap().1.to_string()
+    }
+
+    /// Whether a node keeps a log.
+    pub(crate) fn keeps_log(&self, node: u64) -> bool {
+        self.nodes[&node].peer.is_some()
     }
 
     /// Requests to one of all nodes.
@@ -314,10 +376,28 @@ impl Cluster {
         self.data(node).join("wal")
     }
 
-    /// What a node says of its shard, if it answers.
+    /// What a node says of the first shard, which has the catalog, if it answers.
     pub(crate) async fn shard(&self, node: u64) -> Option<Value> {
+        self.shards(node).await.map(|mut shards| shards.swap_remove(0))
+    }
+
+    /// What a node says of all shards, if it answers.
+    pub(crate) async fn shards(&self, node: u64) -> Option<Vec<Value>> {
         let answer = self.http_of(node).try_get("/v1/status").await?;
-        (answer.status == 200).then(|| answer.json()["shards"][0].clone())
+        (answer.status == 200).then(|| answer.json()["shards"].as_array().unwrap().clone())
+    }
+
+    /// Who leads each shard, once all running nodes agree on it and it is `wanted`.
+    pub(crate) async fn led(&self, wanted: impl Fn(&[u64]) -> bool) -> Vec<u64> {
+        let nodes = self.running();
+        eventually("all shards to be led as wanted", || async {
+            let seen = join_all(nodes.iter().map(|node| self.shards(*node))).await;
+            let leaders = |shards: &Vec<Value>| shards.iter().map(|shard| shard["leader"].as_u64()).collect();
+            let seen: Vec<Vec<u64>> =
+                seen.iter().map(|shards| shards.as_ref().and_then(leaders)).collect::<Option<_>>()?;
+            seen.iter().all(|leaders| *leaders == seen[0] && wanted(leaders)).then(|| seen[0].clone())
+        })
+        .await
     }
 
     /// The running node that leads in the newest term, once there is one.
@@ -342,7 +422,7 @@ impl Cluster {
     /// A running node that does not lead.
     pub(crate) async fn follower(&self) -> u64 {
         let leader = self.leader().await;
-        self.running().into_iter().find(|node| *node != leader).unwrap()
+        self.running().into_iter().find(|node| *node != leader && self.keeps_log(*node)).unwrap()
     }
 
     /// The members as the cluster's leader sees them, asked through any node.
@@ -358,26 +438,30 @@ impl Cluster {
         .await
     }
 
-    /// Waits until all running nodes have applied the same entries. Their states must then be the same.
+    /// Waits until all running nodes have applied the same entries of every shard. Their states must then be the same.
     pub(crate) async fn converge(&self) {
         let nodes = self.running();
-        let hashes = eventually("the same applied index everywhere", || async {
-            let states = join_all(nodes.iter().map(|node| self.state(*node))).await;
-            let states: Option<Vec<(u64, String)>> = states.into_iter().collect();
-            states.filter(|states| states.iter().all(|(applied, _)| *applied == states[0].0))
+        let applied = |states: &States| -> Vec<u64> { states.iter().map(|(applied, _)| *applied).collect() };
+        let hashes = eventually("the same applied indexes everywhere", || async {
+            let states = join_all(nodes.iter().map(|node| self.states(*node))).await;
+            let states: Option<Vec<States>> = states.into_iter().collect();
+            states.filter(|states| states.iter().all(|state| applied(state) == applied(&states[0])))
         })
         .await;
         assert!(hashes.iter().all(|state| *state == hashes[0]), "the states differ: {nodes:?} {hashes:?}");
     }
 
-    /// What a node has applied, and the hash of its state there.
-    async fn state(&self, node: u64) -> Option<(u64, String)> {
+    /// What a node has applied of each shard, and the hash of its state there.
+    async fn states(&self, node: u64) -> Option<States> {
         let answer = self.http_of(node).try_get("/v1/status?state_hash=true").await?;
         let status = (answer.status == 200).then(|| answer.json())?;
-        let shard = &status["shards"][0];
-        Some((shard["applied"].as_u64()?, shard["state_hash"].as_str()?.to_owned()))
+        let state = |shard: &Value| Some((shard["applied"].as_u64()?, shard["state_hash"].as_str()?.to_owned()));
+        status["shards"].as_array()?.iter().map(state).collect()
     }
 }
+
+/// By shard: what was applied, and the hash of the state.
+type States = Vec<(u64, String)>;
 
 impl Drop for Cluster {
     fn drop(&mut self) {

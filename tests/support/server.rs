@@ -33,6 +33,18 @@ impl Settings {
         self
     }
 
+    /// These, and `others`, which win over them.
+    #[must_use]
+    pub(crate) fn and(mut self, mut others: Self) -> Self {
+        self.environment.append(&mut others.environment);
+        self.args.append(&mut others.args);
+        self.listen = others.listen.or(self.listen);
+        if !others.within.is_empty() {
+            self.within = others.within;
+        }
+        self
+    }
+
     /// An address, so that a later start has the same URL; a free port otherwise.
     #[must_use]
     pub(crate) fn listen(mut self, address: &str) -> Self {
@@ -317,12 +329,21 @@ pub(crate) fn files_under(directory: &Path) -> Vec<PathBuf> {
 /// An address on which a server can listen, end, and listen again: its port is below those that the system gives to
 /// connections, or one of them could take it in between, and no other server of this process ever gets it.
 pub(crate) fn fixed_address() -> String {
+    format!("127.0.0.1:{}", fixed_ports(1))
+}
+
+/// The first of so many such ports in a row; a multiple of ten if there are several.
+pub(crate) fn fixed_ports(count: u16) -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     loop {
         let port = rand::random_range(15_000..30_000);
-        let address = format!("127.0.0.1:{port}");
-        if std::net::TcpListener::bind(&address).is_ok() && GIVEN.lock().unwrap().insert(port) {
-            return address;
+        let first = if count == 1 { port } else { port / 10 * 10 };
+        let ports = first..first + count;
+        let mut given = GIVEN.lock().unwrap();
+        let free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if ports.clone().all(|port| !given.contains(&port) && free(port)) {
+            given.extend(ports);
+            return first;
         }
     }
 }

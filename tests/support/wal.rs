@@ -26,9 +26,22 @@ pub(crate) fn log_dir(data: &Path) -> PathBuf {
     data.join("wal/shard-00000/log")
 }
 
+/// The logs of all shards.
+pub(crate) fn log_dirs(data: &Path) -> Vec<PathBuf> {
+    let shards = std::fs::read_dir(data.join("wal")).unwrap().map(|entry| entry.unwrap().path().join("log"));
+    let mut shards: Vec<PathBuf> = shards.filter(|log| log.is_dir()).collect();
+    shards.sort();
+    shards
+}
+
 /// The files of the log of a server's data directory, those that are only kept ready included.
 pub(crate) fn files(data: &Path) -> Vec<PathBuf> {
-    let files = files_under(&log_dir(data));
+    files_of(&log_dir(data))
+}
+
+/// The same of a log by its directory.
+pub(crate) fn files_of(log: &Path) -> Vec<PathBuf> {
+    let files = files_under(log);
     files.into_iter().filter(|path| path.extension().is_some_and(|end| end == "wal")).collect()
 }
 
@@ -40,12 +53,17 @@ pub(crate) fn next_file(end: &End) -> PathBuf {
 
 /// Where the log ends; checksums are not looked at.
 pub(crate) fn end(data: &Path) -> End {
+    end_of(&log_dir(data))
+}
+
+/// The same of a log by its directory.
+pub(crate) fn end_of(log: &Path) -> End {
     let begun = |path: &PathBuf| {
         let bytes = std::fs::read(path).unwrap();
         let name: u64 = path.file_stem().unwrap().to_str().unwrap().parse().unwrap();
         (bytes.len() >= HEADER && bytes.starts_with(b"TLGWALOG") && u64_at(&bytes, 32) == name).then_some(bytes)
     };
-    let (path, bytes) = files(data)
+    let (path, bytes) = files_of(log)
         .into_iter()
         .rev()
         .find_map(|path| begun(&path).map(|bytes| (path, bytes)))

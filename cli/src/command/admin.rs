@@ -39,7 +39,7 @@ pub(super) async fn run(command: AdminCommand) -> Result<()> {
             if remote.json { output::json(&level) } else { output::line(&format!("logging {}", level.filter)) }
         }
         AdminCommand::SupportBundle { remote, server, output } => {
-            let clients = Remote { server, json: remote.json };
+            let clients = Remote { server, credentials: remote.credentials.clone(), json: remote.json };
             support_bundle(&remote, &clients, output.as_deref()).await
         }
     }
@@ -96,7 +96,11 @@ fn print_status(status: &Status, members: tidelog_client::Result<Cluster>) -> Re
     out.line(&format!("bucket {}, {health}", status.bucket.url))?;
     out.line("")?;
     match members {
-        Ok(members) => out.table(&cluster::members(&members))?,
+        Ok(members) => {
+            out.table(&cluster::members(&members))?;
+            out.line("")?;
+            out.table(&cluster::shards(&members))?;
+        }
         Err(error) => out.line(&format!("members not known: {error}"))?,
     }
     for table in [shards(status), budgets(status), jobs(status)] {
@@ -107,7 +111,8 @@ fn print_status(status: &Status, members: tidelog_client::Result<Cluster>) -> Re
 }
 
 fn shards(status: &Status) -> Table {
-    let mut table = Table::new(&["SHARD", "LEADER", "TERM", "APPLIED", "FLUSHED", "PARTITIONS", "SEGMENTS", "FILES"]);
+    let mut table =
+        Table::new(&["SHARD HERE", "LEADER", "TERM", "APPLIED", "FLUSHED", "PARTITIONS", "SEGMENTS", "FILES"]);
     for shard in &status.shards {
         let leader = shard.leader.map_or_else(|| "none".to_owned(), |node| node.to_string());
         let numbers = [shard.term, shard.applied, shard.flushed, shard.partitions, shard.segments, shard.archive_files];

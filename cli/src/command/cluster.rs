@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use tidelog_api::cluster::{Cluster, Member};
+use tidelog_api::cluster::{Cluster, Replica};
 
 use super::{connect, connect_for};
 use crate::args::AdminRemote;
@@ -38,8 +38,18 @@ pub(super) async fn replace(remote: &AdminRemote, node: u64, new: (u64, &str), p
 /// Moves the leadership.
 pub(super) async fn transfer(remote: &AdminRemote, to: Option<u64>, patience: Duration) -> Result<()> {
     let cluster = connect_for(remote, patience)?.transfer_leader(to).await?;
-    let leader = cluster.leader.map_or_else(|| "no node leads yet".to_owned(), |node| format!("node {node} leads"));
-    report(remote, &cluster, &leader)
+    let mut leaders: Vec<Option<u64>> = cluster.shards.iter().map(|shard| shard.leader).collect();
+    leaders.sort_unstable();
+    leaders.dedup();
+    let said = match leaders.as_slice() {
+        [Some(node)] => format!("node {node} leads"),
+        leaders if leaders.contains(&None) => "a shard has no leader yet".to_owned(),
+        leaders => {
+            let nodes: Vec<String> = leaders.iter().flatten().map(u64::to_string).collect();
+            format!("nodes {} lead", nodes.join(", "))
+        }
+    };
+    report(remote, &cluster, &said)
 }
 
 /// Has one node give its leadership away and end.
@@ -63,45 +73,79 @@ fn report(remote: &AdminRemote, cluster: &Cluster, what: &str) -> Result<()> {
 
 /// The members as a table.
 pub(super) fn members(cluster: &Cluster) -> Table {
-    let mut table = Table::new(&["NODE", "ROLE", "PEER ADDRESS", "MATCHED", "LAG", "STATE", "DIRECTORY"]);
+    let mut table = Table::new(&["NODE", "VOTES", "LEADS", "PEER ADDRESS", "STATE", "VERSION", "ROLES", "DIRECTORY"]);
     for member in &cluster.members {
-        let number = |value: Option<u64>| value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+        let leads = cluster.shards.iter().filter(|shard| shard.leader == Some(member.node));
+        let leads: Vec<String> = leads.map(|shard| shard.shard.to_string()).collect();
         table.row([
             member.node.to_string(),
-            role(member).to_owned(),
-            if member.address.is_empty() { "none".to_owned() } else { member.address.clone() },
-            number(member.matched),
-            number(member.lag),
-            state(member).to_owned(),
+            if member.voter { "voter" } else { "learner" }.to_owned(),
+            or(leads.join(","), "none"),
+            or(member.address.clone(), "none"),
+            state(member.reachable).to_owned(),
+            member.version.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
+            or(member.roles.join(","), UNKNOWN),
             member.directory.to_string(),
         ]);
     }
     table
 }
 
-fn role(member: &Member) -> &'static str {
-    match (member.is_leader, member.voter) {
-        (true, _) => "leader",
-        (false, true) => "voter",
-        (false, false) => "learner",
+/// How far the members are in each shard, as its leader knows.
+pub(super) fn shards(cluster: &Cluster) -> Table {
+    let mut table =
+        Table::new(&["SHARD", "HEALTH", "LEADER", "TERM", "APPLIED", "COMMITTED", "FLUSHED", "LAG OF THE OTHERS"]);
+    for shard in &cluster.shards {
+        let others = shard.members.iter().filter(|member| Some(member.node) != shard.leader);
+        let lags: Vec<String> = others.map(|member| format!("{}: {}", member.node, lag(member))).collect();
+        table.row([
+            shard.shard.to_string(),
+            shard.health.clone(),
+            shard.leader.map_or_else(|| "none".to_owned(), |node| node.to_string()),
+            shard.term.to_string(),
+            shard.applied.to_string(),
+            shard.committed.to_string(),
+            shard.flushed.to_string(),
+            or(lags.join(", "), "none"),
+        ]);
+    }
+    table
+}
+
+/// What is shown of what nobody knows.
+const UNKNOWN: &str = "unknown";
+
+fn lag(member: &Replica) -> String {
+    let lag = member.lag.map_or_else(|| UNKNOWN.to_owned(), |lag| lag.to_string());
+    match (member.reachable, member.voter) {
+        (Some(false), _) => format!("{lag} (away)"),
+        (_, false) => format!("{lag} (learner)"),
+        _ => lag,
     }
 }
 
-fn state(member: &Member) -> &'static str {
-    match member.reachable {
+fn or(text: String, otherwise: &str) -> String {
+    if text.is_empty() { otherwise.to_owned() } else { text }
+}
+
+fn state(reachable: Option<bool>) -> &'static str {
+    match reachable {
         Some(true) => "reachable",
         Some(false) => "away",
-        None => "unknown",
+        None => UNKNOWN,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tidelog_api::cluster::{Member, Shard};
+
     use super::*;
     use crate::args::AdminServer;
+    use crate::remote::Credentials;
 
     #[test]
-    fn members_are_listed_with_what_is_known_of_them() {
+    fn members_and_shards_are_listed_with_what_is_known_of_them() {
         let member = |node: u64, voter: bool, lag: Option<u64>| Member {
             node,
             address: format!("h{node}:1"),
@@ -111,22 +155,49 @@ mod tests {
             matched: lag.map(|lag| 10 - lag),
             lag,
             reachable: lag.map(|lag| lag < 5),
+            version: lag.map(|_| "1.2.3".to_owned()),
+            roles: lag.map(|_| vec!["wal".to_owned()]).unwrap_or_default(),
         };
         let members = vec![member(1, true, Some(0)), member(2, true, Some(7)), member(3, false, None)];
-        let cluster = Cluster { cluster_id: "c".to_owned(), node: 2, leader: Some(1), term: 3, members };
-        let lines: Vec<Vec<String>> = super::members(&cluster)
-            .lines()
-            .iter()
-            .map(|line| line.split_whitespace().take(6).map(str::to_owned).collect())
-            .collect();
-        assert_eq!(lines[1], ["1", "leader", "h1:1", "10", "0", "reachable"]);
-        assert_eq!(lines[2], ["2", "voter", "h2:1", "3", "7", "away"]);
-        assert_eq!(lines[3], ["3", "learner", "h3:1", "unknown", "unknown", "unknown"]);
+        let replica = |member: &Member| Replica {
+            node: member.node,
+            voter: member.voter,
+            matched: member.matched,
+            lag: member.lag,
+            reachable: member.reachable,
+        };
+        let shard = |shard: u32, leader: Option<u64>| Shard {
+            shard,
+            health: "good".to_owned(),
+            leader,
+            term: 4,
+            applied: 9,
+            committed: 10,
+            flushed: 5,
+            members: members.iter().map(replica).collect(),
+        };
+        let shards = vec![shard(0, Some(1)), shard(1, Some(2)), shard(2, Some(1)), shard(3, None)];
+        let cluster =
+            Cluster { cluster_id: "c".to_owned(), node: 2, leader: Some(1), term: 3, members: members.clone(), shards };
+        let words = |table: &Table, count: usize| -> Vec<Vec<String>> {
+            let words = |line: &String| line.split_whitespace().take(count).map(str::to_owned).collect();
+            table.lines().iter().map(words).collect()
+        };
+        let lines = words(&super::members(&cluster), 7);
+        assert_eq!(lines[1], ["1", "voter", "0,2", "h1:1", "reachable", "1.2.3", "wal"]);
+        assert_eq!(lines[2], ["2", "voter", "1", "h2:1", "away", "1.2.3", "wal"]);
+        assert_eq!(lines[3], ["3", "learner", "none", "h3:1", "unknown", "unknown", "unknown"]);
+        let lines = super::shards(&cluster).lines();
+        assert!(lines[1].contains("2: 7 (away), 3: unknown (learner)"), "{lines:?}");
+        assert_eq!(words(&super::shards(&cluster), 7)[4], ["3", "good", "none", "4", "9", "10", "5"]);
     }
 
     #[test]
     fn one_server_is_named_alone() {
-        let remote = |server: &str| AdminRemote { at: AdminServer { admin_server: server.to_owned() }, json: false };
+        let remote = |server: &str| {
+            let at = AdminServer { admin_server: server.to_owned() };
+            AdminRemote { at, credentials: Credentials::default(), json: false }
+        };
         assert!(check_single(&remote("http://a:1")).is_ok());
         assert!(check_single(&remote("http://a:1,http://b:1")).is_err());
     }

@@ -9,11 +9,13 @@ mod consume;
 mod dev_cluster;
 mod produce;
 mod serve;
+mod token;
 mod topic;
 mod verify;
 
 use anyhow::{Context, Result};
 pub(crate) use bench::args::BenchCommand;
+pub(crate) use token::TokenCommand;
 
 use crate::args::Command;
 use crate::remote::{connect, connect_for};
@@ -31,6 +33,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         match command {
             Command::Serve(_) | Command::Bench(_) => Ok(()),
             Command::Compact(args) => compact::run(args).await,
+            Command::Token(command) => token::run(&command),
             Command::Topic(command) => topic::run(command).await,
             Command::Produce(args) => produce::run(&args).await,
             Command::Consume(args) => consume::run(&args).await,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -14,12 +15,14 @@ use tidelog_api::{Cursor, ErrorBody, ErrorCode, headers, limits};
 
 use super::{answer, follow, offload};
 use crate::app::App;
+use crate::consistency::Consistency;
 use crate::error::{ApiError, Result};
 use crate::held::held;
 use crate::negotiate::{Media, negotiate};
 use crate::params::{Params, TopicName, parse_number};
 use crate::render::page::{ndjson_lines, push_list, push_places, stored_bytes};
 use crate::render::record::Shape;
+use crate::server::ConnectionEnd;
 use crate::walk::{Budget, Selection, Start, Walk};
 
 /// Read records of all partitions, each in order, no order between them
@@ -29,7 +32,8 @@ use crate::walk::{Budget, Selection, Start, Walk};
         ("partitions" = Option<String>, Query, description = "0-99,120; absent: all, and new ones as they come"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
         ("max_records" = Option<usize>, Query), ("max_bytes" = Option<usize>, Query), ("wait_ms" = Option<u64>, Query),
-        ("values" = Option<String>, Query), ("topic_id" = Option<String>, Query)),
+        ("values" = Option<String>, Query), ("topic_id" = Option<String>, Query),
+        ("consistency" = Option<String>, Query, description = "linearizable or any: what the node itself knows")),
     responses(
         (status = 200, description = "Also application/x-ndjson, text/event-stream", body = FetchAllResponse),
         (status = "default", description = "410 has details.cursor, which continues at the log starts", body = ErrorBody)))]
@@ -38,14 +42,16 @@ pub(crate) async fn all(
     TopicName(topic): TopicName,
     mut params: Params,
     headers: HeaderMap,
+    until: Option<Extension<ConnectionEnd>>,
 ) -> Result<Response> {
+    let until = until.map(|Extension(end)| end);
     let media = negotiate(&headers, &[Media::Json, Media::Ndjson, Media::Events])?;
     let query = Query::take(&mut params)?;
     params.finish()?;
     if media == Media::Events {
-        return follow::all(app, topic, query, &headers).await;
+        return follow::all(app, topic, query, (&headers, until)).await;
     }
-    let mut walk = Walk::begin(&app, &topic, query.topic_id, &query.start).await?;
+    let mut walk = Walk::begin(&app, &topic, query.topic_id, (&query.start, query.consistency)).await?;
     let mut pages = walk.round(&app, query.budget).await?;
     if pages.is_empty() && !query.wait.is_zero() {
         tokio::select! {
@@ -75,6 +81,7 @@ pub(crate) struct Query {
     pub(crate) budget: Budget,
     pub(crate) wait: Duration,
     pub(crate) values: Option<Shape>,
+    pub(crate) consistency: Consistency,
 }
 
 impl Query {
@@ -88,6 +95,7 @@ impl Query {
             },
             wait: params.millis("wait_ms", 0, limits::MAX_WAIT_MS)?,
             values: Shape::take(params)?,
+            consistency: Consistency::take(params)?,
         })
     }
 }

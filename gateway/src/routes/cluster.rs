@@ -5,9 +5,9 @@ use http::StatusCode;
 use tidelog::config::is_host_and_port;
 use tidelog::error::Error;
 use tidelog::model::id::MAX_SAFE_INTEGER;
-use tidelog::model::{ClusterStatus, MemberStatus, NodeId};
+use tidelog::model::{ClusterStatus, GroupStatus, MemberStatus, NodeId, NodeProfile};
 use tidelog_api::ErrorBody;
-use tidelog_api::cluster::{AddNode, Cluster, Member, RemoveNode, ReplaceNode, TransferLeader};
+use tidelog_api::cluster::{AddNode, Cluster, Member, RemoveNode, ReplaceNode, Replica, Shard, TransferLeader};
 
 use super::call::Call;
 use super::json;
@@ -102,16 +102,21 @@ fn answer(cluster: ClusterStatus) -> Result<Response> {
 }
 
 fn body(cluster: ClusterStatus) -> Cluster {
+    let member = |known: MemberStatus| {
+        let profile = cluster.profiles.iter().find(|profile| profile.node == known.node);
+        member(known, profile)
+    };
     Cluster {
         cluster_id: cluster.cluster_id,
         node: cluster.node.0,
         leader: cluster.leader.map(|NodeId(id)| id),
         term: cluster.term,
         members: cluster.members.into_iter().map(member).collect(),
+        shards: cluster.shards.into_iter().map(shard).collect(),
     }
 }
 
-fn member(member: MemberStatus) -> Member {
+fn member(member: MemberStatus, profile: Option<&NodeProfile>) -> Member {
     Member {
         node: member.node.0,
         address: member.address,
@@ -121,6 +126,28 @@ fn member(member: MemberStatus) -> Member {
         matched: member.matched,
         lag: member.lag,
         reachable: member.reachable,
+        version: profile.map(|profile| profile.version.clone()),
+        roles: profile.map(|profile| profile.roles.clone()).unwrap_or_default(),
+    }
+}
+
+fn shard(shard: GroupStatus) -> Shard {
+    let replica = |member: MemberStatus| Replica {
+        node: member.node.0,
+        voter: member.voter,
+        matched: member.matched,
+        lag: member.lag,
+        reachable: member.reachable,
+    };
+    Shard {
+        shard: shard.shard.0,
+        health: shard.health().name().to_owned(),
+        leader: shard.leader.map(|NodeId(id)| id),
+        term: shard.term,
+        applied: shard.applied,
+        committed: shard.committed,
+        flushed: shard.flushed,
+        members: shard.members.into_iter().map(replica).collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -16,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{answer, follow, number, offload, pieces};
 use crate::app::App;
+use crate::consistency::Consistency;
 use crate::error::{ApiError, Result};
 use crate::held::held;
 use crate::negotiate::{Media, negotiate};
@@ -23,6 +25,7 @@ use crate::params::{Params, PartitionPath};
 use crate::render::batch::batches;
 use crate::render::page::{chunk_bytes, json_body, ndjson_lines, stored_bytes};
 use crate::render::record::Shape;
+use crate::server::ConnectionEnd;
 
 /// How long a browser or a proxy may keep a range that cannot change.
 const CACHEABLE: HeaderValue = HeaderValue::from_static("private, max-age=3600");
@@ -39,6 +42,7 @@ const VARY: HeaderValue = HeaderValue::from_static("Accept, Accept-Encoding, Aut
         ("max_bytes" = Option<usize>, Query, description = "Stored bytes; default 1 MiB, at most 16 MiB"),
         ("wait_ms" = Option<u64>, Query, description = "Wait for the first record, at most 30,000"),
         ("values" = Option<String>, Query, description = "json, text or base64"),
+        ("consistency" = Option<String>, Query, description = "linearizable or any: what the node itself knows"),
         ("topic_id" = Option<String>, Query)),
     responses(
         (status = 200, description = "Also application/x-ndjson, application/vnd.tidelog.batch, text/event-stream", body = FetchResponse),
@@ -49,17 +53,21 @@ pub(crate) async fn partition(
     path: PartitionPath,
     mut params: Params,
     headers: HeaderMap,
+    until: Option<Extension<ConnectionEnd>>,
 ) -> Result<Response> {
+    let until = until.map(|Extension(end)| end);
     let media = negotiate(&headers, &[Media::Json, Media::Ndjson, Media::Batch, Media::Events])?;
     let query = Query::take(&mut params)?;
     params.finish()?;
     if media == Media::Events {
-        return follow::partition(app, path, query, &headers).await;
+        return follow::partition(app, path, query, (&headers, until)).await;
     }
     let wait = query.wait;
     let request = query.request(&path)?;
     let cacheable = request.end.is_some();
-    let page = fetch_until_drain(&app, request, wait).await.map_err(|error| error.about_topic(&path.topic))?;
+    let page = fetch_until_drain(&app, request, (wait, query.consistency))
+        .await
+        .map_err(|error| error.about_topic(&path.topic))?;
     let page = Arc::new(page);
     let shape = query.values.unwrap_or_else(|| Shape::of(page.topic.settings.value_format));
     let (response, next) = render(&page, path.partition, shape, media, cacheable).await?;
@@ -81,6 +89,7 @@ pub(crate) struct Query {
     pub(crate) max_bytes: usize,
     pub(crate) wait: Duration,
     pub(crate) values: Option<Shape>,
+    pub(crate) consistency: Consistency,
 }
 
 impl Query {
@@ -93,6 +102,7 @@ impl Query {
             max_bytes: params.at_most("max_bytes", limits::DEFAULT_FETCH_BYTES, limits::MAX_FETCH_BYTES)?,
             wait: params.millis("wait_ms", 0, limits::MAX_WAIT_MS)?,
             values: Shape::take(params)?,
+            consistency: Consistency::take(params)?,
         };
         let Some(end) = query.end else { return Ok(query) };
         match (query.from, query.topic_id) {
@@ -134,15 +144,19 @@ fn take_from(params: &mut Params) -> Result<FetchFrom> {
 }
 
 /// Fetches; a drain ends the waiting with an empty page.
-pub(crate) async fn fetch_until_drain(app: &App, request: FetchRequest, wait: Duration) -> Result<FetchPage> {
+async fn fetch_until_drain(
+    app: &App,
+    request: FetchRequest,
+    (wait, consistency): (Duration, Consistency),
+) -> Result<FetchPage> {
     if wait.is_zero() {
-        return Ok(app.queue().fetch(request).await?);
+        return Ok(consistency.fetch(app.queue(), request).await?);
     }
     let now = FetchRequest { wait: Duration::ZERO, ..request.clone() };
     tokio::select! {
         biased;
-        page = app.queue().fetch(request) => Ok(page?),
-        () = app.lifecycle().waits_ended() => Ok(app.queue().fetch(now).await?),
+        page = consistency.fetch(app.queue(), request) => Ok(page?),
+        () = app.lifecycle().waits_ended() => Ok(consistency.fetch(app.queue(), now).await?),
     }
 }
 

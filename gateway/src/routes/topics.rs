@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use tidelog::model::{self, FlushProgress, NamedSettings};
+use tidelog::model::{self, FlushProgress, NamedSettings, NodeId};
 use tidelog::queue::SettingsPatch;
 use tidelog_api::topics::{
     Compression, FlushReport, FlushedPartition, PartitionDescription, SettingsRequest, TopicDeleted, TopicDescription,
@@ -12,6 +12,7 @@ use tidelog_api::{ErrorBody, ErrorCode, limits};
 
 use super::call::Call;
 use super::json;
+use crate::consistency::Consistency;
 use crate::context::VerbRoute;
 use crate::error::{ApiError, Result};
 use crate::params::{TopicName, topic_name};
@@ -45,13 +46,15 @@ pub(crate) async fn create(TopicName(name): TopicName, call: Call) -> Result<Res
 
 /// Describe a topic
 #[utoipa::path(get, path = "/v1/topics/{topic}", tag = "topics",
-    params(("topic" = String, Path), ("topic_id" = Option<String>, Query, description = "Refuse another topic of that name")),
+    params(("topic" = String, Path), ("topic_id" = Option<String>, Query, description = "Refuse another topic of that name"),
+        ("consistency" = Option<String>, Query, description = "linearizable or any")),
     responses((status = 200, body = TopicDescription), (status = "default", body = ErrorBody)))]
 pub(crate) async fn describe(TopicName(name): TopicName, mut call: Call) -> Result<Response> {
     let topic_id = call.params.topic_id()?;
+    let consistency = Consistency::take(&mut call.params)?;
     let app = call.finish()?;
-    let topic =
-        app.queue().describe_topic(&name, topic_id).await.map_err(|error| ApiError::from(error).about_topic(&name))?;
+    let topic = consistency.describe(app.queue(), &name, topic_id).await;
+    let topic = topic.map_err(|error| ApiError::from(error).about_topic(&name))?;
     json(StatusCode::OK, &description(&topic))
 }
 
@@ -95,9 +98,10 @@ pub(crate) async fn list(mut call: Call) -> Result<Response> {
     let prefix = call.params.text("prefix").unwrap_or_default();
     let start_after = call.params.text("start_after").unwrap_or_default();
     let limit = call.params.at_most("limit", limits::DEFAULT_LIST_LIMIT, limits::MAX_LIST_LIMIT)?;
+    let consistency = Consistency::take(&mut call.params)?;
     let app = call.finish()?;
-    let (topics, has_more) = app.queue().list_topics(&prefix, &start_after, limit).await?;
-    let topics = topics.iter().map(summary).collect();
+    let (topics, has_more) = consistency.list(app.queue(), (&prefix, &start_after), limit).await?;
+    let topics = topics.iter().map(|topic| summary(topic)).collect();
     json(StatusCode::OK, &TopicList { topics, has_more })
 }
 
@@ -229,25 +233,23 @@ fn settings(settings: &model::TopicSettings) -> TopicSettings {
     }
 }
 
-fn summary(described: &model::TopicDescription) -> TopicSummary {
-    let topic = &described.topic;
+fn summary(topic: &model::Topic) -> TopicSummary {
     let settings = settings(&topic.settings);
     TopicSummary { topic_id: topic.id.0, name: topic.name.clone(), settings, created_at: topic.created_at }
 }
 
 fn description(described: &model::TopicDescription) -> TopicDescription {
-    let leader = described.leader.map(|node| node.0);
-    let partition = |(partition, bounds): (u32, &model::Bounds)| PartitionDescription {
+    let partition = |(partition, (bounds, leader)): (u32, (&model::Bounds, &Option<NodeId>))| PartitionDescription {
         partition,
         log_start_offset: bounds.log_start,
         flushed_offset: bounds.flushed,
         archived_offset: bounds.archived,
         high_watermark: bounds.high_watermark,
         last_stable_offset: bounds.high_watermark,
-        leader,
+        leader: leader.map(|node| node.0),
     };
-    let TopicSummary { topic_id, name, settings, created_at } = summary(described);
-    let partitions = (0..).zip(&described.partitions).map(partition).collect();
+    let TopicSummary { topic_id, name, settings, created_at } = summary(&described.topic);
+    let partitions = (0..).zip(described.partitions.iter().zip(&described.leaders)).map(partition).collect();
     TopicDescription { topic_id, name, settings, created_at, partitions }
 }
 

@@ -5,7 +5,9 @@
 //! the listeners close, requests finish. Stopping the engine is the caller's.
 
 mod accept;
+mod age;
 mod progress;
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,38 +15,46 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
-use hyper_util::server::graceful::GracefulShutdown;
 use tidelog::config::Config;
+use tidelog::error::Error;
 use tidelog::queue::Queue;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::accept::{Acceptor, Socket};
+use self::accept::{Acceptor, Connections, Socket};
+pub(crate) use self::age::ConnectionEnd;
 use crate::app::{AdminHooks, App, Lifecycle, Listener};
+use crate::auth::Auth;
 use crate::front::gateway;
 
 /// Connections of operators and of what reads the metrics; their own, so that clients cannot take them.
 const MAX_ADMIN_CONNECTIONS: u32 = 256;
 
 /// Listeners that do not serve yet: whoever binds first learns of a busy port before it starts an engine.
-#[derive(Debug)]
 pub struct Bound {
     clients: Socket,
     admin: Option<Socket>,
+    auth: Auth,
     config: Config,
 }
 
-/// A listener could not be had.
+/// The server cannot be had as the settings say.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}")]
-pub struct BindError {
-    /// Which one.
-    pub listener: Listener,
-    /// Where it was to be.
-    pub address: SocketAddr,
-    /// The operating system's, such as `AddrInUse`.
-    pub source: io::Error,
+pub enum BindError {
+    /// An address could not be bound.
+    #[error("cannot listen on {address}")]
+    Address {
+        /// Which listener's.
+        listener: Listener,
+        /// Where it was to be.
+        address: SocketAddr,
+        /// The operating system's, such as `AddrInUse`.
+        source: io::Error,
+    },
+    /// A file of certificates, keys or tokens cannot be used.
+    #[error(transparent)]
+    File(#[from] Error),
 }
 
 /// A running server.
@@ -55,24 +65,24 @@ pub struct Server {
     drain_delay: Duration,
     lifecycle: Lifecycle,
     closing: CancellationToken,
-    acceptors: Vec<JoinHandle<GracefulShutdown>>,
+    acceptors: Vec<JoinHandle<Connections>>,
 }
 
 impl Server {
-    /// Binds `http.listen` and `admin.listen`.
+    /// Binds `http.listen` and `admin.listen`, and reads the files of certificates and tokens.
     ///
     /// # Errors
-    /// Which of them could not be bound, and why.
+    /// Which address could not be bound, or which file cannot be used.
     pub async fn bind(config: &Config) -> Result<Bound, BindError> {
         let bind = async |listener, address| {
-            Socket::bind(address).await.map_err(|source| BindError { listener, address, source })
+            Socket::bind(address).await.map_err(|source| BindError::Address { listener, address, source })
         };
-        let clients = bind(Listener::Client, config.http.listen).await?;
+        let clients = bind(Listener::Client, config.http.listen).await?.with_tls(&config.http.tls)?;
         let admin = match config.admin.listen {
-            Some(address) => Some(bind(Listener::Admin, address).await?),
+            Some(address) => Some(bind(Listener::Admin, address).await?.with_tls(&config.admin.tls)?),
             None => None,
         };
-        Ok(Bound { clients, admin, config: config.clone() })
+        Ok(Bound { clients, admin, auth: Auth::open(&config.auth)?, config: config.clone() })
     }
 
     /// Binds and serves.
@@ -103,7 +113,7 @@ impl Server {
         self.lifecycle.end_waits();
         self.closing.cancel();
         let Ok(connections) = try_join_all(self.acceptors).await else { return false };
-        let finished = join_all(connections.into_iter().map(GracefulShutdown::shutdown));
+        let finished = join_all(connections.into_iter().map(Connections::shutdown));
         timeout(deadline, finished).await.is_ok()
     }
 }
@@ -121,14 +131,26 @@ impl Bound {
         self.admin.as_ref().map(|socket| socket.address)
     }
 
+    /// The URL for clients.
+    #[must_use]
+    pub fn url(&self) -> String {
+        url(&self.clients)
+    }
+
+    /// The URL for operators, if there is one.
+    #[must_use]
+    pub fn admin_url(&self) -> Option<String> {
+        self.admin.as_ref().map(url)
+    }
+
     /// Serves `queue`.
     pub async fn start(self, queue: Queue, hooks: Arc<dyn AdminHooks>) -> Server {
         let (address, admin_address) = (self.local_addr(), self.admin_addr());
-        let Self { clients, admin, config } = self;
+        let Self { clients, admin, auth, config } = self;
         let lifecycle = Lifecycle::default();
         let incarnation = queue.status().incarnation;
         let (drain_delay, places) = (config.shutdown.drain_delay, config.http.max_connections);
-        let app = App::new(queue, config, hooks, incarnation, lifecycle.clone());
+        let app = App::new(queue, config, hooks, incarnation, lifecycle.clone()).with_auth(auth);
         let closing = CancellationToken::new();
         let accept = |socket, places, listener| {
             let acceptor = Acceptor::new(socket, places, gateway(app.on(listener)), closing.clone());
@@ -138,4 +160,8 @@ impl Bound {
         acceptors.extend(admin.map(|socket| accept(socket, MAX_ADMIN_CONNECTIONS, Listener::Admin)));
         Server { address, admin_address, drain_delay, lifecycle, closing, acceptors }
     }
+}
+
+fn url(socket: &Socket) -> String {
+    format!("{}://{}", socket.scheme(), socket.address)
 }

@@ -23,6 +23,7 @@ use tidelog::queue::{Options, Queue};
 
 use crate::AdminHooks;
 use crate::app::{App, Lifecycle, Listener};
+use crate::auth::Auth;
 use crate::front;
 
 pub(crate) struct NoHooks;
@@ -72,7 +73,9 @@ impl Gateway {
         let options = Options { config: config.clone(), clock: Clock::system(), restore: false };
         let queue = Queue::open(options).await.unwrap();
         let lifecycle = Lifecycle::default();
+        let auth = Auth::open(&config.auth).unwrap();
         let app = App::new(queue.clone(), config, Arc::new(NoHooks), queue.status().incarnation, lifecycle.clone());
+        let app = app.with_auth(auth);
         let admin = front::gateway(app.on(Listener::Admin));
         Self { front: front::gateway(app), admin, queue, lifecycle, _dir: dir }
     }

@@ -16,6 +16,7 @@ use tidelog_api::{Cursor, ErrorCode};
 
 pub(crate) use self::selection::Selection;
 use crate::app::App;
+use crate::consistency::Consistency;
 use crate::error::{ApiError, Result};
 use crate::render::page::stored_bytes;
 
@@ -45,6 +46,7 @@ pub(crate) struct Walk {
     topic_id: TopicId,
     incarnation: u64,
     all: bool,
+    consistency: Consistency,
     /// Partition and next offset, ascending.
     positions: Vec<(u32, u64)>,
     /// Of every partition of the topic, as of the last look.
@@ -52,9 +54,15 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// Begins to read. The positions are within the bounds of their partitions as of a linearizable read.
-    pub(crate) async fn begin(app: &App, topic: &str, topic_id: Option<TopicId>, start: &Start) -> Result<Self> {
-        let described = describe(app.queue(), topic, topic_id).await?;
+    /// Begins to read. The positions are within the bounds of their partitions; that they are not is said
+    /// only after a linearizable read.
+    pub(crate) async fn begin(
+        app: &App,
+        topic: &str,
+        topic_id: Option<TopicId>,
+        (start, consistency): (&Start, Consistency),
+    ) -> Result<Self> {
+        let described = describe(app.queue(), topic, topic_id, consistency).await?;
         let topic_id = described.topic.id;
         let count = described.partitions.len();
         let mut walk = Self {
@@ -62,6 +70,7 @@ impl Walk {
             topic_id,
             incarnation: app.incarnation(),
             all: false,
+            consistency,
             positions: Vec::new(),
             bounds: described.partitions,
         };
@@ -81,7 +90,7 @@ impl Walk {
             }
         }
         walk.join_new()?;
-        walk.check()?;
+        walk.verify(app.queue()).await?;
         Ok(walk)
     }
 
@@ -101,7 +110,8 @@ impl Walk {
             FetchFrom::Earliest => bounds.log_start,
             FetchFrom::Latest => bounds.high_watermark,
             FetchFrom::Timestamp(_) | FetchFrom::Tail(_) => {
-                queue.fetch(self.request(partition, from, Budget { records: 1, bytes: 1 })).await?.start
+                let request = self.request(partition, from, Budget { records: 1, bytes: 1 });
+                self.consistency.fetch(queue, request).await?.start
             }
         };
         Ok((partition, offset))
@@ -168,9 +178,22 @@ impl Walk {
 
     /// Looks at the bounds again, and at new partitions.
     pub(crate) async fn look(&mut self, queue: &Queue) -> Result<()> {
-        self.bounds = describe(queue, &self.topic, Some(self.topic_id)).await?.partitions;
+        self.bounds = describe(queue, &self.topic, Some(self.topic_id), self.consistency).await?.partitions;
         self.join_new()?;
-        self.check()
+        self.verify(queue).await
+    }
+
+    /// Checks the positions, those that this node does not know by what the leader knows.
+    async fn verify(&mut self, queue: &Queue) -> Result<()> {
+        match self.check() {
+            Err(_) if self.consistency == Consistency::Any => {
+                let described = describe(queue, &self.topic, Some(self.topic_id), Consistency::Linearizable);
+                self.bounds = described.await?.partitions;
+                self.join_new()?;
+                self.check()
+            }
+            checked => checked,
+        }
     }
 
     /// Reads on in every partition that has more, in turn and in equal shares. The positions do not move: see
@@ -199,7 +222,7 @@ impl Walk {
                 }
                 let from = FetchFrom::Offset(*offset);
                 let part = Budget { records: share.records.min(left.records), bytes: share.bytes.min(left.bytes) };
-                let page = match app.queue().fetch(self.request(*partition, from, part)).await {
+                let page = match self.consistency.fetch(app.queue(), self.request(*partition, from, part)).await {
                     // It holds memory already: better a short answer than many readers that wait for each other.
                     Err(error) if error.kind() == ErrorKind::Overloaded && !pages.is_empty() => return Ok(pages),
                     page => page?,
@@ -255,8 +278,13 @@ impl Walk {
 /// How often a reader looks that could not subscribe.
 const POLL_PAUSE: Duration = Duration::from_millis(250);
 
-async fn describe(queue: &Queue, topic: &str, topic_id: Option<TopicId>) -> Result<TopicDescription> {
-    queue.describe_topic(topic, topic_id).await.map_err(|error| ApiError::from(error).about_topic(topic))
+async fn describe(
+    queue: &Queue,
+    topic: &str,
+    topic_id: Option<TopicId>,
+    consistency: Consistency,
+) -> Result<TopicDescription> {
+    consistency.describe(queue, topic, topic_id).await.map_err(|error| ApiError::from(error).about_topic(topic))
 }
 
 fn out_of_range(partition: u32, offset: u64, bounds: &Bounds) -> ApiError {
@@ -285,6 +313,7 @@ mod tests {
             topic_id: TopicId(Uuid::from_u128(7)),
             incarnation: 1,
             all,
+            consistency: Consistency::Linearizable,
             positions: positions.to_vec(),
             bounds: bounds.collect(),
         }

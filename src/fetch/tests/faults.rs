@@ -52,6 +52,30 @@ async fn an_object_that_the_newest_view_names_and_nobody_has_is_an_error() {
     assert_eq!(world.refused(&world.request(0, FetchFrom::Offset(5))).await.0, "corrupt");
 }
 
+#[tokio::test]
+async fn what_is_gone_is_not_called_damaged_while_nobody_says_what_is_the_newest() {
+    let mut world = World::new().await;
+    world.append(&[(0, numbered(0..5))]);
+    world.flush().await;
+    let segment = Key::Segment(SHARD, world.segments()[0]).to_string();
+    world.bucket.delete(vec![segment]).await.unwrap();
+    world.shard.0.leaderless.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(world.refused(&world.request(0, FetchFrom::Earliest)).await.0, "unavailable");
+    world.shard.0.leaderless.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(world.refused(&world.request(0, FetchFrom::Earliest)).await.0, "corrupt");
+}
+
+#[tokio::test]
+async fn a_view_that_is_too_old_is_not_read() {
+    let mut world = World::new().await;
+    world.append(&[(0, numbered(0..5))]);
+    world.flush().await;
+    world.shard.0.outdated.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(world.refused(&world.request(0, FetchFrom::Earliest)).await.0, "unavailable");
+    world.shard.0.outdated.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(values(&world.records(0, FetchFrom::Earliest).await), [0, 1, 2, 3, 4]);
+}
+
 /// Flips one bit of an object.
 async fn damage(world: &World, key: &str, at: usize) -> Bytes {
     let good = world.bucket.get(key, u64::MAX).await.unwrap();

@@ -46,6 +46,10 @@ struct Inner {
     /// Views that readers get before the current one: a state that has moved on since.
     old_views: Mutex<VecDeque<State>>,
     linearized: watch::Sender<u32>,
+    /// Nobody leads.
+    leaderless: std::sync::atomic::AtomicBool,
+    /// The view is too old to be read.
+    outdated: std::sync::atomic::AtomicBool,
 }
 
 struct Applied(watch::Receiver<LogIndex>);
@@ -71,7 +75,17 @@ impl Source for Shard {
         Ok(self.0.log.lock().unwrap().get(&index).cloned())
     }
 
+    fn usable(&self) -> Result<()> {
+        if self.0.outdated.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Error::unavailable("no contact for a while"));
+        }
+        Ok(())
+    }
+
     async fn linearize(&self) -> Result<()> {
+        if self.0.leaderless.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(Error::unavailable("there is no leader"));
+        }
         self.0.linearized.send_modify(|count| *count += 1);
         Ok(())
     }
@@ -110,6 +124,8 @@ impl World {
             applied: watch::Sender::new(0),
             old_views: Mutex::default(),
             linearized: watch::Sender::new(0),
+            leaderless: std::sync::atomic::AtomicBool::new(false),
+            outdated: std::sync::atomic::AtomicBool::new(false),
         };
         let shard = Shard(Arc::new(inner));
         let bucket = Bucket::memory();

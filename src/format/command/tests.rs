@@ -130,6 +130,7 @@ fn catalog_controls() -> Vec<Control> {
         Control::RenewTopic { id, revision },
         Control::AdoptTopic { topic, removed: false, held },
         Control::Adopted { incarnation: Incarnation(2) },
+        Control::RaiseVersion { version: 2 },
     ]
 }
 
@@ -186,6 +187,7 @@ const fn variant(control: &Control) -> u32 {
         Control::RenewTopic { .. } => 21,
         Control::AdoptTopic { .. } => 22,
         Control::Adopted { .. } => 23,
+        Control::RaiseVersion { .. } => 24,
     }
 }
 
@@ -258,6 +260,7 @@ const CONTROLS: [&str; CONTROL_VARIANTS as usize] = [
         "050001010202020501"
     ),
     "1702",
+    "1802",
 ];
 
 #[test]
@@ -327,5 +330,26 @@ proptest! {
         let mut entry = vec![VERSION, kind, 0, 0, 0, 0, 0, 0, 0, 0];
         entry.extend(bytes);
         let _ = decode(&entry.into());
+    }
+}
+
+#[test]
+fn a_head_says_all_that_a_command_says_but_the_bytes_of_its_batches() {
+    let whole = encode(&appends()).unwrap();
+    let short = head(&whole).unwrap();
+    assert!(whole.len() - short.len() == "first batch".len() + "third".len());
+    let mut expected = decode(&whole).unwrap();
+    let Command::Append(batches) = &mut expected.command else { panic!("appends are appends") };
+    batches.iter_mut().for_each(|append| append.batch = Bytes::new());
+    assert_eq!(decode_head(&short).unwrap(), expected);
+    for len in 0..short.len() {
+        assert!(decode_head(&short.slice(..len)).is_err(), "{len} bytes");
+    }
+    assert!(decode_head(&whole).is_err(), "a whole command is no head");
+    assert!(head(&whole.slice(..20)).is_err());
+    for control in controls().into_iter().map(self::control) {
+        let whole = encode(&control).unwrap();
+        assert_eq!(head(&whole).unwrap(), whole);
+        assert_eq!(decode_head(&whole).unwrap(), control);
     }
 }

@@ -112,6 +112,28 @@ async fn a_node_of_a_foreign_authority_is_not_called() {
 }
 
 #[tokio::test]
+async fn a_gateway_has_a_certificate_of_its_own_or_that_of_a_node() {
+    let ca = Authority::new();
+    let node = Node::start(2, &Files::new(&ca, &ca, &["node-2.tidelog"]).settings()).await;
+    for name in ["gateway.tidelog", "node-7.tidelog"] {
+        let files = Files::new(&ca, &ca, &[name]);
+        echo(&files.peers(0), &node.target).await.unwrap();
+    }
+    // The certificate of a gateway makes nobody a node, and other names make nobody a gateway.
+    for (name, number) in [("gateway.tidelog", 1), ("node-0.tidelog", 0), ("*.tidelog", 0), ("host.example", 0)] {
+        let files = Files::new(&ca, &ca, &[name]);
+        assert_eq!(
+            Peers::new(local(number), &files.settings()).map(drop).unwrap_err().code(),
+            "invalid_settings",
+            "{name}"
+        );
+    }
+    let liar = Files::new(&ca, &ca, &["gateway.tidelog"]);
+    let pretending = liar.peers(0).pretending(local(1));
+    not_sent(echo(&pretending, &node.target).await, "node_identity_mismatch");
+}
+
+#[tokio::test]
 async fn a_caller_is_who_its_certificate_names() {
     let ca = Authority::new();
     let node = Node::start(2, &Files::new(&ca, &ca, &["node-2.tidelog"]).settings()).await;

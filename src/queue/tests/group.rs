@@ -13,7 +13,8 @@ use super::{LONG, all, values};
 use crate::clock::Clock;
 use crate::config::{Config, NodeChoice};
 use crate::error::{Error, Result};
-use crate::model::{NamedSettings, NodeId, TopicSettings};
+use crate::model::{NamedSettings, NodeId, ShardId, TopicSettings};
+use crate::shard::Shard;
 
 /// Nodes of one cluster; those that run are in `queues`.
 pub(super) struct Group {
@@ -24,6 +25,9 @@ pub(super) struct Group {
     pub(super) queues: BTreeMap<u64, Queue>,
     /// Bytes of flushed log that are kept.
     pub(super) keep: u64,
+    pub(super) balance_after: Duration,
+    /// `cluster.shards`
+    pub(super) shards: Option<u32>,
 }
 
 impl Group {
@@ -31,15 +35,24 @@ impl Group {
     pub(super) fn new(count: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (ports, queues) = (BTreeMap::new(), BTreeMap::new());
-        let mut group = Self { dir, ports, first: (1..=count).collect(), queues, keep: 64 << 20 };
+        let mut group = Self {
+            dir,
+            ports,
+            first: (1..=count).collect(),
+            queues,
+            keep: 64 << 20,
+            balance_after: Duration::ZERO,
+            shards: None,
+        };
         (1..=count).for_each(|node| group.listen(node));
         group
     }
 
-    /// As [`Group::new`], and all of them run and have a leader, and there is a topic `t`.
+    /// As [`Group::new`], and all of them run and have a leader of every shard, and there is a topic `t`.
     pub(super) async fn started(count: u64) -> Self {
         let mut group = Self::new(count);
         group.open_all().await;
+        group.ready().await;
         let leader = group.leader().await;
         let topic = group.queue(leader).create_topic("t", TopicSettings::default(), NamedSettings::default());
         assert!(topic.await.unwrap().1);
@@ -67,6 +80,9 @@ impl Group {
         let nodes = self.first.iter().map(|id| format!("{id}={}", self.address(*id)).parse().unwrap());
         config.cluster.nodes = nodes.collect();
         config.cluster.node_id = Some(NodeChoice::Id(node));
+        config.cluster.shards = self.shards;
+        // Where a test wants leaderships it says so.
+        config.cluster.balance_after = self.balance_after;
         config.raft.election_min = Duration::from_millis(400);
         config.raft.heartbeat = Duration::from_millis(80);
         config.gc.interval = Duration::from_millis(300);
@@ -97,6 +113,11 @@ impl Group {
         self.queues.extend(opened);
     }
 
+    /// Waits until all nodes that run have reached a leader of every shard.
+    pub(super) async fn ready(&self) {
+        until("all nodes are ready", || async { self.queues.values().all(Queue::is_ready).then_some(()) }).await;
+    }
+
     pub(super) async fn stop(&mut self, node: u64) {
         self.queues.remove(&node).unwrap().shutdown().await;
     }
@@ -124,8 +145,11 @@ impl Group {
     /// Waits until all nodes that run have applied the same entries; their states are the same then.
     pub(super) async fn same_states(&self) {
         let same = || async {
-            let hashes: Vec<_> = self.queues.values().map(Queue::state_hash).collect();
-            let at_once = hashes.iter().all(|(applied, _)| *applied == hashes[0].0);
+            let hashes: Vec<_> = self.queues.values().map(Queue::state_hashes).collect();
+            let applied = |hashes: &[(ShardId, u64, u128)]| -> Vec<_> {
+                hashes.iter().map(|(shard, applied, _)| (*shard, *applied)).collect()
+            };
+            let at_once = hashes.iter().all(|hash| applied(hash) == applied(&hashes[0]));
             at_once.then(|| assert!(hashes.iter().all(|hash| *hash == hashes[0]), "states differ: {hashes:?}"))
         };
         until("all nodes have applied the same", same).await;
@@ -134,11 +158,12 @@ impl Group {
     /// Waits until the flushed checkpoints are on the disks of all nodes that run.
     pub(super) async fn adopted(&self) {
         let adopted = || async {
-            let behind = |queue: &Queue| {
-                let flushed = queue.read(|state| state.flushed_index());
-                queue.leader().node().status().checkpoint != Some(flushed)
+            let behind = |shard: &Shard| {
+                let flushed = shard.leader().node().with_state(|state| state.flushed_index());
+                flushed > 0 && shard.leader().node().status().checkpoint != Some(flushed)
             };
-            (!self.queues.values().any(behind)).then_some(())
+            let any_behind = |queue: &Queue| queue.0.shards.iter().any(behind);
+            (!self.queues.values().any(any_behind)).then_some(())
         };
         until("all nodes hold the newest checkpoint", adopted).await;
     }

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::{Config, NodeChoice};
 use crate::disk::{Disk, Mount, mount};
 use crate::error::{Error, Outcome, Result};
-use crate::model::{Acks, NamedSettings, TopicSettings};
+use crate::model::{Acks, LogIndex, NamedSettings, ShardId, TopicSettings};
 use crate::peer::{CallError, Receiver, Wire, WireCall};
 use crate::store::Bucket;
 
@@ -188,8 +188,8 @@ impl World {
         panic!("never: {what}");
     }
 
-    fn hashes(&self) -> Vec<(u64, u128)> {
-        self.nodes.values().filter_map(|node| node.running.as_ref()).map(|(_, queue)| queue.state_hash()).collect()
+    fn hashes(&self) -> Vec<Vec<(ShardId, LogIndex, u128)>> {
+        self.nodes.values().filter_map(|node| node.running.as_ref()).map(|(_, queue)| queue.state_hashes()).collect()
     }
 }
 

@@ -179,12 +179,24 @@ impl CheckpointSource for SharedSource {
         let source = Arc::clone(&self.0);
         async move {
             if source.checkpoints.away.load(Ordering::Relaxed) {
-                return source.node.get().unwrap().fetch_checkpoint(reference, leader).await;
+                // A gateway asks the leader itself.
+                let Some(node) = source.node.get() else { return Err(Error::unavailable("the bucket is away")) };
+                return node.fetch_checkpoint(reference, leader).await;
             }
             source.checkpoints.fetched.fetch_add(1, Ordering::Relaxed);
             source.checkpoints.get(reference).ok_or_else(|| Error::unavailable("there is no such checkpoint"))
         }
         .boxed()
+    }
+}
+
+/// What a gateway was told of the nodes.
+struct Told(Vec<Voter>);
+
+impl Seeds for Told {
+    fn members(&self) -> BoxFuture<'static, Result<Vec<Voter>>> {
+        let members = self.0.clone();
+        async move { Ok(members) }.boxed()
     }
 }
 
@@ -266,6 +278,34 @@ impl Group {
     /// Deletes what a stopped node had.
     pub(super) fn wipe(&mut self, node: u64) {
         self.dirs.remove(&node).unwrap();
+    }
+
+    /// One that follows the group and is no member, until it is dropped.
+    pub(super) fn remote(&self) -> Remote {
+        let directory = Uuid::from_u128(0x9a7e);
+        let voter = |node: &u64| Voter {
+            node: NodeId(*node),
+            directory: super::group::directory(*node),
+            address: format!("mem:{node}"),
+            voter: true,
+        };
+        let members: Vec<Voter> = self.leaders.keys().map(voter).collect();
+        let source = Source { checkpoints: Arc::clone(&self.checkpoints), node: OnceLock::new() };
+        let remote = Remote::new(RemoteOptions {
+            shard: SHARD,
+            incarnation: Incarnation(1),
+            members: members.clone(),
+            seeds: Arc::new(Told(members)),
+            transport: Arc::new(Link { net: Arc::clone(&self.net), from: 0, directory }),
+            checkpoints: Arc::new(SharedSource(Arc::new(source))),
+            tail_memory: 1 << 20,
+            max_age: Duration::from_secs(30),
+            clock: Clock::system(),
+        });
+        // They end with the runtime of the test.
+        tokio::spawn(remote.clone().follow());
+        tokio::spawn(remote.clone().stay_in_contact());
+        remote
     }
 
     /// The node `node`.

@@ -7,9 +7,11 @@ mod group;
 mod lost;
 mod membership;
 mod node;
+mod remote;
 mod replication;
 mod restart;
 mod snapshots;
+mod versions;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ pub(super) struct Keeper {
     dir: PathBuf,
     file_size: u64,
     /// Bytes of files that may be ready.
-    bound: u64,
+    bound: AtomicU64,
     spares: Mutex<Spares>,
     work: Condvar,
     done: Condvar,
@@ -119,7 +120,7 @@ impl Keeper {
             }
         }
         let (work, done) = (Condvar::new(), Condvar::new());
-        Self { dir: dir.to_owned(), file_size, bound, spares: Mutex::new(spares), work, done }
+        Self { dir: dir.to_owned(), file_size, bound: AtomicU64::new(bound), spares: Mutex::new(spares), work, done }
     }
 
     /// The file with which the log goes on: number `sequence`, the one after the newest.
@@ -176,6 +177,15 @@ impl Keeper {
         spares.low_until = Some(Instant::now() + LOW_PAUSE);
         drop(spares);
         self.call();
+    }
+
+    /// Sets how many bytes of files may be ready. What is above it is used up or given back when the disk runs low.
+    pub(super) fn set_bound(&self, bound: u64) {
+        self.bound.store(bound, Ordering::Relaxed);
+    }
+
+    fn bound(&self) -> u64 {
+        self.bound.load(Ordering::Relaxed)
     }
 
     /// Bytes of files that are ready, or are given back and still there.
@@ -258,13 +268,13 @@ impl Keeper {
         let low = spares.low_until.map(|until| until.saturating_duration_since(Instant::now()));
         let low = low.filter(|pause| !pause.is_zero());
         if let Some(purged) = spares.purged.pop_front() {
-            if low.is_some() || spares.bytes() + self.file_size > self.bound {
+            if low.is_some() || spares.bytes() + self.file_size > self.bound() {
                 return Task::Remove(purged);
             }
             spares.busy = Some(after);
             return Task::Recycle { from: purged, to: after };
         }
-        if !spares.ready.is_empty() || self.file_size > self.bound {
+        if !spares.ready.is_empty() || self.file_size > self.bound() {
             return Task::Wait(None);
         }
         let slow = Duration::from_secs_f64(self.file_size as f64 / SLOW_BYTES_A_SECOND as f64);
@@ -281,7 +291,7 @@ impl Keeper {
 
     /// Whether files of zeros may be made.
     fn may_fill(&self) -> bool {
-        self.file_size <= self.bound && has_room(&self.dir, self.file_size.saturating_mul(ROOM_FILES))
+        self.file_size <= self.bound() && has_room(&self.dir, self.file_size.saturating_mul(ROOM_FILES))
     }
 
     /// Does it; what is ready then.

@@ -97,6 +97,11 @@ impl LogReader {
         self.core().keeper.bytes()
     }
 
+    /// Sets how many bytes of files may be kept ready.
+    pub(crate) fn set_spare(&self, bytes: u64) {
+        self.core().keeper.set_bound(bytes);
+    }
+
     /// Removes the files that are kept ready, and keeps none for some seconds: the disk is low.
     pub(crate) fn release_spares(&self) {
         self.core().keeper.release();

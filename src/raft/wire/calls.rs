@@ -269,6 +269,8 @@ pub struct PeerStatus {
     pub wall_ms: u64,
     /// The version of its program.
     pub version: String,
+    /// The newest behaviour of `apply` that it knows.
+    pub newest: u32,
 }
 
 /// See [`PeerStatus`].
@@ -276,7 +278,8 @@ pub(in crate::raft) fn encode_status(status: &PeerStatus) -> Result<Bytes> {
     encode(status)
 }
 
-/// See [`PeerStatus`].
+/// See [`PeerStatus`]. What a newer build says besides is left out: nodes of two versions have to know of each other.
 pub(in crate::raft) fn decode_status(body: &[u8]) -> Result<PeerStatus> {
-    decode(body)
+    let status = postcard::take_from_bytes(body).map(|(status, _)| status);
+    status.map_err(|error| malformed("it cannot be decoded").with_source(error))
 }

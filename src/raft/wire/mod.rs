@@ -9,6 +9,7 @@
 
 mod append;
 mod calls;
+mod follow;
 
 use bytes::Bytes;
 use openraft::LogIdOptionExt;
@@ -18,6 +19,12 @@ use serde::{Deserialize, Serialize};
 pub(super) use append::{decode_append, decode_append_answer, encode_append, encode_append_answer};
 pub use calls::PeerStatus;
 pub(super) use calls::*;
+pub use follow::Voter;
+pub(super) use follow::{
+    Content, FollowAsked, Followed, MAX_ASKED, MAX_ENTRY_BYTES, MAX_HEAD_BYTES, MAX_HEADS, decode_entries,
+    decode_entries_asked, decode_follow, decode_followed, encode_entries, encode_entries_asked, encode_follow,
+    encode_followed,
+};
 
 use super::types::{LogId, Vote, log_id, term_of};
 use crate::error::{Error, Result};
@@ -42,6 +49,10 @@ pub mod kind {
     pub const CHECKPOINT_FILES: u8 = 8;
     /// What a node says of itself.
     pub const STATUS: u8 = 9;
+    /// The heads of the entries that were applied after an index, as soon as there are some: for gateways.
+    pub const FOLLOW: u8 = 10;
+    /// Whole entries, by their indices.
+    pub const READ_ENTRIES: u8 = 11;
     /// The leader says that the node has lost what it had acknowledged.
     pub const LOST: u8 = 15;
 }

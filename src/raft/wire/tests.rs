@@ -204,8 +204,12 @@ fn every_call_arrives_as_it_was_sent() {
         checkpoint: Some(named().reference),
         wall_ms: 5,
         version: "6".to_owned(),
+        newest: 7,
     };
-    assert_eq!(decode_status(&encode_status(&status).unwrap()).unwrap(), status);
+    let said = encode_status(&status).unwrap();
+    assert_eq!(decode_status(&said).unwrap(), status);
+    assert_eq!(decode_status(&[&said[..], b"more, of a newer build"].concat()).unwrap(), status);
+    (0..said.len()).for_each(|len| assert!(decode_status(&said[..len]).is_err(), "{len} bytes"));
 }
 
 #[test]

@@ -128,7 +128,7 @@ async fn found(request: &Request<'_>, identity: NodeIdentity, peering: &mut impl
     };
     if answers.is_empty() {
         let start = alone(&identity, peering);
-        return Ok(Life { identity, start });
+        return Ok(Life::of_zero(identity, start));
     }
     let mut members = BTreeMap::new();
     members.insert(identity.node, Member { address: peering.address(identity.node), directory: identity.directory });
@@ -138,7 +138,7 @@ async fn found(request: &Request<'_>, identity: NodeIdentity, peering: &mut impl
         members.insert(told.node, Member { address: node.address.clone(), directory: told.directory });
     }
     info!(nodes = members.len(), "the cluster begins");
-    Ok(Life { identity, start: Start::New(members) })
+    Ok(Life::of_zero(identity, Start::New(members)))
 }
 
 /// The way of all others: the cluster is there or will be.
@@ -170,7 +170,7 @@ async fn admit(request: &Request<'_>, identity: NodeIdentity, peering: &mut impl
     loop {
         let decided = round.silent.is_empty() || round.answers.iter().any(|hello| !hello.members.is_empty());
         if decided || Instant::now() >= until {
-            return Ok(Life { identity, start: Start::Join });
+            return Ok(Life::of_zero(identity, Start::Join));
         }
         tokio::time::sleep(PAUSE).await;
         round = greet(request, &identity, peering).await;

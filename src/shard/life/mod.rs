@@ -9,9 +9,11 @@
 //! | this | a directory with a log; a node alone |
 //! | [`cluster`] | an empty directory of a cluster of several: founding it, joining it, coming back to it |
 //! | [`files`] | the objects |
+//! | [`restore`] | the checkpoints with which a start from the bucket begins |
 
 mod cluster;
 mod files;
+mod restore;
 #[cfg(test)]
 mod tests;
 
@@ -23,14 +25,16 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use self::files::ClusterFile;
+pub(super) use self::restore::files_of;
+use self::restore::{AFTER_ALL, Restorable};
 use super::hello::Hello;
-use crate::checkpoints::{self, LoadedCheckpoint};
+use crate::checkpoints;
 use crate::clock::Millis;
 use crate::config::{self, ClusterNode, NodeChoice};
 use crate::error::{Error, ErrorKind, Result};
+use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{CheckpointRef, Incarnation, NodeId, ShardId};
-use crate::planted::{self, Bug};
-use crate::raft::{CheckpointFiles, NodeIdentity, RaftNode, Start, StartCheckpoint, WalPresence};
+use crate::raft::{NodeIdentity, RaftNode, Start, WalPresence};
 use crate::store::Bucket;
 
 /// The first life.
@@ -41,15 +45,23 @@ const SOLE_NODE: NodeId = NodeId(1);
 const BUCKET_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two questions to a bucket that does not answer, retries of its own included.
 const BUCKET_PAUSE: Duration = Duration::from_secs(5);
-const SHARD: ShardId = ShardId(0);
 
 /// Who starts, and how.
 #[derive(Debug)]
 pub(crate) struct Life {
     /// This directory's place in the cluster.
     pub(crate) identity: NodeIdentity,
-    /// With what the shard begins.
+    /// With what the first shard begins.
     pub(crate) start: Start,
+    /// With what the others begin that are begun before the first: those of a start from the bucket.
+    pub(crate) others: Vec<(ShardId, Start)>,
+}
+
+impl Life {
+    /// A life of which nothing but the first shard is known yet.
+    fn of_zero(identity: NodeIdentity, start: Start) -> Self {
+        Self { identity, start, others: Vec::new() }
+    }
 }
 
 /// What a start is asked for.
@@ -101,19 +113,19 @@ pub(crate) trait Peering: Send {
 pub(crate) async fn begin(bucket: &Bucket, request: Request<'_>, peering: &mut impl Peering) -> Result<Life> {
     let identity = NodeIdentity::load(request.wal_dir)?;
     if let Some(identity) = &identity {
-        match RaftNode::presence(request.wal_dir, identity.directory, SHARD)? {
+        match RaftNode::presence(request.wal_dir, identity.directory, CATALOG_SHARD)? {
             WalPresence::Present => {
                 check_given_id(&request, identity)?;
                 check_bucket(bucket, &request, identity).await?;
                 peering.open(identity, false)?;
-                return Ok(Life { identity: identity.clone(), start: Start::Wal });
+                return Ok(Life::of_zero(identity.clone(), Start::Wal));
             }
             // It was taken in and has seen nothing yet. (A start from a checkpoint that broke off has a vote too, but was not
             // opened.)
             WalPresence::Voted if identity.opened && !request.cluster.nodes.is_empty() => {
                 check_given_id(&request, identity)?;
                 peering.open(identity, true)?;
-                return Ok(Life { identity: identity.clone(), start: Start::Join });
+                return Ok(Life::of_zero(identity.clone(), Start::Join));
             }
             WalPresence::Voted | WalPresence::Empty => {}
         }
@@ -130,12 +142,12 @@ pub(crate) async fn begin(bucket: &Bucket, request: Request<'_>, peering: &mut i
         None => {
             let identity = new_cluster(bucket, &request, identity, node.unwrap_or(SOLE_NODE)).await?;
             let start = alone(&identity, peering);
-            Life { identity, start }
+            Life::of_zero(identity, start)
         }
         Some(cluster) => match resumable(bucket, &request, identity, &cluster).await? {
             Resumable::First(identity) => {
                 let start = alone(&identity, peering);
-                Life { identity, start }
+                Life::of_zero(identity, start)
             }
             Resumable::Next(identity, all) => resume(bucket, &request, identity, &all, peering).await?,
             Resumable::No(found) => next_life(bucket, &request, (&cluster, found), node, peering).await?,
@@ -195,6 +207,11 @@ pub(super) async fn watch_bucket(bucket: &Bucket, identity: &NodeIdentity) -> Op
     }
 }
 
+/// The cluster that the bucket says it is of.
+pub(super) async fn cluster_of(bucket: &Bucket) -> Result<Option<String>> {
+    Ok(files::cluster(bucket).await?.map(|cluster| cluster.cluster_id))
+}
+
 /// Why a node that was never taken in cannot be any more: the cluster was started anew from the bucket.
 pub(super) async fn is_over(bucket: &Bucket, identity: &NodeIdentity) -> Option<String> {
     let incarnation = identity.incarnation;
@@ -245,7 +262,7 @@ async fn resumable(
         files::check_same(request, identity, cluster)?;
     }
     let newest = checkpoints::incarnations(bucket).await?.last().copied();
-    let all = checkpoints::list(bucket, SHARD).await?;
+    let all = checkpoints::list(bucket, CATALOG_SHARD).await?;
     if let Some(identity) = identity.filter(|identity| newest.is_none_or(|newest| identity.incarnation >= newest)) {
         let untouched = all.iter().all(|checkpoint| checkpoint.incarnation < identity.incarnation);
         if untouched && newest.is_none() {
@@ -270,11 +287,8 @@ async fn resume(
     info!(incarnation = identity.incarnation.0, "a start that broke off goes on");
     // It exists; that it is durable only the call says that creates it, and that one broke off.
     files::create_incarnation(bucket, request, &identity, request.restore).await?;
-    let start = match newest_usable(bucket, all).await? {
-        Some(loaded) => from_checkpoint(loaded),
-        None => alone(&identity, peering),
-    };
-    Ok(Life { identity, start })
+    let found = Restorable::find(bucket, all, identity.incarnation).await?;
+    Ok(found.into_life(identity, peering))
 }
 
 async fn next_life(
@@ -286,7 +300,7 @@ async fn next_life(
 ) -> Result<Life> {
     let Found { newest, checkpoints: all } = found;
     // Asked before anything is created, so that a refused start changes nothing.
-    check_clean(newest, newest_usable(bucket, &all).await?.as_ref(), request.restore)?;
+    Restorable::find(bucket, &all, AFTER_ALL).await?.check_clean(newest, request.restore)?;
     let next = Incarnation(newest.map_or(FIRST.0, |newest| newest.0 + 1));
     // Only one node starts a shard from the bucket; ids are never reused within a life, and each life begins anew.
     let node = node.unwrap_or(NodeId(next.0));
@@ -294,67 +308,7 @@ async fn next_life(
     identity.save(request.wal_dir)?;
     files::create_incarnation(bucket, request, &identity, request.restore).await?;
     // The older life may have written until now: what counts is what is there after its end.
-    let loaded = newest_usable(bucket, &checkpoints::list(bucket, SHARD).await?).await?;
-    check_clean(newest, loaded.as_ref(), request.restore)?;
-    let start = loaded.map_or_else(|| alone(&identity, peering), from_checkpoint);
-    Ok(Life { identity, start })
-}
-
-/// A start from the bucket loses nothing only if the newest life has ended with a clean checkpoint.
-fn check_clean(newest: Option<Incarnation>, loaded: Option<&LoadedCheckpoint>, restore: bool) -> Result<()> {
-    let clean =
-        loaded.is_some_and(|loaded| loaded.checkpoint.is_clean() && Some(loaded.reference.incarnation) == newest);
-    if clean || newest.is_none() || (loaded.is_some() && planted::is(Bug::StaleCleanCheckpoint)) {
-        return Ok(());
-    }
-    let checkpoint = loaded.map_or_else(
-        || "there is no checkpoint".to_owned(),
-        |loaded| {
-            let CheckpointRef { incarnation, index, .. } = loaded.reference;
-            format!("the newest usable checkpoint is of incarnation {incarnation} at log index {index}")
-        },
-    );
-    if restore {
-        warn!("{checkpoint}: records acknowledged after it are gone");
-        return Ok(());
-    }
-    let message = format!(
-        "the cluster on this bucket was not closed cleanly, and its write-ahead log is not here: {checkpoint}; start with \
-         --restore to go on from there, records acknowledged after it would be gone"
-    );
-    Err(Error::new(ErrorKind::Conflict, "unclean_bucket", message))
-}
-
-/// The first of `all` whose objects all exist.
-async fn newest_usable(bucket: &Bucket, all: &[CheckpointRef]) -> Result<Option<LoadedCheckpoint>> {
-    for reference in all {
-        let loaded = match checkpoints::load(bucket, SHARD, *reference).await {
-            Ok(loaded) => loaded,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
-                warn!(index = reference.index, ?error, "a checkpoint is not usable");
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        match checkpoints::first_missing(bucket, &loaded.checkpoint).await? {
-            None => return Ok(Some(loaded)),
-            Some(key) => warn!(index = reference.index, key, "a checkpoint names an object that does not exist"),
-        }
-    }
-    Ok(None)
-}
-
-fn from_checkpoint(loaded: LoadedCheckpoint) -> Start {
-    let term = loaded.checkpoint.term;
-    Start::Checkpoint(Box::new(StartCheckpoint { term, files: files_of(loaded) }))
-}
-
-/// A checkpoint out of the bucket as a node keeps it.
-pub(super) fn files_of(loaded: LoadedCheckpoint) -> CheckpointFiles {
-    CheckpointFiles {
-        reference: loaded.reference,
-        checkpoint: loaded.bytes,
-        parts: loaded.parts.into_iter().map(|(id, bytes, _)| (id, bytes)).collect(),
-        ranges: loaded.ranges,
-    }
+    let found = Restorable::find(bucket, &checkpoints::list(bucket, CATALOG_SHARD).await?, AFTER_ALL).await?;
+    found.check_clean(newest, request.restore)?;
+    Ok(found.into_life(identity, peering))
 }

@@ -84,7 +84,8 @@ impl State {
     /// The first `limit` topics of which other shards have yet to learn something, oldest change first.
     #[must_use]
     pub fn unsynced(&self, limit: usize) -> Vec<TopicSync> {
-        let ids = self.catalog.unsynced(self.incarnation);
-        ids.filter_map(|id| self.pending_sync(id)).take(limit).collect()
+        let limit = if self.is_adopting() { 0 } else { limit };
+        let ids = self.catalog.unsynced(self.incarnation).take(limit);
+        ids.filter_map(|id| self.pending_sync(id)).collect()
     }
 }

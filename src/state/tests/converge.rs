@@ -239,9 +239,14 @@ impl History {
         self.cluster.worlds.iter().for_each(|world| check_invariants(&world.state));
     }
 
-    /// Tells everything, then compares with what users were told.
+    /// Tells everything, lets what was on its way before arrive after it, then compares with what users were told.
     fn finish(&mut self) {
+        let late = std::mem::take(&mut self.cluster.flying);
         self.cluster.converge();
+        for (_, shard, control) in late {
+            let answer = self.cluster.control(shard, control);
+            assert!(matches!(answer, Answer::Done | Answer::Rejected(Rejection::StaleSync)), "{answer:?}");
+        }
         self.check();
         self.cluster.check_converged();
         let catalog = self.cluster.catalog_state();

@@ -142,6 +142,7 @@ impl History {
             (21, _) => Control::AbandonArchive { job: self.job(a) },
             (22, 0) if a.is_multiple_of(3) => Control::Close,
             (22, 1) if a.is_multiple_of(3) => Control::Unseal,
+            (22, 1) if a.is_multiple_of(5) => Control::RaiseVersion { version: a % 2 },
             (22, _) => Control::Reopen { incarnation: Incarnation(1 + u64::from(b % 3)) },
             (23, 0 | 1) => Control::ExtendArchive { job: self.job(a), deadline: self.world.time + u64::from(b) },
             _ => Control::Tick,

@@ -8,6 +8,7 @@ mod history;
 mod keyed;
 mod naive;
 mod objects;
+mod refused;
 mod shards;
 mod topics;
 mod world;

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use super::super::{Applied, State};
+use super::super::{Applied, RestoreError, State};
 use crate::format::checkpoint::{decode_checkpoint, decode_part, encode_checkpoint, encode_part};
 use crate::model::{
-    Answer, Append, ArchiveFile, ArchiveRange, BatchInfo, CheckpointRef, Command, Control, IdempotencyKey, Incarnation,
-    IndexPartRef, Job, JobId, Keyed, LogIndex, LoggedCommand, NamedSettings, ObjectId, Rejection, SegmentInfo,
-    SegmentRange, ShardId, TailRef, TopicId, TopicPartition, TopicSettings,
+    Answer, Append, ArchiveFile, ArchiveRange, BatchInfo, Checkpoint, CheckpointRef, Command, Control, IdempotencyKey,
+    Incarnation, IndexPartRef, Job, JobId, Keyed, LogIndex, LoggedCommand, NamedSettings, ObjectId, Rejection,
+    SegmentInfo, SegmentRange, ShardId, TailRef, TopicId, TopicPartition, TopicSettings,
 };
 
 /// Where every history begins.
@@ -171,12 +171,21 @@ impl World {
 
     /// The state at a kept checkpoint.
     pub(super) fn restore(&self, kept: &Kept) -> State {
-        let checkpoint = decode_checkpoint(&kept.bytes).unwrap();
+        self.restore_from(decode_checkpoint(&kept.bytes).unwrap()).unwrap()
+    }
+
+    /// The contents of the newest checkpoint.
+    pub(super) fn newest_checkpoint(&self) -> Checkpoint {
+        decode_checkpoint(&self.kept.last().unwrap().bytes).unwrap()
+    }
+
+    /// The state at a checkpoint with the contents of one that was kept, or nearly.
+    pub(super) fn restore_from(&self, checkpoint: Checkpoint) -> Result<State, RestoreError> {
         let parts = checkpoint.parts.iter().map(|part| decode_part(&self.parts[&part.id]).unwrap()).collect();
         let needed = checkpoint.footer_segments();
         assert!(needed.len() <= crate::model::checkpoint::MAX_FOOTER_SEGMENTS, "{} footers", needed.len());
         let footers = needed.iter().map(|info| (info.id, self.footers[&info.id].clone())).collect();
-        State::restore(checkpoint, parts, footers).unwrap()
+        State::restore(checkpoint, parts, footers)
     }
 
     /// Starts from a kept checkpoint, or from nothing, as if all that came after it had never been.

@@ -12,15 +12,17 @@ use crate::support::eventually;
 use crate::support::http::{Answer, Http, send};
 use crate::support::server::{Server, Settings};
 
-/// Codes whose fault one node does not have, or not within a lifetime; the gateway's own tests answer with them.
-const AT_THE_GATEWAY: [&str; 7] = [
+/// Codes whose fault one node does not have, or not within a lifetime, or not without tokens; the gateway's own tests answer with them.
+const AT_THE_GATEWAY: [&str; 9] = [
     "cluster_mismatch",
+    "forbidden",
     "node_exists",
     "node_identity_mismatch",
     "node_not_found",
     "not_leader",
     "offsets_exhausted",
     "peer_version",
+    "unauthorized",
 ];
 
 /// The codes that the tests of this module produce, each where its test asserts it.
@@ -49,6 +51,7 @@ async fn every_error_code_has_a_test() {
     let cases = [routes::cases(), records::cases(), batches::cases()].concat();
     let mut tested: BTreeSet<&str> = cases.iter().map(|case| case.code).collect();
     let gateway = include_str!("../../../gateway/src/tests/faults.rs");
+    let gateway = format!("{gateway}{}", include_str!("../../../gateway/src/tests/access.rs"));
     for code in AT_THE_GATEWAY {
         assert!(gateway.contains(&format!("\"{code}\"")), "the gateway's tests do not have {code}");
         tested.insert(code);

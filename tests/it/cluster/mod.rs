@@ -5,11 +5,13 @@ mod basics;
 mod behind;
 mod cut;
 mod dev;
+mod gateways;
 mod hand_over;
 mod identity;
 mod kill;
 mod membership;
 mod rolling;
+mod shards;
 mod stop;
 
 use std::time::{Duration, Instant};

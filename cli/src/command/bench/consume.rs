@@ -57,13 +57,13 @@ struct Figures {
 
 /// Reads, prints, and fails if a page did.
 pub(super) fn run(args: &ConsumeBench) -> Result<()> {
-    let target = Target::parse(&args.remote.server)?;
+    let target = Target::of(&args.remote)?;
     let mut runs = Vec::new();
     let mut count = 0;
     for _ in 0..args.repeat {
         let ranges = block_on(ranges(args))?;
         count = ranges.len();
-        let mut observer = Observer::new(&args.watch)?;
+        let mut observer = Observer::new(&args.watch, &args.remote)?;
         runs.push(read(args, &target, ranges, &mut observer)?);
     }
     let parameters = json!({

@@ -41,7 +41,7 @@ const MAX_LINE: usize = 8 << 20;
 
 /// Measures, prints, and fails if a request failed or a record did not come.
 pub(super) fn run(args: &LatencyBench) -> Result<()> {
-    let target = Target::parse(&args.remote.server)?;
+    let target = Target::of(&args.remote)?;
     if !(MIN_SIZE..=limits::MAX_RECORD_BYTES as u64).contains(&args.record_size.as_u64()) {
         return Err(usage(format!("--record-size is {MIN_SIZE} to {} bytes", limits::MAX_RECORD_BYTES)));
     }
@@ -57,7 +57,7 @@ pub(super) fn run(args: &LatencyBench) -> Result<()> {
         latencies: Mutex::new(Latencies::new()?),
         stop: CancellationToken::new(),
     };
-    let mut observer = Observer::new(&args.watch)?;
+    let mut observer = Observer::new(&args.watch, &args.remote)?;
     let tally = thread::scope(|scope| {
         let consumers = scope.spawn(|| receipts.consume(args, &target, &starts));
         let sent = send(args, &target, &uris, &receipts, &mut observer);

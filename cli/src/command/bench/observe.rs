@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::args::Watch;
 use super::drive::Observe;
+use crate::args::Remote;
 use crate::command::connect;
 
 /// Ticks of /proc/PID/stat a second: `USER_HZ`, which is 100 on every Linux.
@@ -74,7 +75,7 @@ impl Observer {
     }
 
     /// Looks at what was asked for.
-    pub(super) fn new(watch: &Watch) -> Result<Self> {
+    pub(super) fn new(watch: &Watch, remote: &Remote) -> Result<Self> {
         let mut observer = Self::none();
         observer.pid = watch.server_pid;
         if let Some(pid) = watch.server_pid {
@@ -82,7 +83,7 @@ impl Observer {
         }
         if watch.metrics {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            observer.metrics = Some((runtime, connect(&watch.admin)?));
+            observer.metrics = Some((runtime, connect(&remote.of_operators(&watch.admin))?));
         }
         Ok(observer)
     }

@@ -26,10 +26,10 @@ const ENSURED_AT_ONCE: usize = 16;
 
 /// Measures, prints, and fails if a request failed.
 pub(super) fn run(args: &ProduceBench) -> Result<()> {
-    let target = Target::parse(&args.remote.server)?;
+    let target = Target::of(&args.remote)?;
     let bodies = Bodies::new(&args.load)?;
     let uris = block_on(prepare(&args.remote, &args.sink, args.topics, args.load.compression))?;
-    let mut observer = Observer::new(&args.watch)?;
+    let mut observer = Observer::new(&args.watch, &args.remote)?;
     let tally = send(&target, &args.load, &bodies, &uris, &mut observer)?;
     let mut parameters = parameters(&args.load, &bodies);
     parameters["topic"] = json!(args.sink.topic);

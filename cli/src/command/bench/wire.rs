@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tidelog_api::error::ErrorBody;
 use tokio::net::TcpStream;
 
+use crate::args::Remote;
 use crate::exit::usage;
 
 /// Bytes of an error's body that are kept.
@@ -25,10 +26,24 @@ const MAX_ERROR_LEN: usize = 64 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     host: HeaderValue,
+    /// The header authorization.
+    token: Option<HeaderValue>,
     address: (String, u16),
 }
 
 impl Target {
+    /// The server that is to be loaded, and the token for it.
+    pub(super) fn of(remote: &Remote) -> Result<Self> {
+        let mut target = Self::parse(&remote.server)?;
+        if let Some(token) = remote.credentials.token()? {
+            let value = HeaderValue::from_str(&format!("Bearer {token}"));
+            let mut value = value.map_err(|_| usage("the token has characters that none has"))?;
+            value.set_sensitive(true);
+            target.token = Some(value);
+        }
+        Ok(target)
+    }
+
     /// The server of a URL `http://host:port`.
     pub(super) fn parse(url: &str) -> Result<Self> {
         let uri: Uri = url.parse().map_err(|error| usage(format!("{url:?} is not a URL: {error}")))?;
@@ -37,7 +52,7 @@ impl Target {
         };
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let address = (host, authority.port_u16().unwrap_or(80));
-        Ok(Self { host: HeaderValue::from_str(authority.as_str())?, address })
+        Ok(Self { host: HeaderValue::from_str(authority.as_str())?, token: None, address })
     }
 
     /// A request that has no body.
@@ -47,6 +62,7 @@ impl Target {
         let headers = request.headers_mut();
         headers.insert(header::HOST, self.host.clone());
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        headers.extend(self.token.clone().map(|token| (header::AUTHORIZATION, token)));
         request
     }
 
@@ -58,6 +74,7 @@ impl Target {
         let headers = request.headers_mut();
         headers.insert(header::HOST, self.host.clone());
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.extend(self.token.clone().map(|token| (header::AUTHORIZATION, token)));
         request
     }
 }

@@ -18,8 +18,9 @@ pub(super) struct Certificate {
     pub(super) ca: PathBuf,
 }
 
-/// Makes certificates of nodes 1 to `count` in `directory`; what was there is replaced.
-pub(super) fn make(directory: &Path, count: usize) -> Result<Vec<Certificate>> {
+/// Makes certificates in `directory` of the nodes and gateways with these names, such as `node-1` and `gateway-1`; what was there
+/// is replaced.
+pub(super) fn make(directory: &Path, names: &[String]) -> Result<Vec<Certificate>> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     let mut authority = CertificateParams::default();
     authority.distinguished_name.push(DnType::CommonName, "tidelog dev-cluster");
@@ -29,14 +30,16 @@ pub(super) fn make(directory: &Path, count: usize) -> Result<Vec<Certificate>> {
     let ca = directory.join("ca.pem");
     write(&ca, &authority.self_signed(&key)?.pem())?;
     let issuer = Issuer::new(authority, key);
-    (1..=count)
-        .map(|node| {
-            // The name by which nodes know each other; see docs/operations.md.
-            let mut params = CertificateParams::new(vec![format!("node-{node}.tidelog")])?;
-            params.distinguished_name.push(DnType::CommonName, format!("tidelog node {node}"));
+    names
+        .iter()
+        .map(|name| {
+            // The names by which nodes know each other and the gateways; see docs/operations.md.
+            let known = if name.starts_with("gateway") { "gateway" } else { name };
+            let mut params = CertificateParams::new(vec![format!("{known}.tidelog")])?;
+            params.distinguished_name.push(DnType::CommonName, format!("tidelog {name}"));
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
             let key = KeyPair::generate()?;
-            let file = |ending: &str| directory.join(format!("node-{node}.{ending}"));
+            let file = |ending: &str| directory.join(format!("{name}.{ending}"));
             let made = Certificate { cert: file("pem"), key: file("key"), ca: ca.clone() };
             write(&made.cert, &params.signed_by(&key, &issuer)?.pem())?;
             write(&made.key, &key.serialize_pem())?;
@@ -62,7 +65,8 @@ mod tests {
     #[test]
     fn every_node_has_a_certificate_and_a_key_that_only_its_owner_reads() {
         let dir = tempfile::tempdir().unwrap();
-        let made = make(&dir.path().join("tls"), 3).unwrap();
+        let names = ["node-1", "node-2", "gateway-1"].map(str::to_owned);
+        let made = make(&dir.path().join("tls"), &names).unwrap();
         assert_eq!(made.len(), 3);
         for certificate in &made {
             for path in [&certificate.cert, &certificate.key, &certificate.ca] {
@@ -74,6 +78,6 @@ mod tests {
         let first = std::fs::read(&made[0].cert).unwrap();
         assert_ne!(first, std::fs::read(&made[1].cert).unwrap());
         // Another run has others.
-        assert_ne!(first, std::fs::read(&make(&dir.path().join("tls"), 3).unwrap()[0].cert).unwrap());
+        assert_ne!(first, std::fs::read(&make(&dir.path().join("tls"), &names).unwrap()[0].cert).unwrap());
     }
 }

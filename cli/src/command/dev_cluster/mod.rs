@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use tidelog::config::Config;
 
 use self::home::{Home, Shape};
-use self::node::{Node, Place};
+use self::node::{Name, Node, Place};
 use super::serve::signals::Signals;
 use crate::args::DevClusterArgs;
 use crate::exit::{note, usage};
@@ -36,9 +36,10 @@ const PEER: u16 = 5;
 pub(super) async fn run(args: &DevClusterArgs) -> Result<()> {
     let mut signals = Signals::new()?;
     let home = Home::open(args.data_dir.as_deref())?;
-    let places = places(&home.shape(args.nodes, args.base_port)?)?;
+    let places = places(&home.shape(args.nodes, args.base_port)?, args.gateways)?;
     let mut nodes = Nodes::default();
-    let certificates = certificates::make(&home.path().join("tls"), places.len())?;
+    let names: Vec<String> = places.iter().map(|place| place.name.file()).collect();
+    let certificates = certificates::make(&home.path().join("tls"), &names)?;
     for (place, certificate) in places.iter().zip(&certificates) {
         nodes.0.push(Node::start(place, &places, certificate, home.path())?);
     }
@@ -64,15 +65,17 @@ pub(super) async fn run(args: &DevClusterArgs) -> Result<()> {
     result.and(ended)
 }
 
-/// Where each node listens.
-fn places(shape: &Shape) -> Result<Vec<Place>> {
-    (0..shape.nodes)
-        .map(|number| {
+/// Where each node listens, and after them each gateway.
+fn places(shape: &Shape, gateways: u16) -> Result<Vec<Place>> {
+    let names = (1..=shape.nodes).map(Name::Node).chain((1..=gateways).map(Name::Gateway));
+    (0..)
+        .zip(names)
+        .map(|(number, name): (u16, Name)| {
             let client = shape.base_port.checked_add(number * STRIDE);
             let ports = client.and_then(|client| Some((client, client.checked_add(ADMIN)?, client.checked_add(PEER)?)));
             let (client, admin, peer) =
                 ports.ok_or_else(|| usage("--base-port leaves no ports for that many nodes"))?;
-            Ok(Place { node: number + 1, client, admin, peer })
+            Ok(Place { name, client, admin, peer })
         })
         .collect()
 }
@@ -92,7 +95,7 @@ impl Nodes {
                 }
                 if begun.elapsed() > READY_DEADLINE {
                     let node = &self.0[place];
-                    bail!("node {} is not ready after {READY_DEADLINE:?}; {}", node.place().node, node.last_words());
+                    bail!("{} is not ready after {READY_DEADLINE:?}; {}", node.place().name, node.last_words());
                 }
                 tokio::time::sleep(POLL).await;
             }
@@ -141,7 +144,7 @@ fn say(nodes: &Nodes, home: &Home) -> Result<()> {
     for node in &nodes.0 {
         let (place, id) = (node.place(), node.id());
         let (url, admin, log) = (place.url(), place.admin_url(), node.log().display());
-        out.line(&format!("node {}  {url}  process {id}, operators {admin}, log {log}", place.node))?;
+        out.line(&format!("{}  {url}  process {id}, operators {admin}, log {log}", place.name))?;
     }
     out.line(&format!("data    {} ({kept}), bucket {}", path.display(), config.bucket_url()?))?;
     out.line(&format!("produce echo hello | tidelog produce greetings --create --server {servers}"))?;
@@ -159,11 +162,13 @@ mod tests {
 
     #[test]
     fn every_node_has_ports_of_its_own() {
-        let places = |nodes, base_port| super::places(&Shape { nodes, base_port });
-        let three = places(3, 7070).unwrap();
+        let places = |nodes, base_port| super::places(&Shape { nodes, base_port }, 1);
+        let three = places(2, 7070).unwrap();
         let ports: Vec<[u16; 3]> = three.iter().map(|place| [place.client, place.admin, place.peer]).collect();
         assert_eq!(ports, [[7070, 7071, 7075], [7080, 7081, 7085], [7090, 7091, 7095]]);
         assert_eq!(three[2].url(), "http://127.0.0.1:7090");
+        let names: Vec<String> = three.iter().map(|place| place.name.file()).collect();
+        assert_eq!(names, ["node-1", "node-2", "gateway-1"]);
         assert!(places(5, 65_500).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! One node of a cluster for trying it: a child process, in a process group of its own so that Ctrl-C reaches only its parent.
 
+use std::fmt;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,10 +20,35 @@ const LAST_BYTES: u64 = 16 << 10;
 /// How long a node that answers nothing is waited for, at a time.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where a node listens, on loopback.
+/// What a process is, and which of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    /// Keeps the log.
+    Node(u16),
+    /// Follows the nodes.
+    Gateway(u16),
+}
+
+impl Name {
+    /// As files and directories are named after it.
+    pub(super) fn file(self) -> String {
+        self.to_string().replace(' ', "-")
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(number) => write!(f, "node {number}"),
+            Self::Gateway(number) => write!(f, "gateway {number}"),
+        }
+    }
+}
+
+/// Where a process listens, on loopback; a gateway not for peers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    pub(super) node: u16,
+    pub(super) name: Name,
     pub(super) client: u16,
     pub(super) admin: u16,
     pub(super) peer: u16,
@@ -50,20 +76,31 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Starts the node at `place` of `all`, with everything of it in `home`.
+    /// Starts the process at `place` of `all`, with everything of it in `home`.
     pub(super) fn start(place: &Place, all: &[Place], certificate: &Certificate, home: &Path) -> Result<Self> {
-        let number = place.node;
-        let log = home.join(format!("node-{number}.log"));
+        let name = place.name.file();
+        let log = home.join(format!("{name}.log"));
         let lines = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let bucket = Config { data_dir: home.to_owned(), ..Config::default() }.bucket_url()?;
-        let peers: Vec<String> = all.iter().map(|place| format!("{}=127.0.0.1:{}", place.node, place.peer)).collect();
+        let peer = |place: &Place| match place.name {
+            Name::Node(number) => Some(format!("{number}=127.0.0.1:{}", place.peer)),
+            Name::Gateway(_) => None,
+        };
+        let peers: Vec<String> = all.iter().filter_map(peer).collect();
+        let own = match place.name {
+            Name::Node(number) => {
+                let peer = format!("127.0.0.1:{}", place.peer);
+                ["--node-id".to_owned(), number.to_string(), "--peer-listen".to_owned(), peer].to_vec()
+            }
+            Name::Gateway(_) => ["--roles".to_owned(), "gateway".to_owned()].to_vec(),
+        };
         let child = Command::new(std::env::current_exe().context("cannot find this program")?)
-            .args(["serve", "--until-stdin-closes", "--node-id", &number.to_string()])
+            .args(["serve", "--until-stdin-closes", "--cluster", &peers.join(",")])
+            .args(own)
             .args(["--listen", &format!("127.0.0.1:{}", place.client)])
             .args(["--admin-listen", &format!("127.0.0.1:{}", place.admin)])
-            .args(["--peer-listen", &format!("127.0.0.1:{}", place.peer), "--cluster", &peers.join(",")])
             .args(["--bucket", &bucket, "--data-dir"])
-            .arg(home.join(format!("node-{number}")))
+            .arg(home.join(&name))
             .env("TIDELOG__PEER__TLS__CERT", &certificate.cert)
             .env("TIDELOG__PEER__TLS__KEY", &certificate.key)
             .env("TIDELOG__PEER__TLS__CA", &certificate.ca)
@@ -73,7 +110,7 @@ impl Node {
             .stderr(lines)
             .process_group(0)
             .spawn()
-            .with_context(|| format!("cannot start node {number}"))?;
+            .with_context(|| format!("cannot start {}", place.name))?;
         let options = ClientOptions { retry: RetryPolicy::never(), attempt_timeout: ASK_TIMEOUT };
         let client = Client::new(&place.url(), options)?;
         Ok(Self { place: *place, child, client, log, ended: None, reported: false })
@@ -104,7 +141,7 @@ impl Node {
     pub(super) fn take_end(&mut self) -> Option<String> {
         let status = self.look()?;
         let first = !std::mem::replace(&mut self.reported, true);
-        first.then(|| format!("node {} has ended: {status}; {}", self.place.node, self.last_words()))
+        first.then(|| format!("{} has ended: {status}; {}", self.place.name, self.last_words()))
     }
 
     /// The same, if it did not end as it was asked to.
@@ -130,7 +167,7 @@ impl Node {
         let _ = self.child.kill();
         self.ended = self.child.wait().ok();
         self.reported = true;
-        Some(format!("node {} did not end and was killed; {}", self.place.node, self.last_words()))
+        Some(format!("{} did not end and was killed; {}", self.place.name, self.last_words()))
     }
 
     /// The end of its log, for a report.

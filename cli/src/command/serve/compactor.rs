@@ -21,7 +21,7 @@ impl Compactor {
         let count = if converts { settings.workers } else { 0 };
         for number in 0..count {
             let (jobs, shutdown) = (queue.archive_jobs(), shutdown.clone());
-            let name = format!("node-{}-worker-{number}", queue.node_id());
+            let name = format!("{}-worker-{number}", queue.name());
             let worker = Worker::new(jobs.clone(), queue.bucket().clone(), name.clone(), settings.interval);
             workers.spawn(async move {
                 // What a killed process claimed would otherwise wait for its deadline.

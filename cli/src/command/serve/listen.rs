@@ -17,14 +17,14 @@ pub(super) async fn bind(config: &Config) -> Result<Bound> {
 
 /// Says who has a port that is taken, and which flag takes another.
 fn explained(error: BindError) -> Error {
-    if error.source.kind() != ErrorKind::AddrInUse {
+    let BindError::Address { listener, address, ref source } = error else { return error.into() };
+    if source.kind() != ErrorKind::AddrInUse {
         return error.into();
     }
-    let (whose, flag) = match error.listener {
+    let (whose, flag) = match listener {
         Listener::Client => ("", "--listen takes another address"),
         Listener::Admin => (" (for operators)", "--admin-listen takes another address, or none"),
     };
-    let address = error.address;
     let holder = holder_of(address.port()).unwrap_or_else(|| "another process".to_owned());
     anyhow!("{address}{whose} is in use by {holder}; {flag}")
 }
@@ -87,7 +87,7 @@ mod tests {
         ];
         for ((clients, operators), flag) in taken {
             (config.http.listen, config.admin.listen) = (clients, operators);
-            let error = bind(&config).await.unwrap_err().to_string();
+            let error = bind(&config).await.err().unwrap().to_string();
             assert!(error.contains("in use by") && error.contains(flag), "{error}");
             if cfg!(target_os = "linux") {
                 assert!(error.contains(&format!("process {}", std::process::id())), "{error}");

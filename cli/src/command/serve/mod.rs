@@ -45,10 +45,12 @@ fn load(args: &ServeArgs) -> Result<Config> {
     let flags = [
         ("http.listen", "--listen", args.listen.map(|address| address.to_string())),
         ("admin.listen", "--admin-listen", args.admin_listen.clone()),
+        ("http.insecure", "--insecure", args.insecure.then(|| "true".to_owned())),
         ("data_dir", "--data-dir", args.data_dir.as_ref().map(|path| path.to_string_lossy().into_owned())),
         ("bucket", "--bucket", args.bucket.clone()),
         ("cluster.node_id", "--node-id", args.node_id.clone()),
         ("cluster.nodes", "--cluster", args.cluster.clone()),
+        ("cluster.roles", "--roles", args.roles.clone()),
         ("peer.listen", "--peer-listen", args.peer_listen.map(|address| address.to_string())),
         ("log.format", "--log-format", args.log_format.map(|format| format.as_str().to_owned())),
     ];

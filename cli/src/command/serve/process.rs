@@ -1,6 +1,5 @@
 //! The life of a serving process: ports, engine, compactor, gateway; and the way down in the reverse order.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,13 +57,13 @@ pub(super) async fn serve(config: Config, start: Start, filter: LogFilter) -> Re
             return Ok(());
         }
     };
-    let (address, admin) = (bound.local_addr(), bound.admin_addr());
+    let (address, url, admin) = (bound.local_addr(), bound.url(), bound.admin_url());
     queue.announce(&address.to_string()).context("cannot say who holds the data directory")?;
     let compactor = Compactor::start(&queue);
     let stop = Arc::new(Notify::new());
     let server = bound.start(queue.clone(), Arc::new(Hooks { filter, stop: Arc::clone(&stop) })).await;
-    print_banner(&config, address, admin);
-    tracing::info!(%address, admin = admin.map(tracing::field::display), "serving");
+    print_banner(&config, &url, admin.as_deref());
+    tracing::info!(url, admin, "serving");
 
     let reason = tokio::select! {
         name = signals.next() => name,
@@ -142,14 +141,13 @@ async fn hand_over(queue: &Queue, within: Duration) {
 }
 
 /// Where it listens, where the data is, one example each of produce and consume.
-fn print_banner(config: &Config, address: SocketAddr, admin: Option<SocketAddr>) {
-    let url = format!("http://{address}");
+fn print_banner(config: &Config, url: &str, admin: Option<&str>) {
     let bucket = config.bucket_url().unwrap_or_default();
-    let server = if address.port() == 7070 { String::new() } else { format!(" --server {url}") };
+    let server = if url == "http://127.0.0.1:7070" { String::new() } else { format!(" --server {url}") };
     let mut out = Out::new();
     let lines = [
         format!("tidelog {} listens on {url}", env!("CARGO_PKG_VERSION")),
-        format!("admin   {}", admin.map_or_else(|| "none".to_owned(), |address| format!("http://{address}"))),
+        format!("admin   {}", admin.unwrap_or("none")),
         format!("data    {} (bucket {bucket})", config.data_dir.display()),
         format!("produce echo hello | tidelog produce greetings --create{server}"),
         format!("consume tidelog consume greetings{server}"),

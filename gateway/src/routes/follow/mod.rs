@@ -26,11 +26,13 @@ use tokio::time::{Instant, timeout};
 
 use super::{all, answer, fetch, offload};
 use crate::app::App;
+use crate::consistency::Consistency;
 use crate::error::{ApiError, Result};
 use crate::negotiate::Media;
 use crate::params::PartitionPath;
 use crate::render::page::stored_bytes;
 use crate::render::record::Shape;
+use crate::server::ConnectionEnd;
 use crate::walk::{Budget, Selection, Start, Walk};
 
 /// How long a follower may leave a page unread.
@@ -48,7 +50,7 @@ pub(crate) async fn partition(
     app: App,
     path: PartitionPath,
     query: fetch::Query,
-    headers: &HeaderMap,
+    (headers, until): (&HeaderMap, Option<ConnectionEnd>),
 ) -> Result<Response> {
     if query.end.is_some() {
         return Err(ApiError::parameter("end", "a follower has no end"));
@@ -61,15 +63,22 @@ pub(crate) async fn partition(
         None => Start::At(query.from, Selection::Some(vec![path.partition])),
     };
     let budget = Budget { records: query.max_records, bytes: query.max_bytes };
-    let target = Target { topic: path.topic, topic_id: query.topic_id, start, budget, values: query.values };
-    follow(app, target, headers).await
+    let (values, consistency) = (query.values, query.consistency);
+    let target = Target { topic: path.topic, topic_id: query.topic_id, start, budget, values, consistency };
+    follow(app, target, (headers, until)).await
 }
 
 /// Follows all partitions, or those chosen.
-pub(crate) async fn all(app: App, topic: String, query: all::Query, headers: &HeaderMap) -> Result<Response> {
+pub(crate) async fn all(
+    app: App,
+    topic: String,
+    query: all::Query,
+    (headers, until): (&HeaderMap, Option<ConnectionEnd>),
+) -> Result<Response> {
     let start = resumed(headers)?.map_or(query.start, Start::Cursor);
-    let target = Target { topic, topic_id: query.topic_id, start, budget: query.budget, values: query.values };
-    follow(app, target, headers).await
+    let (values, consistency) = (query.values, query.consistency);
+    let target = Target { topic, topic_id: query.topic_id, start, budget: query.budget, values, consistency };
+    follow(app, target, (headers, until)).await
 }
 
 /// The cursor of the last event that the client saw.
@@ -88,13 +97,14 @@ struct Target {
     start: Start,
     budget: Budget,
     values: Option<Shape>,
+    consistency: Consistency,
 }
 
-async fn follow(app: App, target: Target, headers: &HeaderMap) -> Result<Response> {
+async fn follow(app: App, target: Target, (headers, until): (&HeaderMap, Option<ConnectionEnd>)) -> Result<Response> {
     let Some(place) = app.follow() else {
         return Err(ApiError::new(ErrorCode::Overloaded, "too many followers, see http.max_followers"));
     };
-    let begin = Walk::begin(&app, &target.topic, target.topic_id, &target.start);
+    let begin = Walk::begin(&app, &target.topic, target.topic_id, (&target.start, target.consistency));
     let walk = match timeout(FIRST_LOOK, begin).await {
         Ok(Ok(walk)) => Some(walk),
         Ok(Err(error)) if !error.code().retryable() => return Err(error),
@@ -103,7 +113,8 @@ async fn follow(app: App, target: Target, headers: &HeaderMap) -> Result<Respons
     };
     let (pages, receiver) = mpsc::channel(1);
     let request_id = headers.get(headers::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-    let follower = Follower { app, target, request_id, pages, _place: Place::take(place) };
+    let until = until.map(|end| end.or_later(app.config().http.max_connection_age));
+    let follower = Follower { app, target, request_id, until, pages, _place: Place::take(place) };
     tokio::spawn(follower.run(walk));
     let body = stream::unfold(receiver, |mut receiver| async move {
         let page: Bytes = receiver.recv().await?;
@@ -139,6 +150,8 @@ struct Follower {
     app: App,
     target: Target,
     request_id: String,
+    /// When its connection is old.
+    until: Option<Instant>,
     pages: mpsc::Sender<Bytes>,
     _place: Place,
 }
@@ -165,6 +178,7 @@ impl Follower {
                 Err(End::Gone) | Ok(()) => return,
             },
             () = self.app.lifecycle().waits_ended() => events::reconnect(),
+            () = ended(self.until) => events::reconnect(),
         };
         // Whoever does not take the last event learns of the end by the end.
         let _ = self.send(last).await;
@@ -217,7 +231,7 @@ impl Follower {
         let deadline = Instant::now() + PATIENCE;
         let mut pause = Pause::default();
         loop {
-            match Walk::begin(&self.app, &target.topic, target.topic_id, &target.start).await {
+            match Walk::begin(&self.app, &target.topic, target.topic_id, (&target.start, target.consistency)).await {
                 Err(error) if error.code().retryable() && Instant::now() < deadline => pause.next().await,
                 other => return other,
             }
@@ -251,6 +265,14 @@ impl Follower {
                 Err(_) => {}
             }
         }
+    }
+}
+
+/// Returns at this time, or never.
+async fn ended(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 

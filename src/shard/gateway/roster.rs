@@ -1,0 +1,129 @@
+//! The members of a shard as a gateway knows them, and requests to change them, which the leader does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::super::admin::{self, ADMIN, Request};
+use super::super::dispatch::FLUSH;
+use super::super::members::{FORWARD_DEADLINE, LEADER_PATIENCE, PAUSE, STATUS_DEADLINE};
+use super::super::network::Calls;
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::flush::AskLeader;
+use crate::model::{GroupStatus, LogIndex, MemberStatus, NodeId};
+use crate::peer::CallError;
+use crate::raft::{PeerAddress, Remote, Voter};
+
+/// How long the leader may take to answer a flush request.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
+
+/// See the module; clones share it.
+#[derive(Clone)]
+pub(in crate::shard) struct Onlooker(Arc<Inner>);
+
+struct Inner {
+    remote: Remote,
+    own: NodeId,
+    calls: Calls,
+}
+
+impl Onlooker {
+    pub(super) fn new(remote: Remote, own: NodeId, calls: Calls) -> Self {
+        Self(Arc::new(Inner { remote, own, calls }))
+    }
+
+    /// The members as this process knows them.
+    pub(in crate::shard) fn known(&self) -> GroupStatus {
+        let remote = &self.0.remote;
+        let status = remote.status();
+        let member = |member: Voter| MemberStatus {
+            is_leader: status.leader == Some(member.node),
+            node: member.node,
+            address: member.address,
+            directory: member.directory,
+            voter: member.voter,
+            matched: None,
+            lag: None,
+            reachable: None,
+        };
+        let (shard, flushed) = remote.with_state(|state| (state.shard(), state.flushed_index()));
+        GroupStatus {
+            shard,
+            node: self.0.own,
+            leader: status.leader,
+            term: status.term,
+            applied: status.applied,
+            committed: status.committed,
+            flushed,
+            members: remote.members().into_iter().map(member).collect(),
+        }
+    }
+
+    /// All members.
+    pub(in crate::shard) fn others(&self) -> Vec<PeerAddress> {
+        let address =
+            |member: Voter| PeerAddress { node: member.node, directory: member.directory, address: member.address };
+        self.0.remote.members().into_iter().map(address).collect()
+    }
+
+    /// Calls to them.
+    pub(in crate::shard) fn calls(&self) -> &Calls {
+        &self.0.calls
+    }
+
+    fn leader(&self) -> Option<PeerAddress> {
+        let leader = self.0.remote.leadership().borrow().leader?;
+        self.others().into_iter().find(|other| other.node == leader)
+    }
+
+    /// Has the leader do what is asked for.
+    ///
+    /// # Errors
+    /// What the leader says; `unavailable` if there is none.
+    pub(in crate::shard) async fn run(&self, request: Request) -> Result<GroupStatus> {
+        if request == Request::Status {
+            let Some(leader) = self.leader() else { return Ok(self.known()) };
+            return Ok(self.forward(&leader, &request, STATUS_DEADLINE).await.unwrap_or_else(|_| self.known()));
+        }
+        let deadline = Instant::now() + LEADER_PATIENCE;
+        loop {
+            let error = match self.leader() {
+                Some(leader) => match self.forward(&leader, &request, FORWARD_DEADLINE).await {
+                    Ok(status) => return Ok(status),
+                    // It may have happened; all requests may be repeated, but not for longer than one takes.
+                    Err(CallError::Unknown(error)) => return Err(error.with_outcome(Outcome::Unknown)),
+                    Err(CallError::Answered(error)) if error.kind() != ErrorKind::NotLeader => return Err(error),
+                    Err(CallError::NotSent(error) | CallError::Answered(error)) => error,
+                },
+                None => Error::unavailable("the shard has no leader"),
+            };
+            if Instant::now() + PAUSE >= deadline {
+                return Err(match error.kind() {
+                    ErrorKind::NotLeader => Error::unavailable("the shard has no leader").with_source(error),
+                    _ => error,
+                });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn forward(
+        &self,
+        leader: &PeerAddress,
+        request: &Request,
+        deadline: Duration,
+    ) -> Result<GroupStatus, CallError> {
+        let body = request.encode().map_err(CallError::NotSent)?;
+        let answer = self.0.calls.call(leader, ADMIN, body, deadline).await?;
+        admin::decode_status(&answer).map_err(CallError::Unknown)
+    }
+}
+
+impl AskLeader for Onlooker {
+    async fn ask(&self, index: LogIndex) -> Result<()> {
+        let leader = self.leader().ok_or_else(|| Error::unavailable("the shard has no leader"))?;
+        let body = index.to_le_bytes().to_vec().into();
+        self.0.calls.call(&leader, FLUSH, body, FLUSH_DEADLINE).await.map(drop).map_err(CallError::into_error)
+    }
+}

@@ -1,48 +1,17 @@
-//! The bucket: taken away and brought back, and read at the end by a reader that shares nothing with the engine.
+//! The bucket, read at the end by a reader that shares nothing with the engine.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::{Field, Row};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::check::Scan;
 use super::support::http::Http;
 
 /// Files of a page of the listing.
 const FILES: usize = 1_000;
-
-/// A bucket that is away: where its directory was is a file, so that nothing can be read, written or made there. It comes back
-/// when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Away {
-    bucket: PathBuf,
-    kept: PathBuf,
-}
-
-impl Away {
-    /// Takes a bucket away, in one step.
-    pub(crate) fn take(bucket: PathBuf) -> Self {
-        let kept = bucket.with_file_name("bucket-away");
-        std::fs::write(&kept, "").unwrap();
-        let away = Self { bucket, kept };
-        away.exchange();
-        away
-    }
-
-    fn exchange(&self) {
-        renameat_with(CWD, &self.bucket, CWD, &self.kept, RenameFlags::EXCHANGE).unwrap();
-    }
-}
-
-impl Drop for Away {
-    fn drop(&mut self) {
-        self.exchange();
-        std::fs::remove_file(&self.kept).unwrap();
-    }
-}
 
 /// Everything that the files of a topic's archive hold, as any reader of Parquet sees it.
 pub(crate) async fn archived(http: &Http, bucket: &Path, topic: &str) -> Scan {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rand::Rng as _;
 
-use super::bucket::Away;
 use super::damage;
+use super::support::away::Away;
 use super::support::binary::run;
 use super::support::cluster::MAX_ELECTION_MS;
 use super::support::eventually;

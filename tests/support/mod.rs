@@ -5,6 +5,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test uses a part of it")]
 
+pub(crate) mod away;
 pub(crate) mod binary;
 pub(crate) mod cluster;
 pub(crate) mod faults;

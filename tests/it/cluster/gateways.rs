@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Busy, busy, lasting};
+use crate::support::away::Away;
 use crate::support::cluster::{Cluster, MAX_ELECTION_MS};
 use crate::support::eventually;
 use crate::support::http::{Http, try_send};
@@ -181,8 +182,7 @@ async fn while_the_bucket_is_away_a_gateway_takes_records_and_reads_the_tail_who
     http.create_topic("t", &json!({})).await;
     http.produce("t", &json!([{"text": "flushed"}])).await.expect(200);
     http.flush("t", false).await;
-    let (bucket, aside) = (cluster.bucket(), cluster.bucket().with_extension("aside"));
-    std::fs::rename(&bucket, &aside).unwrap();
+    let away = Away::take(cluster.bucket());
     let leader = cluster.leader().await;
     cluster.kill(leader);
     eventually("a record", || async {
@@ -200,8 +200,7 @@ async fn while_the_bucket_is_away_a_gateway_takes_records_and_reads_the_tail_who
     cluster.restart(SECOND).await;
     let page = cluster.http_of(SECOND).get("/v1/topics/t/partitions/0/records?offset=1").await.expect(200);
     assert_eq!(texts(page["records"].as_array().unwrap()).last().map(String::as_str), Some("away"));
-    let _ = std::fs::remove_dir_all(&bucket);
-    std::fs::rename(&aside, &bucket).unwrap();
+    drop(away);
     cluster.restart(leader).await;
     http.flush("t", false).await;
     let first = texts(&cluster.http_of(SECOND).fetch_all("t", 0, "").await);

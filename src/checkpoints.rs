@@ -8,7 +8,7 @@ pub(crate) mod tests;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Detail, Error, ErrorKind, Result};
 use crate::format::checkpoint as codec;
 use crate::format::segment::Footer;
 use crate::model::{
@@ -196,3 +196,47 @@ fn missing(error: StoreError) -> Error {
         other => other.into(),
     }
 }
+
+/// The files of a checkpoint that a node lacks, as named in the details of `missing_files`.
+pub(crate) struct Missing {
+    parts: Vec<ObjectId>,
+    ranges: Vec<ObjectId>,
+}
+
+impl Missing {
+    /// Those that `error` names.
+    ///
+    /// # Errors
+    /// `internal` if it names none, or something else.
+    pub(crate) fn of(error: &Error) -> Result<Self> {
+        let strange = || Error::internal("the files that a checkpoint lacks cannot be told");
+        let named = error.details().iter().find_map(|(name, detail)| match detail {
+            Detail::Text(files) if *name == "files" => Some(files),
+            _ => None,
+        });
+        let mut missing = Self { parts: Vec::new(), ranges: Vec::new() };
+        for name in named.ok_or_else(strange)?.split(' ') {
+            let (id, ending) = name.split_once('.').ok_or_else(strange)?;
+            let id = id.parse().map_err(|_| strange())?;
+            match ending {
+                "idx" => missing.parts.push(id),
+                "ranges" => missing.ranges.push(id),
+                _ => return Err(strange()),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Reads them: index parts, and the ranges of segments out of their footers.
+    ///
+    /// # Errors
+    /// The bucket's; `corrupt`.
+    pub(crate) async fn load(self, bucket: &Bucket, shard: ShardId, checkpoint: &Checkpoint) -> Result<Files> {
+        let parts = load_parts(bucket, shard, self.parts).await?;
+        let segments = checkpoint.footer_segments().into_iter().filter(|segment| self.ranges.contains(&segment.id));
+        Ok((parts, load_ranges(bucket, shard, segments.collect()).await?))
+    }
+}
+
+/// Index parts, and the ranges of segments.
+type Files = (Vec<(ObjectId, Bytes)>, Vec<(ObjectId, Vec<SegmentRange>)>);

@@ -2,7 +2,7 @@
 //! `planted-bugs` [`is`] is a constant `false` and the wrong branch is not compiled into anything.
 //!
 //! Each bug is made where a tired engineer would really make it, and by as little code as possible. One is planted at a
-//! time and for one thread ([`plant`]), so that simulations beside each other do not see it. What a bug needs before
+//! time and for one thread (`plant`), so that simulations beside each other do not see it. What a bug needs before
 //! it does harm is said beside it: the simulation chooses its faults by that.
 
 macro_rules! bugs {

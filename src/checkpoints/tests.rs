@@ -8,6 +8,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
+use super::Missing;
+use crate::error::{Error, ErrorKind};
 use crate::format::archive::{ArchiveWriter, append_day};
 use crate::format::batch;
 use crate::format::checkpoint::{encode_checkpoint, encode_part};
@@ -216,4 +218,16 @@ fn records_of(id: ObjectId, object: &Bytes) -> Vec<(u32, crate::model::StoredRec
         }
     }
     records
+}
+
+#[test]
+fn missing_files_are_told_by_their_names() {
+    let (part, segment) = (ObjectId(1), ObjectId(2));
+    let error = |files: &str| Error::new(ErrorKind::Conflict, "missing_files", "x").with_text("files", files);
+    let missing = Missing::of(&error(&format!("{part}.idx {segment}.ranges"))).unwrap();
+    assert_eq!((missing.parts, missing.ranges), (vec![part], vec![segment]));
+    for strange in ["", "x.idx", "00000000000000000000000001.ckpt"] {
+        assert!(Missing::of(&error(strange)).is_err(), "{strange:?}");
+    }
+    assert!(Missing::of(&Error::internal("no details")).is_err());
 }

@@ -1,7 +1,7 @@
 //! The disk under the write-ahead log and the files beside it: the operating system's, or in a simulation one in memory.
 //!
 //! As in `std::fs`, and a product has nothing but that: the disk in memory is compiled with the feature `simulation` only.
-//! There a path below a mounted directory ([`mount`]) is on that disk. Nothing here decides what is written or when it is synced.
+//! There a path below a mounted directory (`mount`) is on that disk. Nothing here decides what is written or when it is synced.
 
 #[cfg(feature = "simulation")]
 mod memory;

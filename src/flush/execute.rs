@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::plan::{self, PlannedSegment};
+use crate::checkpoints::Missing;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint;
 use crate::format::checkpoint as codec;
@@ -77,15 +78,30 @@ impl Flusher {
     async fn flush_within(&self) -> Result<LogIndex> {
         let view = Arc::new(self.leader.node().view());
         let index = view.applied();
-        let (flushed, files) = self.write(&view).await?;
+        let (flushed, mut files) = self.write(&view).await?;
         // Before it can be applied: a crash in between must not leave a checkpoint that this node cannot adopt.
-        self.leader.node().stage_checkpoint(&files).await?;
+        self.stage(&mut files).await?;
         self.check_not_replaced(&view).await?;
         failpoint::hit_async("flush.checkpoint").await?;
         self.leader.control(flushed).await?;
         failpoint::hit_async("flush.flushed").await?;
         self.leader.node().adopt_checkpoint(files).await?;
         Ok(index)
+    }
+
+    /// Keeps the files of a checkpoint beside the log. A node that began to lead before it had made the last flush of the
+    /// leader before its own (the bucket was away, say) has not all that a checkpoint after it names, and reads the rest.
+    async fn stage(&self, files: &mut CheckpointFiles) -> Result<()> {
+        let node = self.leader.node();
+        let missing = match node.stage_checkpoint(files).await {
+            Err(error) if error.code() == "missing_files" => Missing::of(&error)?,
+            staged => return staged,
+        };
+        let checkpoint = codec::decode_checkpoint(&files.checkpoint)?;
+        let (parts, ranges) = missing.load(&self.bucket, self.options.shard, &checkpoint).await?;
+        files.parts.extend(parts);
+        files.ranges.extend(ranges);
+        node.stage_checkpoint(files).await
     }
 
     /// Writes the objects of a flush of `view`; answers the command that makes them live.

@@ -9,9 +9,9 @@ use futures::future::BoxFuture;
 use tracing::{debug, info, warn};
 
 use super::life::files_of;
-use crate::checkpoints;
-use crate::error::{Detail, Error, ErrorKind, Result};
-use crate::model::{CheckpointRef, LogIndex, NodeId, ObjectId, ShardId};
+use crate::checkpoints::{self, Missing};
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{CheckpointRef, LogIndex, NodeId, ShardId};
 use crate::raft::{CheckpointFiles, CheckpointSource, RaftNode};
 use crate::store::Bucket;
 
@@ -81,37 +81,8 @@ async fn adopt_from_bucket(node: &RaftNode, bucket: &Bucket, reference: Checkpoi
         Err(error) if error.code() == "missing_files" => Missing::of(&error)?,
         adopted => return adopted,
     };
-    files.parts = checkpoints::load_parts(bucket, node.shard(), missing.parts).await?;
-    let segments = checkpoint.footer_segments().into_iter().filter(|segment| missing.ranges.contains(&segment.id));
-    files.ranges = checkpoints::load_ranges(bucket, node.shard(), segments.collect()).await?;
+    (files.parts, files.ranges) = missing.load(bucket, node.shard(), &checkpoint).await?;
     node.adopt_checkpoint(files).await
-}
-
-/// The files that are named in the details of `missing_files`.
-struct Missing {
-    parts: Vec<ObjectId>,
-    ranges: Vec<ObjectId>,
-}
-
-impl Missing {
-    fn of(error: &Error) -> Result<Self> {
-        let strange = || Error::internal("the files that a checkpoint lacks cannot be told");
-        let named = error.details().iter().find_map(|(name, detail)| match detail {
-            Detail::Text(files) if *name == "files" => Some(files),
-            _ => None,
-        });
-        let mut missing = Self { parts: Vec::new(), ranges: Vec::new() };
-        for name in named.ok_or_else(strange)?.split(' ') {
-            let (id, ending) = name.split_once('.').ok_or_else(strange)?;
-            let id = id.parse().map_err(|_| strange())?;
-            match ending {
-                "idx" => missing.parts.push(id),
-                "ranges" => missing.ranges.push(id),
-                _ => return Err(strange()),
-            }
-        }
-        Ok(missing)
-    }
 }
 
 /// Where a node gets the checkpoint that a leader names because it is too far behind for the log.
@@ -155,23 +126,5 @@ impl CheckpointSource for BucketOrLeader {
             })
         }
         .boxed()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn missing_files_are_told_by_their_names() {
-        let (part, segment) = (ObjectId(1), ObjectId(2));
-        let error = |files: &str| Error::new(ErrorKind::Conflict, "missing_files", "x").with_text("files", files);
-        let missing = Missing::of(&error(&format!("{part}.idx {segment}.ranges"))).unwrap();
-        assert_eq!((missing.parts, missing.ranges), (vec![part], vec![segment]));
-        for strange in ["", "x.idx", "00000000000000000000000001.ckpt"] {
-            assert!(Missing::of(&error(strange)).is_err(), "{strange:?}");
-        }
-        assert!(Missing::of(&Error::internal("no details")).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! One Raft group wired: node, log time, batcher, flush and the background jobs of its leader; and all groups of a node together.
 //!
-//! `life` finds out in which life of the cluster a directory is; [`host`] opens the shards. A [`Shard`] is a cheap handle.
+//! `life` finds out in which life of the cluster a directory is; `host` opens the shards. A [`Shard`] is a cheap handle.
 //! Nothing here knows HTTP.
 //!
 //! | module | what |

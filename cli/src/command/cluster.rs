@@ -2,7 +2,7 @@
 //!
 //! All but `drain` may be repeated and are tried until their time is over; any node of the cluster takes them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tidelog_api::cluster::{Cluster, Replica};
@@ -11,6 +11,10 @@ use super::{connect, connect_for};
 use crate::args::AdminRemote;
 use crate::exit::usage;
 use crate::output::{self, Table};
+
+/// How long a server may take to hear who leads, and between two looks.
+const HEARSAY: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Takes a node in.
 pub(super) async fn add(remote: &AdminRemote, node: u64, address: &str, patience: Duration) -> Result<()> {
@@ -37,7 +41,14 @@ pub(super) async fn replace(remote: &AdminRemote, node: u64, new: (u64, &str), p
 
 /// Moves the leadership.
 pub(super) async fn transfer(remote: &AdminRemote, to: Option<u64>, patience: Duration) -> Result<()> {
-    let cluster = connect_for(remote, patience)?.transfer_leader(to).await?;
+    let client = connect_for(remote, patience)?;
+    let mut cluster = client.transfer_leader(to).await?;
+    // Who was asked may hear of the new leader of a shard a moment later.
+    let deadline = Instant::now() + HEARSAY;
+    while cluster.shards.iter().any(|shard| shard.leader.is_none()) && Instant::now() < deadline {
+        tokio::time::sleep(LOOK).await;
+        cluster = client.cluster().await?;
+    }
     let mut leaders: Vec<Option<u64>> = cluster.shards.iter().map(|shard| shard.leader).collect();
     leaders.sort_unstable();
     leaders.dedup();

@@ -88,7 +88,7 @@ impl fmt::Display for Violation {
 pub struct Verdict {
     /// How often a promise was held against something.
     pub evaluated: u64,
-    /// Broken promises; of each kind at most [`MOST_OF_A_KIND`].
+    /// Broken promises; of each kind at most `MOST_OF_A_KIND`.
     pub violations: Vec<Violation>,
     counts: BTreeMap<Invariant, u64>,
 }

@@ -4,11 +4,11 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::rates::produce;
-use super::support::DEADLINE;
 use super::support::binary::command;
 use super::support::cluster::Cluster;
 use super::support::http::Http;
 use super::support::server::Settings;
+use super::support::{DEADLINE, eventually};
 use super::table::{Table, Target};
 use super::traffic::metric;
 
@@ -35,7 +35,7 @@ pub(crate) async fn behind(table: &mut Table) {
     let mut load = command(&["bench", "produce", "--duration", "10m"]);
     load.args(LOAD).env("TIDELOG_SERVER", &url).stdout(Stdio::null()).stdin(Stdio::null());
     let mut load = load.spawn().unwrap();
-    tokio::time::sleep(BEFORE / 5).await;
+    loads(&cluster, leader).await;
     let before = rate(&http, async { tokio::time::sleep(BEFORE).await }).await;
     let begun = Instant::now();
     cluster.spawn(follower);
@@ -53,6 +53,13 @@ async fn rate(http: &Http, meanwhile: impl Future<Output = ()>) -> f64 {
     let (bytes, begun) = (metric(http, "tidelog_produce_entry_bytes_sum").await, Instant::now());
     meanwhile.await;
     (metric(http, "tidelog_produce_entry_bytes_sum").await - bytes) / begun.elapsed().as_secs_f64()
+}
+
+/// Returns once the leader takes what the load sends.
+async fn loads(cluster: &Cluster, leader: u64) {
+    let applied = || async { cluster.shard(leader).await?["applied"].as_u64() };
+    let first = eventually("an answer of the leader", applied).await;
+    eventually("a record of the load", || async { applied().await.filter(|applied| *applied > first) }).await;
 }
 
 /// Until it has applied what its leader had applied at a time after it was started.

@@ -26,6 +26,8 @@ use crate::peer::{CallError, Receiver, Wire, WireCall};
 use crate::store::Bucket;
 
 const NODES: u64 = 3;
+/// Ticks within which nodes open: a minute of the simulation's time.
+const OPENING: u32 = 60_000;
 const TICK: Duration = Duration::from_millis(1);
 const START: u64 = 1_700_000_000_000;
 
@@ -136,7 +138,10 @@ impl World {
             let opened = runtime.spawn(Queue::open_within(options, surroundings));
             opening.push((*number, runtime, opened));
         }
+        let mut ticks = 0;
         while opening.iter().any(|(_, _, opened)| !opened.is_finished()) {
+            ticks += 1;
+            assert!(ticks < OPENING, "the nodes do not open");
             opening.iter().for_each(|(_, runtime, _)| runtime.block_on(async { tokio::time::sleep(TICK).await }));
             self.tick();
         }

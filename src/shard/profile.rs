@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use super::message;
+use crate::error::Result;
 
 /// The kind of the peer request; its body is empty.
 pub(super) const PROFILE: u8 = 35;
@@ -25,22 +27,14 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        postcard::to_allocvec(self).map_err(|error| Error::internal("a profile cannot be encoded").with_source(error))
+    pub(super) fn encode(&self) -> Result<Bytes> {
+        message::encode(self)
     }
 
     /// # Errors
     /// `peer_message` for what no node sends.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let malformed = |why: String| Error::invalid("peer_message", format!("a peer's profile is malformed: {why}"));
-        if bytes.len() > MAX_BYTES {
-            return Err(malformed(format!("it has {} bytes", bytes.len())));
-        }
-        match postcard::take_from_bytes(bytes) {
-            Ok((profile, [])) => Ok(profile),
-            Ok(_) => Err(malformed("it is too long".to_owned())),
-            Err(error) => Err(malformed(error.to_string())),
-        }
+        message::decode(bytes, MAX_BYTES)
     }
 }
 

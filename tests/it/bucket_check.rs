@@ -46,6 +46,27 @@ async fn what_is_wrong_with_a_bucket_is_told_in_one_sentence() {
     assert!(walkdir(&s3.objects()).is_empty());
 }
 
+#[tokio::test]
+async fn a_bucket_that_is_made_later_is_waited_for() {
+    let s3 = S3::start().await;
+    let url = "s3://made-later/x";
+    let place = s3.objects().parent().unwrap().join("made-later");
+    let quick = ["bucket", "check", "--quick", "--bucket", url];
+    let said = s3.run(&quick, &[]).await.failed(1);
+    assert!(said.contains("there is no such bucket"), "{said}");
+
+    let waiting = [&quick[..], &["--wait", "1m"]].concat();
+    let (said, ()) = tokio::join!(s3.run(&waiting, &[]), async {
+        // Not before it was looked for: it is the wait that finds it.
+        while s3.faults().counts().0 < 3 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        std::fs::create_dir(&place).unwrap();
+    });
+    let said = said.ok();
+    assert!(said.contains("can be written") && !said.contains("MiB"), "{said}");
+}
+
 /// All files below `root`.
 fn walkdir(root: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut files = Vec::new();

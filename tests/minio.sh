@@ -46,6 +46,18 @@ if command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]; then
     echo "haproxy.cfg is valid"
 fi
 
+echo "--- what the image is built from"
+mkdir "$work/context"
+ignored=$(grep -v '^#' "$root/.dockerignore" | sed 's/\./\\./g' | paste -sd '|')
+(cd "$root" && git ls-files -z | grep -zEv "^($ignored)(/|$)" | xargs -0 cp --parents -t "$work/context")
+cargo metadata --locked --offline --no-deps --format-version 1 --manifest-path "$work/context/Cargo.toml" >"$work/metadata"
+"$python" - "$work/metadata" <<'PYTHON'
+import json, os, sys
+targets = [target for package in json.load(open(sys.argv[1]))["packages"] for target in package["targets"]]
+missing = [target["src_path"] for target in targets if not os.path.exists(target["src_path"])]
+sys.exit(f"minio: .dockerignore leaves out {missing}" if missing or not targets else 0)
+PYTHON
+
 echo "--- up"
 "$local" up --detach
 "$local" status

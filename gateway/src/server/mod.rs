@@ -79,11 +79,11 @@ impl Server {
             Socket::bind(address).await.map_err(|source| BindError::Address { listener, address, source })
         };
         let clients = match config.cluster.serves_clients() {
-            true => Some(bind(Listener::Client, config.http.listen).await?.with_tls(&config.http.tls)?),
+            true => Some(bind(Listener::Client, config.http.listen).await?.with_tls(&config.http.tls, "clients")?),
             false => None,
         };
         let admin = match config.admin.listen {
-            Some(address) => Some(bind(Listener::Admin, address).await?.with_tls(&config.admin.tls)?),
+            Some(address) => Some(bind(Listener::Admin, address).await?.with_tls(&config.admin.tls, "operators")?),
             None => None,
         };
         Ok(Bound { clients, admin, auth: Auth::open(&config.auth)?, config: config.clone() })

@@ -29,7 +29,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint;
 use crate::model::catalog::CATALOG_SHARD;
-use crate::model::{BackgroundJob, NodeId, ShardId, TopicId};
+use crate::model::{BackgroundJob, LogIndex, NodeId, ShardId, TopicId};
 use crate::raft::{Member, RaftNode, Start, WalPresence};
 use crate::store::Bucket;
 
@@ -205,12 +205,12 @@ impl Shards {
         join_all(self.iter().map(Shard::shutdown)).await;
     }
 
-    /// Tells all shards what the catalog wants them to know of a topic, and returns once that is visible.
+    /// Tells all shards what the catalog wants them to know of a topic since entry `changed`, and returns once that is visible.
     ///
     /// # Errors
     /// `timeout` if that is not so by `deadline`: the change takes effect later.
-    pub(crate) async fn tell(&self, topic: TopicId, deadline: Instant) -> Result<()> {
-        topics::tell(&self.0.common.shards, topic, deadline).await
+    pub(crate) async fn tell(&self, topic: TopicId, changed: LogIndex, deadline: Instant) -> Result<()> {
+        topics::tell(&self.0.common.shards, topic, changed, deadline).await
     }
 
     /// Whether there is one shard, as far as this node knows.

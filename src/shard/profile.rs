@@ -62,9 +62,9 @@ impl OwnProfile {
         self.0.complete.store(complete, Ordering::Release);
     }
 
-    /// Notes that this node is about to end: what it gives away is not handed back to it.
-    pub(super) fn set_draining(&self) {
-        self.0.draining.store(true, Ordering::Release);
+    /// Notes whether this node is about to end: what it gives away is not handed back to it then.
+    pub(super) fn set_draining(&self, draining: bool) {
+        self.0.draining.store(draining, Ordering::Release);
     }
 
     /// Whether it is about to end.
@@ -101,7 +101,7 @@ mod tests {
         }
         assert!(Profile::decode(&[&bytes[..], b"x"].concat()).is_err());
         assert!(Profile::decode(&vec![0; MAX_BYTES + 1]).is_err());
-        own.set_draining();
+        own.set_draining(true);
         assert!(!own.now().may_lead, "it is about to end");
     }
 }

@@ -140,7 +140,7 @@ async fn end(server: Server, compactor: Compactor, queue: &Queue, settings: &Shu
 
 /// Has another node lead, if this one does: requests that are under way are then answered by way of that one.
 async fn hand_over(queue: &Queue, within: Duration) {
-    match tokio::time::timeout(within, queue.drain()).await {
+    match tokio::time::timeout(within, queue.leave()).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!(?error, "the leadership was not given away: the others elect a leader"),
         Err(_) => tracing::warn!(?within, "the leadership was not given away in time: the others elect a leader"),

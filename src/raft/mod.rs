@@ -26,6 +26,7 @@
 mod acknowledged;
 mod adopt;
 mod checkpoint_files;
+mod contact;
 mod error;
 mod files;
 mod growth;

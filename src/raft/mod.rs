@@ -42,6 +42,7 @@ mod meta;
 mod network;
 mod node;
 mod options;
+mod pace;
 mod peers;
 mod propose;
 mod publish;

@@ -17,12 +17,15 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 
+use tokio::time::Instant;
+
 use super::acknowledged::{Acknowledged, TELL_DEADLINE, acknowledged_by};
 use super::contact::Contact;
 use super::machine::{CheckpointSnapshot, Shared};
 use super::options::RaftOptions;
+use super::pace::Pace;
 use super::transport::{PeerAddress, Transport, TransportError};
-use super::types::{LogId, Member, TypeConfig, Vote};
+use super::types::{LogEntry, LogId, Member, TypeConfig, Vote};
 use super::wire::{self, Lost, NamedSnapshot, kind};
 use crate::error::Error;
 use crate::model::NodeId;
@@ -66,6 +69,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             append_deadline: self.append_deadline,
             acknowledged: Arc::clone(&self.acknowledged),
             contact: Arc::clone(&self.contact),
+            pace: Pace::default(),
         }
     }
 }
@@ -79,6 +83,7 @@ pub(crate) struct Peer {
     append_deadline: Duration,
     acknowledged: Arc<Acknowledged>,
     contact: Arc<Contact>,
+    pace: Pace,
 }
 
 impl Peer {
@@ -132,6 +137,20 @@ impl Peer {
             }
         }
         Err(unreachable(&format!("node {} does not answer", self.target)))
+    }
+}
+
+impl Peer {
+    /// Waits until it is time to send `entries` to a peer that is far behind.
+    async fn keep_pace(&mut self, entries: &[LogEntry]) {
+        let Some(first) = entries.first() else { return };
+        let bytes = entries.iter().map(wire::payload_bytes).sum();
+        // What the log does not have any more is sent at once.
+        while let Ok(Some((distance, end))) = self.shared.log.distance(first.log_id.index)
+            && let Some(pause) = self.pace.pause(Instant::now(), distance, end, bytes)
+        {
+            tokio::time::sleep(pause).await;
+        }
     }
 }
 
@@ -193,6 +212,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.keep_pace(&rpc.entries).await;
         self.hears_and_answers(&rpc.vote).await?;
         let body = wire::encode_append(&rpc).map_err(|error| unusable(&error))?;
         let sent = Sent::of(&rpc, self.acknowledged.before(self.target, self.member.directory, &rpc.vote));

@@ -14,14 +14,14 @@ use tokio::time::Instant;
 const FAR: u64 = 32 << 20;
 /// Bytes by which the distance shrinks in a second.
 const LEAD: u64 = 32 << 20;
-/// What may be sent at once after a while in which less was sent: the largest append.
-const BURST: u64 = 4 << 20;
+/// What may be sent at once after a while in which less was sent: some of the largest appends.
+const BURST: u64 = 16 << 20;
 /// A log that grows by less in a second is one that nobody writes to: there are always some control commands.
 const QUIET: u64 = 1 << 20;
 /// For how long its growth is looked at.
 const WINDOW: Duration = Duration::from_millis(250);
 /// The longest pause between two looks.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The end of the log at a time.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,7 @@ impl Pace {
             return None;
         }
         let seen = Seen { at: now, end };
-        let far = self.0.get_or_insert(Far { last: seen, window: seen, is_written: true, credit: BURST });
+        let far = self.0.get_or_insert(Far { last: seen, window: seen, is_written: true, credit: bytes });
         let (grown, elapsed) = far.last.until(seen);
         far.last = seen;
         far.credit = far.credit.saturating_add(grown).saturating_add(bytes_in(elapsed, LEAD)).min(BURST.max(bytes));

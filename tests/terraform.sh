@@ -178,7 +178,7 @@ plan() {
 
 part_emulated() {
     prepare || return 0
-    local bin zone status
+    local bin zone status script
     bin=$(python terraform-moto 'moto[server]>=5' awscli) || {
         [ "${CI:-}" != true ] || fail "moto cannot be installed"
         skip "apply and destroy: moto cannot be installed"
@@ -202,6 +202,10 @@ part_emulated() {
     python3 "$root/tests/terraform/check.py" only-fleets "$work/image.json"
     ok "a new image changes no voter"
     "$bin/python" "$root/tests/terraform/emulated.py" look
+    for script in user-data-*.sh; do
+        bash -n "$script" || fail "$script is no script"
+        grep -q '^END$' "$script" || fail "$script has no files"
+    done
     ok "what the emulator has is what was asked for"
 
     step "settings of the machines"

@@ -115,7 +115,7 @@ run "old_versions_and_interrupted_uploads_go" {
   }
 
   assert {
-    condition     = anytrue([for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.status == "Enabled" && try(rule.noncurrent_version_expiration[0].noncurrent_days, 0) == 7])
+    condition     = anytrue([for rule in aws_s3_bucket_lifecycle_configuration.this.rule : rule.status == "Enabled" && try(rule.noncurrent_version_expiration[0].noncurrent_days, 0) == 1])
     error_message = "old versions are removed"
   }
 

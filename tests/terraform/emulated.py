@@ -5,6 +5,8 @@ usage: emulated.py seed VARIABLES.json     makes what an account has before: a c
        emulated.py gone                    after destroy: nothing is left but the volumes
 """
 
+import base64
+import gzip
 import json
 import pathlib
 import sys
@@ -74,6 +76,7 @@ def look():
         assert machine["PrivateIpAddress"] == f"10.42.{16 * number}.10", machine["PrivateIpAddress"]
     attached = {volume["AvailabilityZone"]: volume["Attachments"][0]["InstanceId"] for volume in volumes()}
     assert attached == {machine["Placement"]["AvailabilityZone"]: machine["InstanceId"] for machine in machines}, attached
+    save_user_data(machines)
     s3 = boto3.client("s3")
     (bucket,) = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
     assert all(s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"].values())
@@ -84,6 +87,25 @@ def look():
     assert {group["AutoScalingGroupName"]: group["MinSize"] for group in groups} == {f"{NAME}-gateway": 3, f"{NAME}-compactor": 1}, groups
     (balancer,) = boto3.client("elbv2").describe_load_balancers()["LoadBalancers"]
     assert balancer["Scheme"] == "internal" and balancer["Type"] == "network", balancer
+
+
+def save_user_data(machines):
+    """What the machines run at their first boot, as files that the shell can look at."""
+    ec2 = boto3.client("ec2")
+    texts = {}
+    for machine in machines:
+        attribute = ec2.describe_instance_attribute(InstanceId=machine["InstanceId"], Attribute="userData")
+        texts[machine["Placement"]["AvailabilityZone"]] = attribute["UserData"]["Value"]
+    for template in ec2.describe_launch_template_versions(Versions=["$Latest"])["LaunchTemplateVersions"]:
+        texts[template["LaunchTemplateName"]] = template["LaunchTemplateData"]["UserData"]
+    assert len(texts) == 5, sorted(texts)
+    for name, text in texts.items():
+        script = gzip.decompress(base64.b64decode(text)).decode()
+        assert len(text) < 16_384, f"{name}: too long for user data"
+        pathlib.Path(f"user-data-{name}.sh").write_text(script)
+    ids = {volume["AvailabilityZone"]: volume["VolumeId"] for volume in volumes()}
+    for zone, volume in ids.items():
+        assert volume.replace("-", "") in pathlib.Path(f"user-data-{zone}.sh").read_text(), zone
 
 
 def gone():

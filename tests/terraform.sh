@@ -156,7 +156,7 @@ start_emulator() {
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
     "$1/moto_server" -H 127.0.0.1 -p "$port" >"$work/moto.log" 2>&1 &
     emulator=$!
-    export AWS_ENDPOINT_URL=http://127.0.0.1:$port AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=eu-central-1
+    export AWS_ENDPOINT_URL=http://127.0.0.1:$port AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_REGION=eu-central-1 AWS_DEFAULT_REGION=eu-central-1
     export AWS_EC2_METADATA_DISABLED=true AWS_MAX_ATTEMPTS=2
     unset AWS_PROFILE AWS_SESSION_TOKEN
     local _

@@ -13,7 +13,7 @@ etc=${TIDELOG_ETC:-/etc/tidelog}
 # shellcheck source=/dev/null
 . "$etc/machine"
 # The user of the container; none of the host's.
-user=${TIDELOG_USER:-10001}
+user=${TIDELOG_USER:-65532}
 
 say() { echo "settings: $*" >&2; }
 

@@ -142,6 +142,7 @@ order() {
 found=$(well) || fail "the cluster is not well, so nothing is restarted:
 $found"
 if [ $# -gt 0 ]; then nodes=$*; else nodes=$(order); fi
+[ "$(wc -w <<<"$nodes")" -gt 0 ] || fail "the leaders are not known"
 for node in $nodes; do
     of "$node" admin_url >/dev/null || fail "there is no voter $node"
 done

@@ -198,7 +198,7 @@ part_emulated() {
     plan "$work/ami.json" -var "ami_id=$(jq -r .other_ami emulated.json)"
     python3 "$root/tests/terraform/check.py" only-fleets "$work/ami.json"
     ok "a new AMI and nothing else changes no voter"
-    plan "$work/image.json" -var image=registry.example/tidelog:9.9.9
+    plan "$work/image.json" -var "image=$(jq -r .other_image emulated.json)"
     python3 "$root/tests/terraform/check.py" only-fleets "$work/image.json"
     ok "a new image changes no voter"
     "$bin/python" "$root/tests/terraform/emulated.py" look

@@ -53,7 +53,7 @@ def seed(path):
 
     machines = {"gateway": machine("gateway", gateway), "compactor": machine("compactor", gateway)}
     machines |= {f"voter-{zone}": machine(f"voter-{zone}", tls) for zone, tls in zip(ZONES, nodes)}
-    pathlib.Path("emulated.json").write_text(json.dumps({"other_ami": images[1], "machines": machines}))
+    pathlib.Path("emulated.json").write_text(json.dumps({"other_ami": images[1], "other_image": f"{IMAGE.rsplit(':', 1)[0]}:9.9.9", "machines": machines}))
 
 
 def voters():

@@ -92,7 +92,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NODES")]
     pub cluster: Option<String>,
     /// What this process does, separated by commas: gateway, wal, compactor. Without wal it keeps no log and follows the nodes of
-    /// --cluster [default: all three]
+    /// --cluster; without gateway no client reaches it [default: all three]
     #[arg(long, value_name = "ROLES")]
     pub roles: Option<String>,
     /// Form of the log lines on standard error

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod begin;
+mod cancelled;
 mod forwarding;
 mod group;
 mod lost;

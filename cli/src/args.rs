@@ -43,6 +43,11 @@ pub(crate) enum Command {
     /// Check whether a bucket can be used
     #[command(subcommand)]
     Bucket(BucketCommand),
+    /// Ask a server once whether it is ready, for health checks: exit code 0 if it is
+    Ready {
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Measure a server, and what its machine can do at best
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -348,6 +353,12 @@ pub(crate) struct BucketCheckArgs {
     /// The bucket [default: the directory ./tidelog-data/bucket]
     #[arg(long, value_name = "URL")]
     pub bucket: Option<String>,
+    /// Only say whether it can be used
+    #[arg(long)]
+    pub quick: bool,
+    /// Ask again for so long if it cannot be used yet: a bucket that is just being made
+    #[arg(long, default_value = "0s", value_parser = parse_duration, value_name = "DURATION")]
+    pub wait: Duration,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

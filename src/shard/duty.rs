@@ -19,7 +19,7 @@ use super::{Job, Jobs, adopt, balance, catalog, topics, upkeep, versions};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flush::{self, AskLeader, FlushHandle, FlushTask, Flusher, FlusherOptions, Triggers};
-use crate::metrics;
+use crate::metrics::{self, cost::BucketJob};
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{Control, Limits, LogIndex};
 use crate::raft::{Leader, Leadership, NodeIdentity};
@@ -210,7 +210,7 @@ impl Duty {
             metadata_interval: config.flush.metadata_interval,
             checkpoint_gap: config.flush.checkpoint_gap,
         };
-        let flusher = Flusher::new(leader.clone(), bucket.clone(), options);
+        let flusher = Flusher::new(leader.clone(), bucket.on_behalf_of(BucketJob::Flush), options);
         let task = FlushTask::new(flusher, flush.clone(), triggers, clock.clone());
         scope.spawn("flush", async move { task.run().await.err().map(|replaced| replaced.to_string()) });
     }

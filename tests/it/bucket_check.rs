@@ -3,6 +3,8 @@
 use serde_json::Value;
 
 use crate::support::binary::{run, text};
+use crate::support::eventually;
+use crate::support::faults::Fault;
 use crate::support::s3::S3;
 
 #[tokio::test]
@@ -44,6 +46,25 @@ async fn what_is_wrong_with_a_bucket_is_told_in_one_sentence() {
         assert!(said.contains(told), "{environment:?}: {said}");
     }
     assert!(walkdir(&s3.objects()).is_empty());
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_yet_is_waited_for() {
+    let s3 = S3::start().await;
+    s3.faults().set(Fault::NoBucket);
+    let url = s3.url();
+    let quick = ["bucket", "check", "--quick", "--bucket", url.as_str()];
+    let said = s3.run(&quick, &[]).await.failed(1);
+    assert!(said.contains("there is no such bucket"), "{said}");
+
+    let (asked, waiting) = (s3.faults().counts().0, [&quick[..], &["--wait", "5m"]].concat());
+    let (said, ()) = tokio::join!(s3.run(&waiting, &[]), async {
+        // Until a probe has failed and the next one came: it is the wait that finds the bucket.
+        eventually("two probes", || async { (s3.faults().counts().0 >= asked + 2).then_some(()) }).await;
+        s3.faults().set(Fault::None);
+    });
+    let said = said.ok();
+    assert!(said.contains("can be written") && !said.contains("MiB"), "{said}");
 }
 
 /// All files below `root`.

@@ -18,7 +18,8 @@ pub(crate) use bench::args::BenchCommand;
 pub(crate) use token::TokenCommand;
 
 use crate::args::Command;
-use crate::remote::{connect, connect_for};
+use crate::output;
+use crate::remote::{Remote, connect, connect_for};
 
 /// Runs a subcommand to its end.
 pub(crate) fn run(command: Command) -> Result<()> {
@@ -38,6 +39,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Produce(args) => produce::run(&args).await,
             Command::Consume(args) => consume::run(&args).await,
             Command::Bucket(command) => bucket::run(command).await,
+            Command::Ready { remote } => ready(&remote).await,
             Command::Verify(args) => verify::run(&args).await,
             Command::Admin(command) => admin::run(command).await,
             Command::DevCluster(args) => dev_cluster::run(&args).await,
@@ -46,4 +48,10 @@ pub(crate) fn run(command: Command) -> Result<()> {
     // A thread that waits for standard input must not keep the process.
     runtime.shutdown_background();
     result
+}
+
+/// Asks the server once; its answer is the exit code.
+async fn ready(remote: &Remote) -> Result<()> {
+    connect(remote)?.ready().await?;
+    output::line("ready")
 }

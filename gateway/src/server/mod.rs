@@ -77,9 +77,9 @@ impl Server {
         let bind = async |listener, address| {
             Socket::bind(address).await.map_err(|source| BindError::Address { listener, address, source })
         };
-        let clients = bind(Listener::Client, config.http.listen).await?.with_tls(&config.http.tls)?;
+        let clients = bind(Listener::Client, config.http.listen).await?.with_tls(&config.http.tls, "clients")?;
         let admin = match config.admin.listen {
-            Some(address) => Some(bind(Listener::Admin, address).await?.with_tls(&config.admin.tls)?),
+            Some(address) => Some(bind(Listener::Admin, address).await?.with_tls(&config.admin.tls, "operators")?),
             None => None,
         };
         Ok(Bound { clients, admin, auth: Auth::open(&config.auth)?, config: config.clone() })

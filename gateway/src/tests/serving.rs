@@ -65,6 +65,16 @@ async fn conditional_ranges_are_answered_without_a_body_once_held() {
 }
 
 #[tokio::test]
+async fn what_was_used_and_its_price_are_told_by_task_and_topic() {
+    let gateway = Gateway::start().await;
+    let cost = gateway.get("/v1/cost").await.expect(200);
+    assert_eq!(cost["currency"], "USD");
+    let jobs: Vec<_> = cost["jobs"].as_array().unwrap().iter().map(|job| job["job"].as_str().unwrap()).collect();
+    assert_eq!(jobs, ["flush", "archive", "fetch", "gc", "other"]);
+    gateway.get("/v1/cost?since=1").await.error(400, "invalid_parameter");
+}
+
+#[tokio::test]
 async fn a_drain_turns_not_ready_and_ends_long_polls() {
     let gateway = Gateway::start().await;
     gateway.fill(1, 1).await;

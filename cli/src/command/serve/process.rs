@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use tidelog::config::{Config, Shutdown};
+use tidelog::config::{Config, Cost, Shutdown};
 use tidelog::metrics;
 use tidelog::queue::{Options, Queue};
 use tidelog_gateway::{AdminHooks, Server};
@@ -40,6 +40,7 @@ pub(super) async fn serve(config: Config, start: Start, filter: LogFilter) -> Re
     }
     let clock = injected::start(&config)?;
     metrics::install(config.metrics.topics).map_err(|error| anyhow!("cannot start metrics: {error}"))?;
+    metrics::cost::set_prices(prices(&config));
     tokio::spawn(async {
         let mut ticks = tokio::time::interval(metrics::UPKEEP_INTERVAL);
         loop {
@@ -74,6 +75,11 @@ pub(super) async fn serve(config: Config, start: Start, filter: LogFilter) -> Re
     signals.end_at_next();
     end(server, compactor, &queue, &config.shutdown).await;
     Ok(())
+}
+
+fn prices(config: &Config) -> metrics::cost::Prices {
+    let Cost { put_per_1000, get_per_1000, read_per_gib, written_per_gib, peer_per_gib, .. } = config.cost;
+    metrics::cost::Prices { put_per_1000, get_per_1000, read_per_gib, written_per_gib, peer_per_gib }
 }
 
 /// What the gateway asks of this process for an operator.

@@ -119,9 +119,10 @@ pub(super) fn believing(bundle: &std::path::Path) -> Result<ClientOptions> {
     if certificates.is_empty() {
         return Err(wrong("there is no certificate in it".into()));
     }
-    let named = std::env::vars().filter_map(|(name, value)| {
-        let name = name.strip_prefix("AWS_")?.to_ascii_lowercase();
-        Some((name.parse::<ClientConfigKey>().ok()?, value))
+    // What is not UTF-8 is somebody else's.
+    let named = std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.to_str()?.strip_prefix("AWS_")?.to_ascii_lowercase();
+        Some((name.parse::<ClientConfigKey>().ok()?, value.into_string().ok()?))
     });
     let options = named.fold(ClientOptions::new(), |options, (key, value)| options.with_config(key, value));
     Ok(certificates.into_iter().fold(options, ClientOptions::with_root_certificate))

@@ -1,8 +1,12 @@
 //! `tidelog bucket check`: over a directory and a real S3 server; each thing that may be wrong is told in one sentence.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
+
 use serde_json::Value;
 
-use crate::support::binary::{run, text};
+use crate::support::binary::{command, ran, run, text};
 use crate::support::eventually;
 use crate::support::faults::Fault;
 use crate::support::s3::S3;
@@ -66,4 +70,18 @@ async fn a_bucket_that_is_not_there_yet_is_waited_for() {
     });
     let said = said.ok();
     assert!(said.contains("can be written") && !said.contains("MiB"), "{said}");
+}
+
+#[test]
+fn an_environment_that_is_not_utf8_does_not_keep_a_bucket_of_ones_own_authority_from_being_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let bundle = dir.path().join("ca.pem");
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(&bundle, made.cert.pem()).unwrap();
+    let mut check = command(&["bucket", "check", "--bucket", "s3://tidelog"]);
+    check.env("AWS_CA_BUNDLE", &bundle).env("ODD", OsStr::from_bytes(b"\xff")).stdin(Stdio::null());
+    check.env("AWS_ENDPOINT", "https://127.0.0.1:9").env("AWS_REGION", "us-east-1");
+    check.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b");
+    let said = ran(&check.output().unwrap()).failed(1);
+    assert!(said.contains("the endpoint cannot be reached"), "{said}");
 }

@@ -42,17 +42,17 @@ locals {
       description = "Producers are told to come back later, because memory or the log's budget is used up."
     }
     flush-stands = {
-      metric      = "tidelog_job_last_success_age_seconds", dimensions = { kind = "voter", exported_job = "flush" }, statistic = "Maximum"
+      metric      = "tidelog_job_last_success_age_seconds", dimensions = { kind = "voter", task = "flush" }, statistic = "Maximum"
       comparison  = "GreaterThanThreshold", threshold = 600, periods = 5, missing = "ignore"
       description = "Nothing was flushed for ten minutes (${local.runbook}, When the bucket is away)."
     }
     gc-stands = {
-      metric      = "tidelog_job_last_success_age_seconds", dimensions = { kind = "voter", exported_job = "gc" }, statistic = "Maximum"
+      metric      = "tidelog_job_last_success_age_seconds", dimensions = { kind = "voter", task = "gc" }, statistic = "Maximum"
       comparison  = "GreaterThanThreshold", threshold = 7200, periods = 5, missing = "ignore"
       description = "Garbage was not collected for two hours; tidelog admin status says why."
     }
     retention-stands = {
-      metric      = "tidelog_job_last_success_age_seconds", dimensions = { kind = "voter", exported_job = "retention" }, statistic = "Maximum"
+      metric      = "tidelog_job_last_success_age_seconds", dimensions = { kind = "voter", task = "retention" }, statistic = "Maximum"
       comparison  = "GreaterThanThreshold", threshold = 3600, periods = 5, missing = "ignore"
       description = "Retention did not run for an hour; tidelog admin status says why."
     }

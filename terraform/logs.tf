@@ -19,7 +19,7 @@ locals {
       "tidelog_raft_is_leader", "tidelog_raft_away_members", "tidelog_raft_lag_entries", "tidelog_segments",
       "tidelog_produce_refused_total", "tidelog_uptime_seconds",
     ]
-    job    = ["tidelog_job_last_success_age_seconds"]
+    task   = ["tidelog_job_last_success_age_seconds"]
     status = ["tidelog_http_requests_total"]
   }
 
@@ -27,7 +27,7 @@ locals {
     for label, names in local.metrics : {
       source_labels    = ["job"]
       label_matcher    = "^tidelog$"
-      dimensions       = [label == "plain" ? ["cluster", "kind"] : ["cluster", "kind", label == "job" ? "exported_job" : label]]
+      dimensions       = [label == "plain" ? ["cluster", "kind"] : ["cluster", "kind", label]]
       metric_selectors = ["^(${join("|", names)})$"]
     }
   ]

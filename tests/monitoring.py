@@ -146,6 +146,18 @@ def unseen(metrics):
             yield f"{name} is in no dashboard and in no rule"
 
 
+def wrong_alarms(metrics):
+    """What terraform/ names of the metrics, for CloudWatch."""
+    for path in sorted((ROOT / "terraform").glob("*.tf")):
+        text = path.read_text()
+        for name in sorted(set(re.findall(r'"(tidelog_\w+)"', text)) - set(metrics.labels)):
+            yield f"{path.name}: no process has the metric {name}"
+        for name, dimensions in re.findall(r'metric\s*=\s*"(tidelog_\w+)",\s*dimensions\s*=\s*\{([^}]*)\}', text):
+            for label, value in re.findall(r'(\w+)\s*=\s*"([^"]*)"', dimensions):
+                if label != "kind" and value not in metrics.labels.get(name, {}).get(label, ()):
+                    yield f"{path.name}: {name} has no {label} {value!r}"
+
+
 def asked(prometheus, metrics):
     """What a Prometheus that scrapes the processes says of every query."""
     answers = 0
@@ -216,6 +228,7 @@ def main():
         for label in sorted({"job", "instance"} & set(labels))
     ]
     wrong += list(wrong_rules()) + list(wrong_dashboards()) + list(unseen(metrics))
+    wrong += list(wrong_alarms(metrics))
     checked = 0
     for place, query, text in queries():
         checked += 1

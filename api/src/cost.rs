@@ -18,6 +18,8 @@ pub struct Cost {
     pub jobs: Vec<CostOfJob>,
     /// To and from other nodes.
     pub peers: CostOfPeers,
+    /// What is in the bucket.
+    pub stored: CostOfStored,
     /// The topics with series of their own in the metrics, and `other`: each with its share of the price of the bytes that this
     /// process took and gave.
     pub topics: Vec<CostOfTopic>,
@@ -36,6 +38,17 @@ pub struct CostPrices {
     pub written_per_gib: f64,
     /// A GiB sent to or received from other nodes.
     pub peer_per_gib: f64,
+    /// A GiB that is stored for a month.
+    pub stored_per_gib_month: f64,
+}
+
+/// What is in the bucket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CostOfStored {
+    /// Records of the whole cluster in segments and archive files, as the segments had them.
+    pub bytes: u64,
+    /// What a month of it costs; not in the total, which is of what was done.
+    pub price_per_month: f64,
 }
 
 /// One kind of work.

@@ -21,6 +21,8 @@ pub struct Cost {
     pub written_per_gib: f64,
     /// Of a GiB that this process sends to other nodes, and of one that it receives from them.
     pub peer_per_gib: f64,
+    /// Of a GiB that is stored for a month.
+    pub stored_per_gib_month: f64,
 }
 
 impl Default for Cost {
@@ -32,6 +34,7 @@ impl Default for Cost {
             read_per_gib: 0.0,
             written_per_gib: 0.0,
             peer_per_gib: 0.01,
+            stored_per_gib_month: 0.023,
         }
     }
 }
@@ -40,12 +43,14 @@ impl Config {
     /// The rules of `[cost]`.
     pub(super) fn check_cost(&self, problems: &mut Vec<String>) {
         let Cost { put_per_1000, get_per_1000, read_per_gib, written_per_gib, peer_per_gib, .. } = self.cost;
+        let stored_per_gib_month = self.cost.stored_per_gib_month;
         for (key, price) in [
             ("put_per_1000", put_per_1000),
             ("get_per_1000", get_per_1000),
             ("read_per_gib", read_per_gib),
             ("written_per_gib", written_per_gib),
             ("peer_per_gib", peer_per_gib),
+            ("stored_per_gib_month", stored_per_gib_month),
         ] {
             if !price.is_finite() || price < 0.0 {
                 problems.push(format!("cost.{key}: {price} is no price"));

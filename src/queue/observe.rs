@@ -5,6 +5,7 @@ use ::metrics::gauge;
 use super::Queue;
 use crate::metrics as names;
 use crate::shard::Shard;
+use crate::state::State;
 
 impl Queue {
     /// Sets the gauges of the logs, the states and the budgets; call it before the metrics are rendered.
@@ -23,6 +24,17 @@ impl Queue {
         gauge!(names::PRODUCE_MEMORY_BYTES).set(self.admission().used() as f64);
         self.0.shards.iter().for_each(observe);
     }
+
+    /// Bytes of records in segments and archive files, of the whole cluster as this process knows it.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.0.shards.iter().map(|shard| stored_bytes(&shard.leader().node().view())).sum()
+    }
+}
+
+/// Of all partitions: some milliseconds where there are a million, at each look.
+fn stored_bytes(state: &State) -> u64 {
+    state.partitions().map(|partition| partition.stored_bytes()).sum()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "gauges are floating point")]
@@ -47,6 +59,7 @@ fn observe(shard: &Shard) {
     set(names::STATE_PARTITIONS, view.partition_count() as f64);
     set(names::STATE_SEGMENTS, view.segment_count() as f64);
     set(names::STATE_ARCHIVE_FILES, view.file_count() as f64);
+    set(names::STORED_BYTES, stored_bytes(&view) as f64);
     set(names::IDEMPOTENCY_KEYS, view.idempotency_keys() as f64);
     set(names::IDEMPOTENCY_WINDOW_SECONDS, view.idempotency_window_ms() as f64 / 1e3);
 }

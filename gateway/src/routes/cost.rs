@@ -5,25 +5,29 @@ use http::StatusCode;
 use tidelog::metrics::cost::{self, BucketJob, JobUse, Prices};
 use tidelog::metrics::{self, TopicTotals};
 use tidelog_api::ErrorBody;
-use tidelog_api::cost::{Cost, CostOfJob, CostOfPeers, CostOfTopic, CostPrices};
+use tidelog_api::cost::{Cost, CostOfJob, CostOfPeers, CostOfStored, CostOfTopic, CostPrices};
 
 use super::call::Call;
 use super::json;
 use crate::error::Result;
 
+const GIB: f64 = (1_u64 << 30) as f64;
+
 /// What the process used of the bucket and the network since its start, and an estimate of its price
 #[utoipa::path(get, path = "/v1/cost", tag = "operation",
     responses((status = 200, body = Cost), (status = "default", body = ErrorBody)))]
+#[allow(clippy::cast_precision_loss, reason = "an estimate")]
 pub(crate) async fn cost(call: Call) -> Result<Response> {
     let app = call.finish()?;
     let (used, prices) = (cost::used(), cost::prices());
     let of = |job: BucketJob| used.jobs[job as usize].spent(&prices).total();
     let topics = shares(&metrics::topic_totals(), of(BucketJob::Flush) + of(BucketJob::Archive), of(BucketJob::Fetch));
-    let spent = used.spent(&prices);
+    let (spent, stored) = (used.spent(&prices), app.queue().stored_bytes());
+    let settings = &app.queue().config().cost;
     json(
         StatusCode::OK,
         &Cost {
-            currency: app.queue().config().cost.currency.clone(),
+            currency: settings.currency.clone(),
             seconds: metrics::uptime().as_secs_f64(),
             total: spent.total(),
             prices: CostPrices {
@@ -32,9 +36,14 @@ pub(crate) async fn cost(call: Call) -> Result<Response> {
                 read_per_gib: prices.read_per_gib,
                 written_per_gib: prices.written_per_gib,
                 peer_per_gib: prices.peer_per_gib,
+                stored_per_gib_month: settings.stored_per_gib_month,
             },
             jobs: BucketJob::ALL.iter().zip(&used.jobs).map(|(job, did)| of_job(*job, did, &prices)).collect(),
             peers: CostOfPeers { sent_bytes: used.sent, received_bytes: used.received, price: spent.peer },
+            stored: CostOfStored {
+                bytes: stored,
+                price_per_month: stored as f64 / GIB * settings.stored_per_gib_month,
+            },
             topics,
         },
     )

@@ -68,7 +68,12 @@ async fn conditional_ranges_are_answered_without_a_body_once_held() {
 #[tokio::test]
 async fn what_was_used_and_its_price_are_told_by_task_and_topic() {
     let gateway = Gateway::start().await;
+    gateway.fill(1, 5).await;
+    gateway.json(Method::POST, "/v1/topics/t:flush?wait_ms=60000", &json!({})).await.expect(200);
     let cost = gateway.get("/v1/cost").await.expect(200);
+    let stored = cost["stored"]["bytes"].as_u64().unwrap();
+    let month = stored as f64 / 1024.0_f64.powi(3) * cost["prices"]["stored_per_gib_month"].as_f64().unwrap();
+    assert!(stored > 0 && (cost["stored"]["price_per_month"].as_f64().unwrap() - month).abs() < 1e-12, "{cost}");
     assert_eq!(cost["currency"], "USD");
     let jobs: Vec<_> = cost["jobs"].as_array().unwrap().iter().map(|job| job["job"].as_str().unwrap()).collect();
     assert_eq!(jobs, ["flush", "archive", "fetch", "gc", "other"]);

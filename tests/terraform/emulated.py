@@ -63,19 +63,24 @@ def voters():
     return [machine for machine in machines if machine["State"]["Name"] != "terminated"]
 
 
+def zones(machines):
+    """Machines by the zone of their subnet; the emulator has its own idea of where a machine with a given interface is."""
+    subnets = {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in boto3.client("ec2").describe_subnets()["Subnets"]}
+    return {subnets[machine["SubnetId"]]: machine for machine in machines}
+
+
 def volumes():
     filters = [{"Name": "tag:Name", "Values": [f"{NAME}-wal-{zone}" for zone in ZONES]}]
     return boto3.client("ec2").describe_volumes(Filters=filters)["Volumes"]
 
 
 def look():
-    machines = voters()
-    assert sorted(machine["Placement"]["AvailabilityZone"] for machine in machines) == ZONES, machines
-    for machine in machines:
-        number = ZONES.index(machine["Placement"]["AvailabilityZone"])
-        assert machine["PrivateIpAddress"] == f"10.42.{16 * number}.10", machine["PrivateIpAddress"]
+    machines = zones(voters())
+    assert sorted(machines) == ZONES, sorted(machines)
+    for zone, machine in machines.items():
+        assert machine["PrivateIpAddress"] == f"10.42.{16 * ZONES.index(zone)}.10", machine["PrivateIpAddress"]
     attached = {volume["AvailabilityZone"]: volume["Attachments"][0]["InstanceId"] for volume in volumes()}
-    assert attached == {machine["Placement"]["AvailabilityZone"]: machine["InstanceId"] for machine in machines}, attached
+    assert attached == {zone: machine["InstanceId"] for zone, machine in machines.items()}, attached
     save_user_data(machines)
     s3 = boto3.client("s3")
     (bucket,) = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
@@ -93,9 +98,9 @@ def save_user_data(machines):
     """What the machines run at their first boot, as files that the shell can look at."""
     ec2 = boto3.client("ec2")
     texts = {}
-    for machine in machines:
+    for zone, machine in machines.items():
         attribute = ec2.describe_instance_attribute(InstanceId=machine["InstanceId"], Attribute="userData")
-        texts[machine["Placement"]["AvailabilityZone"]] = attribute["UserData"]["Value"]
+        texts[zone] = attribute["UserData"]["Value"]
     for template in ec2.describe_launch_template_versions(Versions=["$Latest"])["LaunchTemplateVersions"]:
         texts[template["LaunchTemplateName"]] = template["LaunchTemplateData"]["UserData"]
     assert len(texts) == 5, sorted(texts)

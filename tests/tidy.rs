@@ -128,8 +128,15 @@ const SEAMS: &[(&str, &str, &[&str])] = &[
 ];
 /// Settings, certificates and what the system says of the process are read once or now and then; the block cache is foyer's; a bucket
 /// on the local disk is a store, of which a simulation brings its own.
-const FILES: &[&str] =
-    &["src/disk/", "src/config/", "src/metrics/process.rs", "src/cache.rs", "src/peer/tls.rs", "src/store/local.rs"];
+const FILES: &[&str] = &[
+    "src/disk/",
+    "src/config/",
+    "src/metrics/process.rs",
+    "src/cache.rs",
+    "src/peer/tls.rs",
+    "src/store/open.rs",
+    "src/store/local.rs",
+];
 const THREADS: &[&str] = &["src/blocking.rs", "src/cache.rs", "src/peer/tls.rs", "src/store/"];
 
 /// What may not be written in code outside tests.

@@ -3,6 +3,7 @@
 
 mod begin;
 mod cancelled;
+mod elections;
 mod forwarding;
 mod group;
 mod lost;

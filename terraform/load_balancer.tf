@@ -60,8 +60,8 @@ resource "aws_lb_listener" "clients" {
   protocol          = var.certificate_arn == null ? "TCP" : "TLS"
   certificate_arn   = var.certificate_arn
   ssl_policy        = var.certificate_arn == null ? null : "ELBSecurityPolicy-TLS13-1-2-2021-06"
-  alpn_policy       = var.certificate_arn == null ? null : "HTTP2Preferred"
-  tags              = local.tags
+  # No ALPN: TLS ends here and begins anew, so both halves of a connection speak HTTP/1.1 whatever the client would prefer.
+  tags = local.tags
 
   default_action {
     type             = "forward"

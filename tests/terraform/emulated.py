@@ -2,6 +2,7 @@
 
 usage: emulated.py seed VARIABLES.json     makes what an account has before: a certificate, secrets; writes the example's variables
        emulated.py look                    what was applied is there
+       emulated.py free                    interfaces of machines that ended are as AWS would have them
        emulated.py gone                    after destroy: nothing is left but the volumes
 """
 
@@ -63,19 +64,24 @@ def voters():
     return [machine for machine in machines if machine["State"]["Name"] != "terminated"]
 
 
+def zones(machines):
+    """Machines by the zone of their subnet; the emulator has its own idea of where a machine with a given interface is."""
+    subnets = {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in boto3.client("ec2").describe_subnets()["Subnets"]}
+    return {subnets[machine["SubnetId"]]: machine for machine in machines}
+
+
 def volumes():
     filters = [{"Name": "tag:Name", "Values": [f"{NAME}-wal-{zone}" for zone in ZONES]}]
     return boto3.client("ec2").describe_volumes(Filters=filters)["Volumes"]
 
 
 def look():
-    machines = voters()
-    assert sorted(machine["Placement"]["AvailabilityZone"] for machine in machines) == ZONES, machines
-    for machine in machines:
-        number = ZONES.index(machine["Placement"]["AvailabilityZone"])
-        assert machine["PrivateIpAddress"] == f"10.42.{16 * number}.10", machine["PrivateIpAddress"]
+    machines = zones(voters())
+    assert sorted(machines) == ZONES, sorted(machines)
+    for zone, machine in machines.items():
+        assert machine["PrivateIpAddress"] == f"10.42.{16 * ZONES.index(zone)}.10", machine["PrivateIpAddress"]
     attached = {volume["AvailabilityZone"]: volume["Attachments"][0]["InstanceId"] for volume in volumes()}
-    assert attached == {machine["Placement"]["AvailabilityZone"]: machine["InstanceId"] for machine in machines}, attached
+    assert attached == {zone: machine["InstanceId"] for zone, machine in machines.items()}, attached
     save_user_data(machines)
     s3 = boto3.client("s3")
     (bucket,) = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
@@ -93,9 +99,9 @@ def save_user_data(machines):
     """What the machines run at their first boot, as files that the shell can look at."""
     ec2 = boto3.client("ec2")
     texts = {}
-    for machine in machines:
+    for zone, machine in machines.items():
         attribute = ec2.describe_instance_attribute(InstanceId=machine["InstanceId"], Attribute="userData")
-        texts[machine["Placement"]["AvailabilityZone"]] = attribute["UserData"]["Value"]
+        texts[zone] = attribute["UserData"]["Value"]
     for template in ec2.describe_launch_template_versions(Versions=["$Latest"])["LaunchTemplateVersions"]:
         texts[template["LaunchTemplateName"]] = template["LaunchTemplateData"]["UserData"]
     assert len(texts) == 5, sorted(texts)
@@ -108,6 +114,15 @@ def save_user_data(machines):
         assert volume.replace("-", "") in pathlib.Path(f"user-data-{zone}.sh").read_text(), zone
 
 
+def free():
+    """Removes the interfaces of machines that ended, which AWS would have freed."""
+    ec2 = boto3.client("ec2")
+    assert not voters(), "interfaces are freed only when their machines have ended"
+    filters = [{"Name": "tag:Name", "Values": [f"{NAME}-voter-{zone}" for zone in ZONES]}]
+    for interface in ec2.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]:
+        ec2.delete_network_interface(NetworkInterfaceId=interface["NetworkInterfaceId"])
+
+
 def gone():
     assert not voters(), voters()
     assert [volume["State"] for volume in volumes()] == ["available"] * 3, volumes()
@@ -118,4 +133,4 @@ def gone():
 
 
 command, *arguments = sys.argv[1:]
-{"seed": seed, "look": look, "gone": gone}[command](*arguments)
+{"seed": seed, "look": look, "free": free, "gone": gone}[command](*arguments)

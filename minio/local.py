@@ -323,11 +323,13 @@ def main():
     elif verb == "down":
         down(services)
     elif verb in ("start", "stop", "kill"):
-        unknown = [name for name in flags if name not in services.programs]
+        unknown = [name for name in flags if name not in (S3, *services.programs)]
         if unknown or not flags:
-            fail(f"{verb} takes names of services: {', '.join(services.order)}")
+            fail(f"{verb} takes names of services: {', '.join([S3, *services.order])}")
         for name in flags:
-            if verb == "start":
+            if verb == "start" and name == S3:
+                up_s3(services)
+            elif verb == "start":
                 start(services, name)
                 wait_for(services, name)
             else:

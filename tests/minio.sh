@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Tidelog over S3, as minio/ sets it up: the compose file as far as it can be checked without containers, then its topology as
-# processes (minio/run-local.sh): every command of minio/README.md, records that come while a gateway leaves and a node crashes,
-# and tests/flights.sh with three nodes, against an S3 server that enforces minio/policy.json.
+# processes (minio/run-local.sh): every command of minio/README.md, records that come while a gateway leaves, a node crashes and
+# the bucket is away, and tests/flights.sh with three nodes, against an S3 server that enforces minio/policy.json.
 #
 #   tests/minio.sh [ROWS]          rows of tests/flights.sh, default 200000
 #
@@ -44,6 +44,14 @@ if command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]; then
     sed -E 's/gateway-[12]:7070/127.0.0.1:7070/' "$root/minio/haproxy.cfg" >"$work/haproxy.cfg"
     PATH=$PATH:/usr/sbin haproxy -c -q -f "$work/haproxy.cfg"
     echo "haproxy.cfg is valid"
+fi
+
+if command -v systemd-analyze >/dev/null; then
+    # The binary is not installed where the unit has it.
+    sed "s#/usr/local/bin/tidelog#$TIDELOG#" "$root/packaging/systemd/tidelog.service" >"$work/tidelog.service"
+    systemd-analyze verify "$work/tidelog.service" 2>"$work/unit" || true
+    if grep -F tidelog.service "$work/unit"; then exit 1; fi
+    echo "tidelog.service is valid"
 fi
 
 echo "--- what the image is built from"
@@ -132,6 +140,17 @@ cat "$work/orderly"
 seq 1 20000 | cmp - "$work/consumed" || { echo "minio: records are missing, or there twice" >&2; exit 1; }
 "$TIDELOG" admin status >"$work/members"
 [ "$(grep -c reachable "$work/members")" -ge 3 ] || { cat "$work/members" >&2; exit 1; }
+
+if [ -z "${S3_ENDPOINT:-}" ]; then
+    echo "--- a bucket that goes away while records come"
+    "$local" kill s3
+    seq 20001 30000 | "$TIDELOG" produce orderly
+    "$local" start s3
+    "$TIDELOG" topic flush orderly --archive
+    "$TIDELOG" consume orderly --output value | sort -n >"$work/consumed"
+    seq 1 30000 | cmp - "$work/consumed" || { echo "minio: records are missing, or there twice" >&2; exit 1; }
+    "$TIDELOG" verify --bucket "$TIDELOG_BUCKET" | tail -n 1
+fi
 
 echo "--- a right that the policy lacks"
 # The bucket is Tidelog's, another one is not: the probe has to say so.

@@ -1,6 +1,7 @@
 """Holds every rule and every query of a dashboard against the metrics of running processes.
 
-usage: monitoring.py URL…        URLs of /metrics of a node, of a gateway and of a compactor; PROMETHEUS may name a Prometheus
+usage: monitoring.py pending ALERT…      waits until Prometheus has these alerts as pending or firing
+       monitoring.py URL…        URLs of /metrics of a node, of a gateway and of a compactor; PROMETHEUS may name a Prometheus
                                  that scrapes them, which then has to answer every query
 
 A metric, a label or a value of a label that no process has fails, and so does an alert without a section in
@@ -172,6 +173,20 @@ def asked(prometheus, metrics):
             yield f"{rule['name']} fires although all is well: {rule['alerts']}"
 
 
+def wait_for_alerts(prometheus, names):
+    deadline = time.monotonic() + 180
+    while True:
+        groups = json.load(urllib.request.urlopen(f"{prometheus}/api/v1/rules", timeout=30))["data"]["groups"]
+        states = {rule["name"]: rule["state"] for group in groups for rule in group["rules"]}
+        if missing := [name for name in names if states.get(name) not in ("pending", "firing")]:
+            if time.monotonic() > deadline:
+                sys.exit(f"monitoring: {', '.join(missing)} do not notice what is wrong")
+            time.sleep(0.5)
+        else:
+            print(f"Prometheus notices: {', '.join(names)}")
+            return
+
+
 def wait_for_scrapes(prometheus):
     """Until every target was scraped, every rule evaluated, and rates over half a minute have something to go by."""
     deadline = time.monotonic() + 120
@@ -191,6 +206,9 @@ def wait_for_scrapes(prometheus):
 
 
 def main():
+    if sys.argv[1] == "pending":
+        wait_for_alerts(os.environ["PROMETHEUS"], sys.argv[2:])
+        return
     metrics = Metrics(urllib.request.urlopen(url, timeout=30).read().decode() for url in sys.argv[1:])
     wrong = [
         f"{name} has the label {label}, which Prometheus would rename"

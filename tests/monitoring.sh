@@ -53,4 +53,17 @@ failed=0
 touch "$work/enough"
 [ -z "${worker:-}" ] || wait "$worker"
 [ "$failed" -eq 0 ] || exit 1
+if [ -n "${PROMETHEUS:-}" ]; then
+    # What is wrong has to be noticed, through the labels that series really have in Prometheus.
+    "$local" kill node-3
+    if [ -z "${S3_ENDPOINT:-}" ]; then
+        "$local" kill s3
+        seq 1 1000 | "$TIDELOG" produce numbers >/dev/null
+        "$python" "$root/tests/monitoring.py" pending TidelogProcessGone TidelogMemberAway TidelogBucketAway
+        "$local" start s3
+    else
+        "$python" "$root/tests/monitoring.py" pending TidelogProcessGone TidelogMemberAway
+    fi
+    "$local" start node-3
+fi
 echo "monitoring: done"

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::{BenchCommand, TokenCommand};
+use crate::command::{BenchCommand, CostArgs, TokenCommand};
 use crate::input::Format;
 pub(crate) use crate::remote::{AdminRemote, AdminServer, Remote};
 use crate::start::Start;
@@ -51,6 +51,8 @@ pub(crate) enum Command {
     /// Measure a server, and what its machine can do at best
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Estimate what a cluster costs on AWS; no server is asked
+    Cost(Box<CostArgs>),
     /// Operate a running server or cluster
     #[command(subcommand)]
     Admin(AdminCommand),
@@ -90,7 +92,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NODES")]
     pub cluster: Option<String>,
     /// What this process does, separated by commas: gateway, wal, compactor. Without wal it keeps no log and follows the nodes of
-    /// --cluster [default: all three]
+    /// --cluster; without gateway no client reaches it [default: all three]
     #[arg(long, value_name = "ROLES")]
     pub roles: Option<String>,
     /// Form of the log lines on standard error

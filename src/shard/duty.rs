@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::common::Common;
+use super::dispatch::ask_flush;
 use super::members::Members;
 use super::reopening::Reopening;
 use super::tasks::{Scope, Tasks};
@@ -26,8 +27,6 @@ use crate::raft::{Leader, Leadership, NodeIdentity};
 
 /// Before a leader that could not begin tries again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long a leader waits for the answer to a flush request.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Everything that the tasks need; clones share it.
 #[derive(Clone)]
@@ -218,12 +217,10 @@ impl Duty {
 
 impl AskLeader for Members {
     async fn ask(&self, index: LogIndex) -> Result<()> {
-        let (Some(leader), Some(calls)) = (self.leader(), self.calls()) else {
-            return Err(Error::unavailable("the shard has no leader"));
-        };
-        let body = index.to_le_bytes().to_vec().into();
-        let asked = calls.call(&leader, super::dispatch::FLUSH, body, FLUSH_DEADLINE).await;
-        asked.map(drop).map_err(crate::peer::CallError::into_error)
+        match (self.leader(), self.calls()) {
+            (Some(leader), Some(calls)) => ask_flush(calls, &leader, index).await,
+            _ => Err(Error::unavailable("the shard has no leader")),
+        }
     }
 }
 

@@ -79,8 +79,12 @@ impl gc::Log for GroupLog {
     }
 }
 
+/// Nothing goes from a closed shard, where it would be ignored.
 async fn retain(leader: &Leader) -> Result<()> {
     let view = leader.node().view();
+    if view.is_closed() {
+        return Ok(());
+    }
     let starts: Vec<_> = retention::plan(&view, leader.log_time()).collect();
     for starts in starts.chunks(TRIMMED_AT_ONCE) {
         leader.control(Control::Trim { starts: starts.to_vec() }).await?;

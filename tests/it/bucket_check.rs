@@ -6,6 +6,7 @@ use crate::support::binary::{run, text};
 use crate::support::eventually;
 use crate::support::faults::Fault;
 use crate::support::s3::S3;
+use crate::support::server::files_under;
 
 #[tokio::test]
 async fn a_bucket_that_can_be_used_is_timed_and_left_as_it_was() {
@@ -17,7 +18,7 @@ async fn a_bucket_that_can_be_used_is_timed_and_left_as_it_was() {
         report["timings"].as_array().unwrap().iter().map(|row| row["bytes"].as_u64().unwrap()).collect();
     assert_eq!(sizes, [4 << 10, 1 << 20, 16 << 20]);
     assert!(report["timings"].as_array().unwrap().iter().all(|row| row["put_p99_ms"].as_f64().unwrap() > 0.0));
-    let left = walkdir(&s3.objects());
+    let left = files_under(&s3.objects());
     assert!(left.is_empty(), "{left:?}");
 
     let dir = tempfile::tempdir().unwrap();
@@ -45,7 +46,7 @@ async fn what_is_wrong_with_a_bucket_is_told_in_one_sentence() {
         let said = s3.run(args, environment).await.failed(1);
         assert!(said.contains(told), "{environment:?}: {said}");
     }
-    assert!(walkdir(&s3.objects()).is_empty());
+    assert!(files_under(&s3.objects()).is_empty());
 }
 
 #[tokio::test]
@@ -65,17 +66,4 @@ async fn a_bucket_that_is_not_there_yet_is_waited_for() {
     });
     let said = said.ok();
     assert!(said.contains("can be written") && !said.contains("MiB"), "{said}");
-}
-
-/// All files below `root`.
-fn walkdir(root: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let mut files = Vec::new();
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { directories.push(path) } else { files.push(path) }
-        }
-    }
-    files
 }

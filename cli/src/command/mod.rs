@@ -6,6 +6,7 @@ mod bucket;
 mod cluster;
 mod compact;
 mod consume;
+mod cost;
 mod dev_cluster;
 mod produce;
 mod serve;
@@ -15,6 +16,7 @@ mod verify;
 
 use anyhow::{Context, Result};
 pub(crate) use bench::args::BenchCommand;
+pub(crate) use cost::CostArgs;
 pub(crate) use token::TokenCommand;
 
 use crate::args::Command;
@@ -35,6 +37,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Serve(_) | Command::Bench(_) => Ok(()),
             Command::Compact(args) => compact::run(args).await,
             Command::Token(command) => token::run(&command),
+            Command::Cost(args) => cost::run(&args),
             Command::Topic(command) => topic::run(command).await,
             Command::Produce(args) => produce::run(&args).await,
             Command::Consume(args) => consume::run(&args).await,

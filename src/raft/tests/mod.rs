@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod begin;
+mod cancelled;
 mod elections;
 mod forwarding;
 mod group;

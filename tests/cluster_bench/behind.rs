@@ -62,18 +62,22 @@ async fn loads(cluster: &Cluster, leader: u64) {
     eventually("a record of the load", || async { applied().await.filter(|applied| *applied > first) }).await;
 }
 
-/// Until it has applied what its leader had applied at a time after it was started.
+/// Until it has applied what its leader had applied at a time after it was started, of every shard: the load is in one of them.
 async fn caught_up(cluster: &Cluster, leader: u64, follower: u64) {
-    let applied = |shard: Option<serde_json::Value>| shard.and_then(|shard| shard["applied"].as_u64());
+    let applied = async |node| -> Option<Vec<u64>> {
+        let shards = cluster.shards(node).await?;
+        shards.iter().map(|shard| shard["applied"].as_u64()).collect()
+    };
     let begun = Instant::now();
     let mut goal = None;
     loop {
         assert!(begun.elapsed() < 10 * DEADLINE, "it does not catch up:\n{}", cluster.log(follower));
         if goal.is_none() {
-            goal = applied(cluster.shard(leader).await);
+            goal = applied(leader).await;
         }
-        if let (Some(goal), Some(applied)) = (goal, applied(cluster.shard(follower).await))
-            && applied >= goal
+        if let (Some(goal), Some(applied)) = (&goal, applied(follower).await)
+            && goal.len() == applied.len()
+            && goal.iter().zip(&applied).all(|(goal, applied)| applied >= goal)
         {
             return;
         }

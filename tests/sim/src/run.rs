@@ -15,8 +15,6 @@ use crate::random::Rng;
 use crate::trace::Trace;
 use crate::world::World;
 
-/// How long everything may take to be well again after it was healed.
-const CONVERGES: Millis = 120_000;
 /// How long clients may take to end, and the final scan.
 const ENDS: Millis = 60_000;
 /// Topics of every run, with partitions.
@@ -116,10 +114,17 @@ fn story(world: &mut World, rng: &Rng, plan: Plan) -> Result<Verdict, String> {
         world.step();
     }
     world.heal();
-    converge(world, "after the faults")?;
-    world.desk.stop();
-    finish(world, clients)?;
-    fresh_writes(world, rng)?;
+    let well = converge(world, "after the faults").and_then(|()| {
+        world.desk.stop();
+        finish(world, clients)?;
+        fresh_writes(world, rng)
+    });
+    if let Err(why) = well {
+        // What can be read all the same may tell why.
+        world.desk.stop();
+        world.problems.push(why);
+        return Ok(check_what_is_left(world, rng));
+    }
     Ok(check(world, rng))
 }
 
@@ -183,7 +188,7 @@ fn finish(world: &mut World, clients: Vec<JoinHandle<()>>) -> Result<(), String>
 /// One leader that all know, the same applied index everywhere, no errand left.
 fn converge(world: &mut World, when: &str) -> Result<(), String> {
     let mut last = String::new();
-    let converged = world.until(CONVERGES, |world| {
+    let converged = world.until(world.profile.converges, |world| {
         if world.now % 50 != 0 {
             return false;
         }
@@ -266,16 +271,30 @@ fn fresh_writes(world: &mut World, rng: &Rng) -> Result<(), String> {
     }
 }
 
-/// The final scans, the replicas, and the checker over everything.
-fn check(world: &mut World, rng: &Rng) -> Verdict {
-    let mut end = End { bucket: Scan::default(), ..End::default() };
+/// What HTTP has of everything.
+fn scan(world: &mut World, rng: &Rng) -> Scan {
     let (desk, mut rng) = (world.desk.clone(), rng.fork("scan"));
     let scanning = world.spawn(async move { clients::scan(&desk, &mut rng).await });
     if world.until(ENDS, |_| scanning.is_finished()) {
-        end.http = world.take(scanning);
-    } else {
-        end.http.problems.push("the final scan did not come to an end".to_owned());
+        return world.take(scanning);
     }
+    Scan { problems: vec!["the final scan did not come to an end".to_owned()], ..Scan::default() }
+}
+
+/// The checker over what is to be had of a cluster that did not get well.
+fn check_what_is_left(world: &mut World, rng: &Rng) -> Verdict {
+    let http = scan(world, rng);
+    if !http.problems.is_empty() {
+        world.problems.extend(http.problems);
+        return Verdict::default();
+    }
+    let end = End { http, time: world.now, ..End::default() };
+    checker::check(&world.desk.history(), &end)
+}
+
+/// The final scans, the replicas, and the checker over everything.
+fn check(world: &mut World, rng: &Rng) -> Verdict {
+    let mut end = End { http: scan(world, rng), ..End::default() };
     let mut last = None;
     let settled = world.until(ENDS, |world| {
         world.now % 10 == 0 && {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::{Raft, RaftState};
@@ -15,6 +16,9 @@ use super::node::RaftNode;
 use super::types::{TypeConfig, term_of};
 use crate::log_clock::LogClock;
 use crate::model::NodeId;
+
+/// How long followers believe in a leader, in election timeouts: openraft's lease is the longest timeout.
+pub(super) const LEASE: u32 = 2;
 
 /// Who leads the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,6 +100,17 @@ pub(super) fn end(shared: &Shared) {
 }
 
 impl RaftNode {
+    /// Whether this node leads and no majority of voters has acknowledged that for as long as they believe in a leader: they may
+    /// have another one by now, of which this node has not heard. Nobody is woken when this changes.
+    pub(super) fn is_forsaken(&self) -> bool {
+        if self.is_alone() {
+            return false;
+        }
+        let metrics = self.inner.raft.metrics();
+        let acknowledged = metrics.borrow_watched().last_quorum_acked;
+        acknowledged.is_some_and(|at| at.into_inner().elapsed() > self.inner.election_timeout * LEASE)
+    }
+
     /// Has `clock` follow the leaderships of this node from now on.
     pub(super) fn follow_with(&self, clock: Arc<LogClock>) {
         let shared = &self.inner.shared;

@@ -77,7 +77,10 @@ impl RaftNode {
     }
 
     fn outlook(&self) -> Outlook {
-        let leadership = *self.inner.shared.leadership.borrow();
+        let mut leadership = *self.inner.shared.leadership.borrow();
+        if leadership.leader == Some(self.inner.node) && self.is_forsaken() {
+            leadership.leader = None;
+        }
         let metrics = self.inner.raft.server_metrics();
         let at = *metrics.borrow_watched().membership_config.log_id();
         // Compared only: another entry at the same index is of another term.

@@ -13,7 +13,7 @@ use openraft::{Config, LogIdOptionExt, Raft, SnapshotPolicy};
 use uuid::Uuid;
 
 use super::files;
-use super::leadership::Seen;
+use super::leadership::{LEASE, Seen};
 use super::machine::{Machine, Shared};
 use super::members::MAX_VOTERS;
 use super::meta::{MetaDir, Pointer};
@@ -251,7 +251,7 @@ fn config(options: &RaftOptions) -> Result<Config> {
         // A follower waits for the lease, which is the longest timeout, and then for a random one. The lease alone keeps it from
         // taking a leader that lives for a dead one: what is random only keeps candidates apart, and may begin sooner.
         election_timeout_min: (election / 2).max(millis(options.heartbeat) + 1),
-        election_timeout_max: election.saturating_mul(2),
+        election_timeout_max: election.saturating_mul(LEASE.into()),
         heartbeat_interval: millis(options.heartbeat),
         install_snapshot_timeout: INSTALL_TIMEOUT_MS,
         // Flushes decide when there is a checkpoint, and the node then how much of the log goes.

@@ -13,6 +13,7 @@ use crate::model::{Answer, Command, Control, LogIndex, LoggedCommand, NodeId};
 use crate::raft::error::ProposeError;
 use crate::raft::propose::{FORWARD_DEADLINE, moved_from, outcome};
 use crate::raft::read::{ASK_DEADLINE, ASK_PAUSE, NoIndex, READ_DEADLINE};
+use crate::raft::transport::PeerAddress;
 use crate::raft::wire::{self, kind};
 
 /// How long a control command that was certainly not written is proposed again.
@@ -161,12 +162,18 @@ async fn ask(inner: &Arc<Inner>) -> Result<LogIndex, NoIndex> {
 
 async fn ask_at(inner: &Inner, node: NodeId) -> Result<LogIndex, NoIndex> {
     let address = inner.voters.address(node).ok_or(NoIndex::Elsewhere(None))?;
-    match inner.transport.call(&address, kind::READ_INDEX, Vec::new(), ASK_DEADLINE).await {
+    let answer = answer_of(inner, node, &address).await;
+    match &answer {
+        Ok(_) => inner.voters.confirmed(node),
+        Err(_) => inner.voters.doubt(node),
+    }
+    answer
+}
+
+async fn answer_of(inner: &Inner, node: NodeId, address: &PeerAddress) -> Result<LogIndex, NoIndex> {
+    match inner.transport.call(address, kind::READ_INDEX, Vec::new(), ASK_DEADLINE).await {
         Ok(body) => match wire::decode_read_index(&body) {
-            Ok(Ok(index)) => {
-                inner.voters.answered(node);
-                Ok(index)
-            }
+            Ok(Ok(index)) => Ok(index),
             Ok(Err(leader)) => Err(NoIndex::Elsewhere(leader)),
             Err(error) => Err(NoIndex::Later(error.to_string())),
         },

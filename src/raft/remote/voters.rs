@@ -1,4 +1,7 @@
 //! Who is asked: the members as they were heard of last, the leader before the others, and nobody again at once who failed.
+//!
+//! A node that lost its majority may answer all the same, and believe that it leads: who cannot say up to where everything is
+//! committed is doubted, and passed over like one that failed until it can.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,13 +23,20 @@ struct Inner {
     version: Option<u64>,
     members: Vec<Voter>,
     avoided: BTreeMap<NodeId, Instant>,
+    doubted: BTreeMap<NodeId, Instant>,
     turn: usize,
 }
 
 impl Voters {
     /// Begins somewhere, so that many gateways do not ask one node.
     pub(super) fn new(members: Vec<Voter>) -> Self {
-        Self(Mutex::new(Inner { version: None, members, avoided: BTreeMap::new(), turn: rand::random_range(0..64) }))
+        Self(Mutex::new(Inner {
+            version: None,
+            members,
+            avoided: BTreeMap::new(),
+            doubted: BTreeMap::new(),
+            turn: rand::random_range(0..64),
+        }))
     }
 
     pub(super) fn all(&self) -> Vec<Voter> {
@@ -44,7 +54,10 @@ impl Voters {
             return;
         }
         let mut inner = self.lock();
-        inner.avoided.retain(|node, _| members.iter().any(|member| member.node == *node));
+        let Inner { avoided, doubted, .. } = &mut *inner;
+        for passed_over in [avoided, doubted] {
+            passed_over.retain(|node, _| members.iter().any(|member| member.node == *node));
+        }
         (inner.version, inner.members) = (version, members);
     }
 
@@ -65,7 +78,9 @@ impl Voters {
         let at = inner.turn % count;
         let (after, before) = inner.members.split_at(at.min(inner.members.len()));
         let mut members: Vec<&Voter> = before.iter().chain(after).collect();
-        let failed = |member: &Voter| inner.avoided.get(&member.node).is_some_and(|until| *until > now);
+        let failed = |member: &Voter| {
+            [&inner.avoided, &inner.doubted].iter().any(|all| all.get(&member.node).is_some_and(|until| *until > now))
+        };
         // A learner may have nothing yet.
         members.sort_by_key(|member| (failed(member), Some(member.node) != leader, !member.voter));
         members.into_iter().map(address).collect()
@@ -80,6 +95,20 @@ impl Voters {
     pub(super) fn answered(&self, node: NodeId) {
         let mut inner = self.lock();
         if !inner.avoided.is_empty() {
+            inner.avoided.remove(&node);
+        }
+    }
+
+    /// `node` was asked as the leader and could not say up to where everything is committed.
+    pub(super) fn doubt(&self, node: NodeId) {
+        self.lock().doubted.insert(node, Instant::now() + AVOIDED);
+    }
+
+    /// `node` leads, and a majority of voters says so.
+    pub(super) fn confirmed(&self, node: NodeId) {
+        let mut inner = self.lock();
+        if !(inner.doubted.is_empty() && inner.avoided.is_empty()) {
+            inner.doubted.remove(&node);
             inner.avoided.remove(&node);
         }
     }
@@ -120,7 +149,14 @@ mod tests {
         assert_eq!(order(&voters, 2)[3], 2);
         voters.answered(NodeId(2));
         assert_eq!(order(&voters, 2)[0], 2);
+        // That it answers does not make it the leader.
+        voters.doubt(NodeId(2));
+        voters.answered(NodeId(2));
+        assert_eq!(order(&voters, 2)[3], 2);
+        voters.confirmed(NodeId(2));
+        assert_eq!(order(&voters, 2)[0], 2);
         voters.failed(NodeId(1));
+        voters.doubt(NodeId(1));
         let later = voters.in_order_at(Some(NodeId(1)), Instant::now() + AVOIDED);
         assert_eq!(later[0].node, NodeId(1));
         voters.set(Some(7), Vec::new());

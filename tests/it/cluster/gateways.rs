@@ -170,6 +170,30 @@ async fn links_between_gateways_and_nodes_are_cut() {
     Busy { cluster, load, readers }.check().await;
 }
 
+/// A leader that lost its majority goes on believing that it leads, and says so to whoever still reaches it. Nobody reads
+/// meanwhile: a reader that is not answered would look elsewhere too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_finds_the_next_leader_though_the_last_one_still_answers_it() {
+    let cluster = start(Settings::default()).await;
+    let gateway = cluster.http_of(FIRST);
+    gateway.create_topic("t", &json!({"partitions": super::PARTITIONS})).await;
+    // It passes over a node for seconds that was not there when it started, and is to follow the leader.
+    lasting(Duration::from_secs(6)).await;
+    let last = cluster.leader().await;
+    let voters: Vec<u64> = (1..=3).filter(|voter| *voter != last).collect();
+    cluster.net().isolate(last, &voters);
+    for partition in 0..super::PARTITIONS {
+        let path = format!("/v1/topics/t/partitions/{partition}/records?timeout_ms=2000");
+        let body = json!({"records": [{"text": "x"}]});
+        eventually("a gateway to write at the next leader", || async {
+            (gateway.json(Method::POST, &path, &body).await.status == 200).then_some(())
+        })
+        .await;
+    }
+    cluster.net().heal();
+    cluster.converge().await;
+}
+
 fn every(gateway: u64) -> Vec<(u64, u64)> {
     (1..=3).flat_map(|node| [(gateway, node), (node, gateway)]).collect()
 }

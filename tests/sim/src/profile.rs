@@ -34,6 +34,8 @@ pub struct Knobs {
     pub operate: u64,
     /// Of a thousand answers to clients, how many get lost.
     pub answers_lost: u64,
+    /// Of a thousand calls over a link that is cut, how many fail at once. The others wait for their deadline.
+    pub refused: u64,
     /// A call to the bucket takes up to so many milliseconds from the beginning on.
     pub bucket_delay: u64,
     /// A PUT takes up to so many milliseconds more.
@@ -57,6 +59,7 @@ impl Default for Knobs {
             rest: 80,
             operate: 2_000,
             answers_lost: 10,
+            refused: 200,
             bucket_delay: 10,
             put_delay: 0,
             sync_delay: 1,

@@ -1,6 +1,6 @@
 //! One seed from beginning to end: start, faults under load, heal, converge, check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -9,6 +9,7 @@ use crate::bucket;
 use crate::checker::{self, Verdict, Violation};
 use crate::clients::{self, EPOCH, Kind, Producer, settings};
 use crate::history::{End, Millis, Part, Replica, Scan};
+use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::random::Rng;
@@ -267,8 +268,15 @@ fn fresh_writes(world: &mut World, rng: &Rng) -> Result<(), String> {
     if world.until(2 * ENDS, |_| flushing.is_finished()) && world.take(flushing) {
         Ok(())
     } else {
-        Err("what is there cannot be flushed and archived".to_owned())
+        Err(format!("what is there cannot be flushed and archived: {}", failing(world)))
     }
+}
+
+/// What the nodes say that goes wrong.
+fn failing(world: &World) -> String {
+    let jobs = world.members().filter_map(Machine::queue).flat_map(|queue| queue.status().jobs);
+    let errors: BTreeSet<String> = jobs.filter_map(|job| Some(format!("{}: {}", job.name, job.last_error?))).collect();
+    errors.into_iter().collect::<Vec<_>>().join("; ")
 }
 
 /// What HTTP has of everything.

@@ -119,8 +119,8 @@ impl World {
 
     /// Network and bucket as they are when nothing is wrong.
     pub(crate) fn calm(&self) {
-        let Knobs { bucket_delay: delay, put_delay, .. } = self.profile.knobs;
-        self.net.change(|rules| *rules = crate::net::Rules { delay: 2, stragglers: 10, ..Default::default() });
+        let Knobs { bucket_delay: delay, put_delay, refused, .. } = self.profile.knobs;
+        self.net.change(|rules| *rules = crate::net::Rules { delay: 2, stragglers: 10, refused, ..Default::default() });
         self.store.change(|rules| *rules = crate::store::Rules { delay, put_delay, ..Default::default() });
     }
 

@@ -84,6 +84,7 @@ fn bounds(body: &Value) -> Option<Bounds> {
 }
 
 fn note(desk: &Desk, part: &Part, begun: Stamp, bounds: Bounds) {
+    desk.trace.note("look", format_args!("{}/{} [{}, {})", part.0, part.1, bounds.log_start, bounds.high_watermark));
     let mut history = desk.history();
     let ended = history.stamp();
     history.looks.push(Look { part: part.clone(), begun, ended, bounds });

@@ -95,7 +95,8 @@ fn votes(profile: &mut Profile, name: &str) {
         "discarded-is-forwarded" => {
             // The followers commit what was in flight and purge it from their logs: who led is sent a checkpoint.
             (knobs.rest, knobs.sync_delay, knobs.flush, knobs.keep) = (5, 30, 300, 0);
-            exactly.push(cut(Shape::Isolated(LEADER), 2_800));
+            knobs.refused = 1_000;
+            exactly.push(cut(Shape::Isolated(LEADER), 2_600));
             profile.pause = 3_500..4_000;
         }
         "offset-at-propose" => {
@@ -121,8 +122,8 @@ fn flushes(profile: &mut Profile, name: &str) {
     match name {
         // The proposal of a flush waits for so long that it is made anew, and then both of them are applied.
         "stale-flush-accepted" => {
-            (knobs.flush, knobs.deadline, knobs.bucket_delay) = (200, Some(300), 5);
-            exactly.push(cut(Shape::All, 900));
+            (knobs.flush, knobs.deadline, knobs.bucket_delay, knobs.sync_delay) = (200, Some(350), 5, 200);
+            exactly.push(Fault::SlowSync(Who::Follower(0), 300, 1_500));
         }
         // Objects of a flush that is under way are older than the grace period before it ends.
         "late-flush-after-collection" => {

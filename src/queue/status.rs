@@ -112,8 +112,21 @@ impl Queue {
     /// Of each shard the log index up to which its state was applied, and the hash of that; reads all of the state.
     #[must_use]
     pub fn state_hashes(&self) -> Vec<(ShardId, LogIndex, u128)> {
+        self.state_hashes_where(|_, _| true)
+    }
+
+    /// As [`Queue::state_hashes`], of those alone of whose shard and applied index `wanted` says so.
+    #[must_use]
+    pub fn state_hashes_where(&self, wanted: impl Fn(ShardId, LogIndex) -> bool) -> Vec<(ShardId, LogIndex, u128)> {
         let views = self.0.shards.iter().map(|shard| shard.leader().node().view());
-        views.map(|view| (view.shard(), view.applied(), view.hash())).collect()
+        let asked = views.filter(|view| wanted(view.shard(), view.applied()));
+        asked.map(|view| (view.shard(), view.applied(), view.hash())).collect()
+    }
+
+    /// The life of the cluster on its bucket that this node takes part in.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.0.identity.incarnation.0
     }
 
     /// What operators want to know, with the hash of each shard's state: reads all of the state, so off the runtime.

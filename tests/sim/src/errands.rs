@@ -89,9 +89,19 @@ impl World {
     }
 
     fn transfer(&mut self) {
-        if let Some(leader) = self.leader() {
-            self.ask_at(leader, |queue| async move { queue.transfer_leader(None).await });
+        let members: Vec<NodeId> = self.members().map(|machine| NodeId(machine.id)).collect();
+        let to = self.rng.chance(500).then(|| *self.rng.pick(&members));
+        if let Some(asked) = self.asked() {
+            self.ask_at(asked, move |queue| async move { queue.transfer_leader(to).await });
         }
+    }
+
+    /// Whom an operator asks: mostly the leader of the first shard, else any process that is open.
+    fn asked(&mut self) -> Option<u64> {
+        let open = self.processes().filter(|machine| machine.queue().is_some());
+        let open: Vec<u64> = open.map(|machine| machine.id).collect();
+        let leader = self.leader();
+        if open.is_empty() || self.rng.chance(600) { leader } else { Some(*self.rng.pick(&open)) }
     }
 
     /// Asks the engine of a node for something, whatever comes of it.
@@ -104,7 +114,7 @@ impl World {
     }
 
     /// The nodes that a new one is told of.
-    fn told(&self, without: u64) -> Vec<ClusterNode> {
+    pub(crate) fn told(&self, without: u64) -> Vec<ClusterNode> {
         let others = self.members().filter(|machine| machine.id != without);
         others.map(|machine| ClusterNode { id: machine.id, address: address(machine.id) }).collect()
     }
@@ -130,8 +140,8 @@ impl World {
 
     fn close(&mut self) {
         self.heal();
-        let Some(leader) = self.leader() else { return };
-        if let Some(closing) = self.ask_at(leader, |queue| async move { queue.close().await }) {
+        let Some(asked) = self.asked() else { return };
+        if let Some(closing) = self.ask_at(asked, |queue| async move { queue.close().await }) {
             self.errand_is(Step::Close(closing));
         }
     }
@@ -146,6 +156,14 @@ impl World {
         let ids: Vec<u64> = self.members().map(|machine| machine.id).collect();
         for id in ids {
             self.retire(id);
+        }
+        // Some gateways are still there when the cluster is another one.
+        let gateways: Vec<u64> =
+            self.processes().filter(|machine| machine.is_gateway()).map(|machine| machine.id).collect();
+        for id in gateways {
+            if self.rng.chance(500) {
+                self.kill(id, AGAIN);
+            }
         }
         let founder = self.next_id;
         self.next_id += 1;
@@ -236,7 +254,7 @@ impl World {
         history.cuts.push(Cut { at, kept });
     }
 
-    /// Asks the leader for a change of the members until it is done.
+    /// Asks for a change of the members until it is done.
     fn change(&mut self, mut errand: Errand) {
         if let Some(asked) = errand.asked.take_if(|asked| asked.is_finished()) {
             let answer = self.take_any(asked);
@@ -267,16 +285,16 @@ impl World {
         }
         if errand.asked.is_none() && self.now > errand.asks_at + AGAIN {
             errand.asks_at = self.now;
-            errand.asked = self.leader().and_then(|leader| match &errand.step {
+            errand.asked = self.asked().and_then(|asked| match &errand.step {
                 Step::Replace(old, new) => {
                     let (old, new) = (NodeId(*old), NodeId(*new));
                     let at = address(new.0);
-                    self.ask_at(leader, |queue| async move { queue.replace_node(old, new, at).await })
+                    self.ask_at(asked, |queue| async move { queue.replace_node(old, new, at).await })
                 }
                 Step::Grow(more) => {
                     let new = NodeId(*more.first()?);
                     let at = address(new.0);
-                    self.ask_at(leader, |queue| async move { queue.add_node(new, at).await })
+                    self.ask_at(asked, |queue| async move { queue.add_node(new, at).await })
                 }
                 _ => None,
             });

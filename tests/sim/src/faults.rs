@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tidelog::model::NodeId;
+
 use crate::errands::Errand;
 use crate::history::Millis;
 use crate::plan::{Fault, Shape, Who};
@@ -28,13 +30,18 @@ impl World {
     /// The node that is meant now; `None` if there is none.
     fn whom(&self, who: Who) -> Option<u64> {
         let members: Vec<u64> = self.members().map(|machine| machine.id).collect();
+        let all: Vec<u64> = self.processes().map(|machine| machine.id).collect();
         let leader = self.leader();
         let others: Vec<u64> = members.iter().copied().filter(|id| Some(*id) != leader).collect();
         let pick = |from: &[u64], number: u64| from.get(number as usize % from.len().max(1)).copied();
         match who {
             Who::Leader => leader.or_else(|| pick(&members, 0)),
             Who::Follower(number) => pick(&others, number),
-            Who::Any(number) => pick(&members, number),
+            Who::LeaderOf(number) => {
+                let shard = u32::try_from(number % u64::from(self.shape.shards)).unwrap_or(0);
+                self.leader_of(shard).or_else(|| pick(&members, 0))
+            }
+            Who::Any(number) => pick(&all, number),
         }
     }
 
@@ -47,7 +54,7 @@ impl World {
         match fault {
             Fault::Crash(who, off) => self.with(who, |world, id| world.crash(id, off)),
             Fault::CrashAll(off) => {
-                let ids: Vec<u64> = self.members().map(|machine| machine.id).collect();
+                let ids: Vec<u64> = self.processes().map(|machine| machine.id).collect();
                 for id in ids {
                     let off = off / 2 + self.rng.below(off + 1);
                     self.crash(id, off);
@@ -114,6 +121,7 @@ impl World {
     pub(crate) fn crash(&mut self, id: u64, off: Millis) {
         let mut rng = self.rng.fork(&format!("crash {}", self.now));
         let now = self.now;
+        self.sample(id);
         self.desk.web.set(id, None);
         let Some(machine) = self.machines.get_mut(&id) else { return };
         machine.crash(&mut |below| rng.below(below.max(1)));
@@ -124,6 +132,7 @@ impl World {
     /// The process ends; it starts again after `off`.
     pub(crate) fn kill(&mut self, id: u64, off: Millis) {
         let now = self.now;
+        self.sample(id);
         self.desk.web.set(id, None);
         let Some(machine) = self.machines.get_mut(&id) else { return };
         machine.kill();
@@ -141,7 +150,8 @@ impl World {
     }
 
     fn cut(&mut self, shape: Shape, lasts: Millis) {
-        let ids: Vec<u64> = self.members().map(|machine| machine.id).collect();
+        // Gateways call as nobody, and nobody calls them.
+        let ids: Vec<u64> = self.members().map(|machine| machine.id).chain([NodeId::GATEWAY.0]).collect();
         let pairs = || ids.iter().flat_map(|from| ids.iter().map(|to| (*from, *to))).filter(|(from, to)| from != to);
         let one = |who| self.whom(who);
         let cut: Vec<(u64, u64)> = match shape {

@@ -252,6 +252,23 @@ pub struct Replica {
     pub log_time: i64,
 }
 
+/// The hash of a replica's state at some moment of the run, before a crash or after it, on a node or on a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// The life of the cluster on its bucket: another one has another history.
+    pub incarnation: u64,
+    /// Of which shard.
+    pub shard: u32,
+    /// Up to which log index.
+    pub applied: u64,
+    /// Whose.
+    pub node: u64,
+    /// When.
+    pub at: Millis,
+    /// Hash of the state.
+    pub hash: u128,
+}
+
 /// What was there in the end.
 #[derive(Debug, Clone, Default)]
 pub struct End {
@@ -261,6 +278,8 @@ pub struct End {
     pub bucket: Scan,
     /// The replicas, each as often as it was looked at.
     pub replicas: Vec<Replica>,
+    /// Hashes that were taken meanwhile.
+    pub samples: Vec<Sample>,
     /// When.
     pub time: Millis,
 }

@@ -3,6 +3,7 @@
 //! Dropping the runtime ends every task of the process at once, as the end of a process does. The machine's disk outlives it.
 //! All machines share a thread; each is given its time in turn ([`Machine::tick`]).
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Machine {
     pub restore: bool,
     /// It was taken out and does not start again.
     pub is_retired: bool,
+    /// Of each shard the applied index at which the state of this process was hashed last.
+    pub sampled: BTreeMap<u32, u64>,
     room: Arc<Mutex<Room>>,
     process: Option<Process>,
     _mount: Mount,
@@ -88,6 +91,7 @@ impl Machine {
             paused_until: None,
             restore: false,
             is_retired: false,
+            sampled: BTreeMap::new(),
             room: Arc::default(),
             process: None,
             _mount: mounted,
@@ -98,6 +102,12 @@ impl Machine {
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.process.is_some()
+    }
+
+    /// Whether it keeps no log.
+    #[must_use]
+    pub fn is_gateway(&self) -> bool {
+        !self.config.cluster.keeps_log()
     }
 
     /// What the process has told.
@@ -128,6 +138,7 @@ impl Machine {
         };
         let begun = runtime.block_on(async { Instant::now() });
         self.room = Arc::default();
+        self.sampled.clear();
         let options = Options { config: self.config.clone(), clock: self.clock.clone(), restore: self.restore };
         runtime.spawn(process(options, surroundings, Arc::clone(&self.room)));
         self.process = Some(Process { runtime, begun, ticks: 0 });
@@ -185,7 +196,7 @@ async fn process(options: Options, surroundings: Surroundings, room: Arc<Mutex<R
     let gateway = InProcess::new(queue.clone(), config.clone(), Arc::new(Nothing));
     lock(&room, &|room| (room.queue, room.gateway) = (Some(queue.clone()), Some(gateway.clone())));
     if config.archive.enabled {
-        let (jobs, name) = (queue.archive_jobs(), format!("node-{}", queue.node_id()));
+        let (jobs, name) = (queue.archive_jobs(), queue.name());
         let worker = Worker::new(jobs, queue.bucket().clone(), name, config.archive.interval);
         tokio::spawn(worker.run(CancellationToken::new()));
     }

@@ -12,9 +12,11 @@ use crate::random::Rng;
 pub enum Who {
     /// Whoever leads shard 0; a follower's place if nobody does.
     Leader,
-    /// One that does not, counted from this number.
+    /// Whoever leads the shard at this place of all, around; a follower's place if nobody does.
+    LeaderOf(u64),
+    /// One that does not lead shard 0, counted from this number.
     Follower(u64),
-    /// Any, counted from this number.
+    /// Any, pure gateways too, counted from this number.
     Any(u64),
 }
 
@@ -68,7 +70,7 @@ pub enum Fault {
     BucketSlow(u64, Millis),
     /// The bucket does not answer for so long.
     BucketAway(Millis),
-    /// An operator has another node lead.
+    /// An operator has another node lead all shards, or each the one that is furthest.
     Transfer,
     /// An operator takes a node out, wipes its disk and takes in another in its place.
     Replace(Who),
@@ -138,7 +140,7 @@ impl Plan {
 
 fn who(rng: &mut Rng) -> Who {
     match rng.below(4) {
-        0 | 1 => Who::Leader,
+        0 | 1 => Who::LeaderOf(rng.below(8)),
         2 => Who::Follower(rng.below(8)),
         _ => Who::Any(rng.below(8)),
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use tidelog::queue::ShardStatus;
 use tokio::task::JoinHandle;
 
 use crate::bucket;
@@ -14,7 +15,7 @@ use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::random::Rng;
 use crate::trace::Trace;
-use crate::world::World;
+use crate::world::{Shape, World};
 
 /// How long clients may take to end, and the final scan.
 const ENDS: Millis = 60_000;
@@ -57,7 +58,7 @@ pub fn run(seed: u64, profile: &Profile, print: bool) -> Report {
     }
     let plan = Plan::new(&mut rng.fork("plan"), &profile);
     let trace = Trace::new(print);
-    let mut world = World::new(&rng, profile, trace.clone());
+    let mut world = World::new(&rng, profile, Shape::new(&mut rng.fork("cluster")), trace.clone());
     let mut failures = Vec::new();
     let verdict = match story(&mut world, &rng, plan) {
         Ok(verdict) => verdict,
@@ -131,8 +132,9 @@ fn story(world: &mut World, rng: &Rng, plan: Plan) -> Result<Verdict, String> {
 
 /// The cluster is there, with its topics.
 fn begin(world: &mut World, rng: &Rng) -> Result<(), String> {
-    if !world.until(30_000, |world| world.now % 20 == 0 && world.leader().is_some()) {
-        return Err("no leader in the beginning".to_owned());
+    let led = |world: &World| (0..world.shape.shards).all(|shard| world.leader_of(shard).is_some());
+    if !world.until(30_000, |world| world.now % 20 == 0 && led(world)) {
+        return Err("a shard has no leader in the beginning".to_owned());
     }
     let retention = world.profile.knobs.retention;
     let (desk, mut rng) = (world.desk.clone(), rng.fork("topics"));
@@ -186,7 +188,7 @@ fn finish(world: &mut World, clients: Vec<JoinHandle<()>>) -> Result<(), String>
     Ok(())
 }
 
-/// One leader that all know, the same applied index everywhere, no errand left.
+/// Of each shard one leader that all know and the members that there are, and no errand left.
 fn converge(world: &mut World, when: &str) -> Result<(), String> {
     let mut last = String::new();
     let converged = world.until(world.profile.converges, |world| {
@@ -209,29 +211,36 @@ fn unlike(world: &World) -> Option<String> {
     if let Some(errand) = &world.errand {
         return Some(format!("an operator is still at it: {}", errand.name()));
     }
+    let members: BTreeSet<u64> = world.members().map(|machine| machine.id).collect();
     let mut leaders: BTreeMap<u32, Option<u64>> = BTreeMap::new();
-    for machine in world.members() {
-        let Some(queue) = machine.queue() else {
-            return Some(format!("node {} does not serve", machine.id));
+    for machine in world.processes() {
+        let (id, Some(queue)) = (machine.id, machine.queue()) else {
+            return Some(format!("process {} does not serve", machine.id));
         };
-        for shard in queue.status().shards {
-            let known = *leaders.entry(shard.shard).or_insert(shard.leader);
-            if shard.leader.is_none() || known != shard.leader {
-                return Some(format!(
-                    "node {} takes {:?} for the leader of shard {}, another one {known:?}",
-                    machine.id, shard.leader, shard.shard
-                ));
+        let shards = queue.status().shards;
+        if shards.len() != world.shape.shards as usize {
+            return Some(format!("process {id} has {} shards", shards.len()));
+        }
+        for ShardStatus { shard, leader, members: voters, .. } in shards {
+            let known = *leaders.entry(shard).or_insert(leader);
+            if leader.is_none() || known != leader {
+                return Some(format!("process {id} takes {leader:?} for the leader of {shard}, another one {known:?}"));
+            }
+            let voters: BTreeSet<u64> = voters.iter().filter(|one| one.voter).map(|one| one.node.0).collect();
+            if leader == Some(id) && voters != members {
+                return Some(format!("the voters of shard {shard} are {voters:?}, not {members:?}"));
             }
         }
     }
-    if leaders.is_empty() { Some("no node serves".to_owned()) } else { None }
+    let deposed = leaders.iter().find(|(shard, leader)| world.leader_of(**shard) != **leader);
+    deposed.map(|(shard, leader)| format!("{leader:?} does not know that it leads shard {shard}"))
 }
 
 /// All replicas have applied the same, and it is flushed.
 fn settled(world: &World) -> Option<String> {
     let mut applied: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
-    for machine in world.members() {
-        let Some(queue) = machine.queue() else { return Some(format!("node {} does not serve", machine.id)) };
+    for machine in world.processes() {
+        let Some(queue) = machine.queue() else { return Some(format!("process {} does not serve", machine.id)) };
         for shard in queue.status().shards {
             let now = (shard.applied, shard.flushed);
             let first = *applied.entry(shard.shard).or_insert(now);
@@ -314,7 +323,7 @@ fn check(world: &mut World, rng: &Rng) -> Verdict {
         world.problems.push(format!("replicas did not settle: {}", last.unwrap_or_default()));
     }
     let mut flushed = BTreeMap::new();
-    for machine in world.members() {
+    for machine in world.processes() {
         let Some(queue) = machine.queue() else { continue };
         for shard in queue.status_with_hash().shards {
             let log_time = i64::try_from(shard.log_time_ms).unwrap_or(i64::MAX) - EPOCH.cast_signed();
@@ -329,6 +338,7 @@ fn check(world: &mut World, rng: &Rng) -> Verdict {
             });
         }
     }
+    end.samples = std::mem::take(&mut world.samples);
     end.bucket = bucket::scan(&world.store.objects(), &flushed);
     end.time = world.now;
     let history = world.desk.history();

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidelog::config::{self, ClusterNode, Config, NodeChoice};
+use tidelog::config::{self, ClusterNode, Config, NodeChoice, Role};
 use tidelog::queue::Surroundings;
 use tidelog::store::Bucket;
 use tokio::runtime::{Builder, Runtime};
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::clients::{Desk, EPOCH};
 use crate::errands::Errand;
 use crate::faults::Undo;
-use crate::history::Millis;
+use crate::history::{Millis, Sample};
 use crate::machine::Machine;
 use crate::net::Net;
 use crate::profile::{Knobs, Profile};
@@ -28,10 +28,36 @@ use crate::web::Web;
 
 const MIB: u64 = 1 << 20;
 
+/// What the seed decides of a cluster beside its profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// `cluster.shards`.
+    pub shards: u32,
+    /// Processes that keep no log.
+    pub gateways: u64,
+}
+
+impl Shape {
+    /// One to three shards; a third of all clusters have a gateway of their own.
+    #[must_use]
+    pub fn new(rng: &mut Rng) -> Self {
+        Self { shards: *rng.pick(&[1, 2, 3]), gateways: *rng.pick(&[0, 0, 1]) }
+    }
+}
+
+/// Between two hashes of a state, milliseconds.
+const SAMPLES: Millis = 20;
+/// The number of the first gateway: nodes never get so far.
+const GATEWAYS: u64 = 1_000;
+
 /// See the module.
 pub struct World {
     /// What it is like.
     pub profile: Profile,
+    /// What else.
+    pub shape: Shape,
+    /// Hashes of states so far.
+    pub samples: Vec<Sample>,
     /// What happened.
     pub trace: Trace,
     /// Between nodes.
@@ -74,7 +100,7 @@ impl World {
     /// # Panics
     /// If the system has no room for a runtime.
     #[must_use]
-    pub fn new(rng: &Rng, profile: Profile, trace: Trace) -> Self {
+    pub fn new(rng: &Rng, profile: Profile, shape: Shape, trace: Trace) -> Self {
         let runtime = match Builder::new_current_thread().enable_time().start_paused(true).build() {
             Ok(runtime) => runtime,
             Err(error) => panic!("no runtime: {error}"),
@@ -88,6 +114,8 @@ impl World {
         let nodes = profile.knobs.nodes;
         let mut world = Self {
             profile,
+            shape,
+            samples: Vec::new(),
             trace,
             net,
             store,
@@ -105,13 +133,22 @@ impl World {
         for id in 1..=nodes {
             world.add_machine(id, first.clone());
         }
+        for id in (GATEWAYS..).take(usize::try_from(shape.gateways).unwrap_or(0)) {
+            world.add_machine(id, first.clone());
+        }
         world.calm();
         world
     }
 
     /// A machine that starts at once.
     pub(crate) fn add_machine(&mut self, id: u64, nodes: Vec<ClusterNode>) {
-        let mut machine = Machine::new(id, config(id, &self.profile.knobs, nodes), EPOCH + self.now);
+        let mut config = config(id, &self.profile.knobs, nodes);
+        config.cluster.shards = Some(self.shape.shards);
+        if id >= GATEWAYS {
+            config.cluster.roles.retain(|role| *role != Role::Wal);
+            (config.cluster.node_id, config.peer.listen, config.peer.advertise) = (None, None, None);
+        }
+        let mut machine = Machine::new(id, config, EPOCH + self.now);
         machine.starts_at = Some(self.now + self.rng.below(50));
         machine.disk.set_sync_delay(Duration::from_millis(self.profile.knobs.sync_delay));
         self.machines.insert(id, machine);
@@ -150,36 +187,49 @@ impl World {
         let ids: Vec<u64> = self.machines.keys().copied().collect();
         for id in ids {
             self.step_machine(id);
+            if self.now.is_multiple_of(SAMPLES) {
+                self.sample(id);
+            }
         }
         let until = self.clients.begun + Duration::from_millis(self.now);
         self.clients.runtime.block_on(async { tokio::time::sleep_until(until).await });
     }
 
     fn step_machine(&mut self, id: u64) {
-        let (now, web) = (self.now, self.desk.web.clone());
-        let bucket = Bucket::decorated(self.store.of(id), "memory://simulated", &store_settings(&self.profile.knobs));
-        let surroundings = Surroundings { bucket, wire: Arc::new(self.net.clone()) };
-        let Some(machine) = self.machines.get_mut(&id) else { return };
-        if machine.is_retired {
-            return;
-        }
-        if machine.paused_until.is_some_and(|until| now < until) {
-            machine.skip(1);
-            return;
+        let now = self.now;
+        let Some(machine) = self.machines.get_mut(&id).filter(|machine| !machine.is_retired) else { return };
+        let is_stopped = machine.paused_until.is_some_and(|until| now < until);
+        let is_off = !machine.is_on() && machine.starts_at.is_none_or(|at| now < at);
+        if is_stopped || is_off {
+            return machine.skip(1);
         }
         if !machine.is_on() {
-            if machine.starts_at.is_some_and(|at| now >= at) {
-                machine.start(surroundings);
-                self.trace.count("start", id);
-            } else {
-                machine.skip(1);
-                return;
-            }
+            self.start(id);
         }
+        self.run_machine(id);
+    }
+
+    fn start(&mut self, id: u64) {
+        let bucket = Bucket::decorated(self.store.of(id), "memory://simulated", &store_settings(&self.profile.knobs));
+        let surroundings = Surroundings { bucket, wire: Arc::new(self.net.clone()) };
+        let told = self.told(id);
+        let Some(machine) = self.machines.get_mut(&id) else { return };
+        if machine.is_gateway() {
+            // Whoever starts it knows who there is.
+            machine.config.cluster.nodes = told;
+        }
+        machine.start(surroundings);
+        self.trace.count("start", id);
+    }
+
+    fn run_machine(&mut self, id: u64) {
+        let (now, web) = (self.now, self.desk.web.clone());
+        let Some(machine) = self.machines.get_mut(&id) else { return };
         machine.tick(1);
         let (died, gateway) = {
-            let room = machine.room();
-            (room.died.clone(), room.gateway.clone())
+            let mut room = machine.room();
+            // Once: it serves from then on.
+            (room.died.clone(), room.gateway.take())
         };
         if let Some(why) = died {
             let why: String = why.chars().take(300).collect();
@@ -187,9 +237,7 @@ impl World {
             machine.kill();
             machine.starts_at = Some(now + 100 + self.rng.below(400));
             web.set(id, None);
-        } else if let (Some(gateway), Some(runtime)) = (gateway, machine.handle())
-            && !web.nodes().contains(&id)
-        {
+        } else if let (Some(gateway), Some(runtime)) = (gateway, machine.handle()) {
             web.set(id, Some((gateway, runtime)));
         }
     }
@@ -207,19 +255,42 @@ impl World {
     }
 
     /// The machines that take part.
-    pub fn members(&self) -> impl Iterator<Item = &Machine> {
+    pub fn processes(&self) -> impl Iterator<Item = &Machine> {
         self.machines.values().filter(|machine| !machine.is_retired)
     }
 
-    /// Who leads shard 0, as it says itself: the one with the highest term.
+    /// Those that keep the log.
+    pub fn members(&self) -> impl Iterator<Item = &Machine> {
+        self.processes().filter(|machine| !machine.is_gateway())
+    }
+
+    /// Who leads shard 0.
     #[must_use]
     pub fn leader(&self) -> Option<u64> {
+        self.leader_of(0)
+    }
+
+    /// Who leads a shard, as it says itself: the one with the highest term.
+    #[must_use]
+    pub fn leader_of(&self, shard: u32) -> Option<u64> {
         let leads = |machine: &Machine| {
             let status = machine.queue()?.status();
-            let shard = status.shards.first()?;
-            (shard.leader == Some(machine.id)).then_some((shard.term, machine.id))
+            let found = status.shards.iter().find(|found| found.shard == shard)?;
+            (found.leader == Some(machine.id)).then_some((found.term, machine.id))
         };
         self.members().filter_map(leads).max().map(|(_, id)| id)
+    }
+
+    /// Takes the hashes of the states of a process that have changed since it was last looked at.
+    pub(crate) fn sample(&mut self, id: u64) {
+        let Some(machine) = self.machines.get_mut(&id) else { return };
+        let Some(queue) = machine.queue() else { return };
+        let (incarnation, at, sampled) = (queue.incarnation(), self.now, &mut machine.sampled);
+        for (shard, applied, hash) in queue.state_hashes_where(|shard, applied| sampled.get(&shard.0) != Some(&applied))
+        {
+            sampled.insert(shard.0, applied);
+            self.samples.push(Sample { incarnation, shard: shard.0, applied, node: id, at, hash });
+        }
     }
 }
 

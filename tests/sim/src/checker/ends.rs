@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Invariant, Known, Verdict, named};
-use crate::history::{Outcome, PartScan, Scan};
+use crate::history::{Outcome, PartScan, Sample, Scan};
 
 /// Log time runs at most a tenth too slowly or too fast (DESIGN section 4), and stands still while nobody leads.
 const SLOWEST_PER_MILLE: u64 = 850;
@@ -23,6 +23,7 @@ pub(super) fn check(known: &Known<'_>, verdict: &mut Verdict) {
     verdict
         .expect(Invariant::SameEverywhere, known.end.http.problems.is_empty(), || known.end.http.problems.join("; "));
     replicas(known, verdict);
+    samples(known, verdict);
     retention(known, verdict);
     topics(known, verdict);
 }
@@ -72,6 +73,21 @@ fn replicas(known: &Known<'_>, verdict: &mut Verdict) {
         let ahead = replica.log_time - i64::try_from(known.end.time).unwrap_or(i64::MAX);
         verdict.expect(Invariant::LogTime, ahead <= MOST_AHEAD, || {
             format!("node {node}: log time of shard {} is {ahead} ms ahead", replica.shard)
+        });
+    }
+}
+
+/// A state is a function of the log up to an index: whoever was there, at whatever time, had the same.
+fn samples(known: &Known<'_>, verdict: &mut Verdict) {
+    let mut states: HashMap<(u64, u32, u64), &Sample> = HashMap::new();
+    for sample in &known.end.samples {
+        let first = *states.entry((sample.incarnation, sample.shard, sample.applied)).or_insert(sample);
+        verdict.expect(Invariant::ReplicasAgree, first.hash == sample.hash, || {
+            let Sample { incarnation, shard, applied, node, at, hash } = sample;
+            format!(
+                "shard {shard} at {applied} in life {incarnation}: {hash:032x} on {node} at {at} ms, {:032x} on {} at {} ms",
+                first.hash, first.node, first.at
+            )
         });
     }
 }

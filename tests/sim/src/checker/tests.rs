@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::history::{
-    Attempt, Bounds, Durability, Guard, Look, ObjectPromise, Outcome, Page, Replica, Scan, Send, Stamped, Topic,
+    Attempt, Bounds, Durability, Guard, Look, ObjectPromise, Outcome, Page, Replica, Sample, Scan, Send, Stamped, Topic,
 };
 
 fn part(partition: u32) -> Part {
@@ -289,6 +289,19 @@ fn tiers_that_differ_are_found() {
     breaks([Invariant::SameEverywhere, Invariant::OnlyWhatWasSent], |case| case.bucket().records[1].1.rest = 8);
     breaks([Invariant::SameEverywhere], |case| case.end.http.problems.push("another page".to_owned()));
     breaks([Invariant::BucketIsWhole], |case| case.end.bucket.problems.push("a segment is missing".to_owned()));
+}
+
+#[test]
+fn a_state_that_differs_from_one_that_was_before_is_found() {
+    let sample = |node, applied, hash| Sample { incarnation: 1, shard: 2, applied, node, at: 5 * applied, hash };
+    breaks([Invariant::ReplicasAgree], |case| {
+        case.end.samples = vec![sample(1, 7, 1), sample(2, 7, 1), sample(1, 8, 2), sample(1, 7, 3)];
+    });
+    breaks([], |case| {
+        let other = Sample { incarnation: 2, ..sample(1, 7, 3) };
+        let elsewhere = Sample { shard: 1, ..sample(1, 7, 4) };
+        case.end.samples = vec![sample(1, 7, 1), sample(2, 7, 1), sample(1, 8, 2), other, elsewhere];
+    });
 }
 
 #[test]

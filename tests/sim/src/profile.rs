@@ -75,6 +75,8 @@ pub struct Profile {
     pub name: String,
     /// How the nodes are set.
     pub knobs: Knobs,
+    /// Shards and gateways; `None`: the seed decides.
+    pub cluster: Option<(u32, u64)>,
     /// Nothing goes wrong before, milliseconds.
     pub quiet: Millis,
     /// Faults begin until then.
@@ -124,6 +126,7 @@ impl Profile {
         let mixed = Self {
             name: name.to_owned(),
             knobs: Knobs::default(),
+            cluster: None,
             quiet: 3_000,
             lasts: 22_000,
             settles: 1_500,

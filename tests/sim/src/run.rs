@@ -58,7 +58,9 @@ pub fn run(seed: u64, profile: &Profile, print: bool) -> Report {
     }
     let plan = Plan::new(&mut rng.fork("plan"), &profile);
     let trace = Trace::new(print);
-    let mut world = World::new(&rng, profile, Shape::new(&mut rng.fork("cluster")), trace.clone());
+    let aimed = profile.cluster.map(|(shards, gateways)| Shape { shards, gateways });
+    let cluster = aimed.unwrap_or_else(|| Shape::new(&mut rng.fork("cluster")));
+    let mut world = World::new(&rng, profile, cluster, trace.clone());
     let mut failures = Vec::new();
     let verdict = match story(&mut world, &rng, plan) {
         Ok(verdict) => verdict,

@@ -11,6 +11,7 @@ const A_YEAR: i64 = 365 * 86_400_000;
 /// Some of everything: fewer faults than the mixed profile and for a shorter time.
 fn short(mixed: Profile) -> Profile {
     let mut profile = Profile {
+        cluster: Some((1, 0)),
         quiet: 1_500,
         lasts: 8_000,
         settles: 1_500,

@@ -6,6 +6,7 @@ WORK holds archive.json (the listing), consumed.ndjson and topic.json. Exits 1 a
 """
 
 import json
+import os
 import sys
 import urllib.parse
 
@@ -27,8 +28,25 @@ def quoted(text):
     return "'" + text.replace("'", "''") + "'"
 
 
+def open_s3():
+    """DuckDB's own reader of S3, with the key and the endpoint of the environment."""
+    import duckdb_ext
+
+    db = duckdb.connect(config={"extension_directory": list(duckdb_ext.__path__)[0] + "/extensions"})
+    db.sql("load httpfs")
+    endpoint = urllib.parse.urlparse(os.environ["AWS_ENDPOINT_URL"])
+    db.sql(
+        f"""create secret (type s3, key_id {quoted(os.environ["AWS_ACCESS_KEY_ID"])},
+            secret {quoted(os.environ["AWS_SECRET_ACCESS_KEY"])}, region {quoted(os.environ["AWS_REGION"])},
+            endpoint {quoted(endpoint.netloc)}, url_style 'path', use_ssl {endpoint.scheme == "https"})"""
+    )
+    return db
+
+
 source, work, rows = sys.argv[1], sys.argv[2], int(sys.argv[3])
-db = duckdb.connect()
+listing = json.load(open(f"{work}/archive.json"))
+over_s3 = any(file["url"].startswith("s3:") for file in listing["files"])
+db = open_s3() if over_s3 else duckdb.connect()
 db.sql(f"set temp_directory = {quoted(work + '/duckdb')}")
 limit = f"where file_row_number < {rows}" if rows else ""
 db.sql(
@@ -39,13 +57,12 @@ db.sql(
 expected = db.sql("select count(*) from source").fetchall()[0][0]
 print(f"source: {expected} rows")
 
-listing = json.load(open(f"{work}/archive.json"))
 assert not listing["has_more"], "the listing has more files than one page"
 paths = []
 for file in listing["files"]:
     url = urllib.parse.urlparse(file["url"])
-    assert url.scheme == "file", f"the listing names {file['url']}"
-    paths.append(urllib.parse.unquote(url.path))
+    assert url.scheme == ("s3" if over_s3 else "file"), f"the listing names {file['url']}"
+    paths.append(f"s3://{url.netloc}{url.path}" if over_s3 else urllib.parse.unquote(url.path))
 print(f"archive: {len(paths)} files")
 files = "[" + ", ".join(map(quoted, paths)) + "]"
 db.sql(

@@ -6,6 +6,7 @@
 #
 # TIDELOG       the binary                            default: target/release/tidelog, else target/debug/tidelog
 # FLIGHTS_DATA  the Parquet file                      default: ../shared/data/flights-3m.parquet beside the checkout
+# TOPOLOGY      a script such as minio/run-local.sh, whose cluster and bucket are used    default: one server, a local bucket
 # PYTHON        a Python that can import duckdb       default: a virtual environment made under target/
 # KEEP          keeps the working directory if set
 #
@@ -28,13 +29,14 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/tidelog-flights.XXXXXX")
 server=
 cleanup() {
     status=$?
+    [ -z "${TOPOLOGY:-}" ] || "$TOPOLOGY" down || true
     if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then
         kill -9 "$server" 2>/dev/null || true
         wait "$server" 2>/dev/null || true
     fi
     if [ "$status" -ne 0 ]; then
         echo "--- end of the server's log" >&2
-        tail -n 20 "$work"/serve.*.log >&2 2>/dev/null || true
+        tail -n 20 "$work"/serve.*.log "$work"/topology/logs/*.log >&2 2>/dev/null || true
     fi
     if [ -n "${KEEP:-}" ]; then echo "kept $work"; else rm -rf "$work"; fi
     exit "$status"
@@ -52,8 +54,16 @@ stage() { # NAME [NOTE]: prints the time since the stage before
 }
 command -v bc >/dev/null || { echo "flights: bc is missing" >&2; exit 1; }
 
+if [ -n "${TOPOLOGY:-}" ]; then
+    export TIDELOG=$binary STATE=$work/topology
+fi
 runs=0
 start_server() { # starts on a free port and sets TIDELOG_SERVER
+    if [ -n "${TOPOLOGY:-}" ]; then
+        "$TOPOLOGY" up --detach
+        eval "$("$TOPOLOGY" env)"
+        return
+    fi
     runs=$((runs + 1))
     "$binary" serve --listen 127.0.0.1:0 --admin-listen none --data-dir "$work/data" >"$work/serve.$runs.out" 2>"$work/serve.$runs.log" &
     server=$!
@@ -69,6 +79,10 @@ start_server() { # starts on a free port and sets TIDELOG_SERVER
     export TIDELOG_SERVER=$url
 }
 stop_server() {
+    if [ -n "${TOPOLOGY:-}" ]; then
+        "$TOPOLOGY" down
+        return
+    fi
     kill -TERM "$server"
     wait "$server" || { echo "flights: the server did not stop cleanly ($?)" >&2; exit 1; }
     server=
@@ -89,9 +103,19 @@ stage "start again"
 stage "consume" "$(wc -c <"$work/consumed.ndjson") bytes"
 curl --silent --show-error --fail "$TIDELOG_SERVER/v1/topics/flights/archive?limit=10000" >"$work/archive.json"
 "$binary" topic describe flights --json >"$work/topic.json"
-stop_server
-"$binary" verify --bucket "file://$work/data/bucket"
-stage "stop and verify"
+if [ -n "${TOPOLOGY:-}" ]; then
+    # The bucket is served by what would be stopped.
+    "$binary" verify --bucket "$TIDELOG_BUCKET"
+    stage "verify"
+else
+    stop_server
+    "$binary" verify --bucket "file://$work/data/bucket"
+    stage "stop and verify"
+fi
 "$python" "$root/tests/flights.py" "$source_file" "$work" "${rows:-0}"
 stage "compare"
+if [ -n "${TOPOLOGY:-}" ]; then
+    stop_server
+    stage "stop"
+fi
 printf '%-22s %9.2f s\n' "all" "$(echo "$(now) - $begun" | bc)"

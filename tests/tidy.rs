@@ -117,6 +117,28 @@ const PLACES: &[(&str, &[&str])] = &[
 /// The second place is an exception: docs/decisions/0002-parquet-input.md.
 const ARROW: &[&str] = &["src/format/archive", "cli/src/input/"];
 
+/// What the engine does only in one place, so that a simulation can put its own disk, clock and scheduling under it
+/// (docs/decisions/0021): what it is, what takes its place, and where it may be all the same.
+const SEAMS: &[(&str, &str, &[&str])] = &[
+    ("std::fs", "crate::disk", FILES),
+    ("tokio::fs", "crate::disk", &[]),
+    ("spawn_blocking", "crate::blocking", THREADS),
+    ("thread::sleep", "tokio::time, so that time may be another than the machine's", &["src/failpoint.rs"]),
+    ("SystemTime::now", "crate::clock", &["src/clock.rs", "src/store/local.rs"]),
+];
+/// Settings, certificates and what the system says of the process are read once or now and then; the block cache is foyer's; a bucket
+/// on the local disk is a store, of which a simulation brings its own.
+const FILES: &[&str] = &[
+    "src/disk/",
+    "src/config/",
+    "src/metrics/process.rs",
+    "src/cache.rs",
+    "src/peer/tls.rs",
+    "src/store/open.rs",
+    "src/store/local.rs",
+];
+const THREADS: &[&str] = &["src/blocking.rs", "src/cache.rs", "src/peer/tls.rs", "src/store/"];
+
 /// What may not be written in code outside tests.
 const FORBIDDEN: &[(&str, &str)] = &[
     (".unwrap()", "handle the error, or state the invariant with an assert"),
@@ -193,7 +215,8 @@ fn check(name: &str, text: &str) -> Vec<(usize, String)> {
     }
     let code = blank(text);
     let test_lines = test_module_lines(&code);
-    for (number, line) in code.lines().enumerate() {
+    let lines: Vec<&str> = code.lines().collect();
+    for (number, line) in lines.iter().copied().enumerate() {
         let in_test = is_test || test_lines.iter().any(|range| range.contains(&number));
         let mut rules = Vec::new();
         check_names(line, &mut rules);
@@ -202,6 +225,8 @@ fn check(name: &str, text: &str) -> Vec<(usize, String)> {
             check_forbidden(line, &mut rules);
             check_layers(name, line, &mut rules);
             check_members(name, line, &mut rules);
+            check_seams(name, line, &mut rules);
+            check_select(name, &lines[number..], &mut rules);
         }
         findings.extend(rules.into_iter().map(|rule| (number + 1, rule)));
     }
@@ -255,6 +280,35 @@ fn check_forbidden(line: &str, rules: &mut Vec<String>) {
         if hit {
             rules.push(format!("{what}: {why}"));
         }
+    }
+}
+
+fn check_seams(name: &str, line: &str, rules: &mut Vec<String>) {
+    if !name.starts_with("src/") {
+        return;
+    }
+    for (what, instead, places) in SEAMS {
+        if has_word(line, what) && !places.iter().any(|place| name.starts_with(place)) {
+            rules.push(format!("{what}: the engine uses {instead}"));
+        }
+    }
+}
+
+/// Whether the line has `word` with borders around it.
+fn has_word(line: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].ends_with(is_part) && !line[at + word.len()..].starts_with(is_part))
+}
+
+/// What `select!` does when several branches are ready has to be written down: at random, the same seed would run otherwise, and what
+/// is ready could be dropped for what has just become so. `lines` begin with the one to look at.
+fn check_select(name: &str, lines: &[&str], rules: &mut Vec<String>) {
+    let Some((_, after)) = lines.first().and_then(|line| line.split_once("select! {")) else { return };
+    let mut code = std::iter::once(after).chain(lines[1..].iter().copied()).map(str::trim);
+    let first = code.find(|line| !line.is_empty()).unwrap_or_default();
+    if name.starts_with("src/") && !first.starts_with("biased;") {
+        rules.push("select! without `biased;`: say which branch counts when several are ready".to_owned());
     }
 }
 
@@ -435,6 +489,18 @@ fn violations_are_found() {
     assert_eq!(rules("client/src/x.rs", "use tidelog::model::Offset;").len(), 1);
     assert_eq!(rules("gateway/src/x.rs", "use tidelog::state::State;").len(), 1);
     assert_eq!(rules("cli/src/x.rs", "let a = b.unwrap();").len(), 1);
+    assert_eq!(rules("src/raft/x.rs", "use std::fs; let a = std::fs::read(path);").len(), 1);
+    assert_eq!(rules("src/shard/x.rs", "let a = tokio::fs::read(path);").len(), 1);
+    assert_eq!(rules("src/flush/x.rs", "let a = tokio::task::spawn_blocking(work);").len(), 1);
+    assert_eq!(rules("src/queue/x.rs", "let a = SystemTime::now();").len(), 1);
+    assert_eq!(rules("src/disk/x.rs", "let a = std::fs::read(path);"), [""; 0]);
+    assert_eq!(rules("cli/src/x.rs", "let a = std::fs::read(path);"), [""; 0], "the engine's rule");
+    assert_eq!(rules("src/raft/x.rs", "#[cfg(test)]\nmod tests {\n    fn f() { std::fs::read(path); }\n}"), [""; 0]);
+    assert_eq!(
+        rules("src/shard/x.rs", "tokio::select! {\n    a = b => c,\n}"),
+        ["2: select! without `biased;`: say which branch counts when several are ready"]
+    );
+    assert_eq!(rules("src/shard/x.rs", "tokio::select! {\n    // Why.\n\n    biased;\n    a = b => c,\n}"), [""; 0]);
     assert_eq!(
         rules(
             "cli/src/x.rs",

@@ -15,6 +15,7 @@
 pub mod archive;
 pub mod cluster;
 pub mod code;
+pub mod cost;
 pub mod cursor;
 pub mod error;
 pub mod fetch;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::{BenchCommand, TokenCommand};
+use crate::command::{BenchCommand, CostArgs, TokenCommand};
 use crate::input::Format;
 pub(crate) use crate::remote::{AdminRemote, AdminServer, Remote};
 use crate::start::Start;
@@ -43,9 +43,16 @@ pub(crate) enum Command {
     /// Check whether a bucket can be used
     #[command(subcommand)]
     Bucket(BucketCommand),
+    /// Ask a server once whether it is ready, for health checks: exit code 0 if it is
+    Ready {
+        #[command(flatten)]
+        remote: Remote,
+    },
     /// Measure a server, and what its machine can do at best
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Estimate what a cluster costs on AWS; no server is asked
+    Cost(Box<CostArgs>),
     /// Operate a running server or cluster
     #[command(subcommand)]
     Admin(AdminCommand),
@@ -85,7 +92,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "NODES")]
     pub cluster: Option<String>,
     /// What this process does, separated by commas: gateway, wal, compactor. Without wal it keeps no log and follows the nodes of
-    /// --cluster [default: all three]
+    /// --cluster; without gateway no client reaches it [default: all three]
     #[arg(long, value_name = "ROLES")]
     pub roles: Option<String>,
     /// Form of the log lines on standard error
@@ -348,6 +355,12 @@ pub(crate) struct BucketCheckArgs {
     /// The bucket [default: the directory ./tidelog-data/bucket]
     #[arg(long, value_name = "URL")]
     pub bucket: Option<String>,
+    /// Only say whether it can be used
+    #[arg(long)]
+    pub quick: bool,
+    /// Ask again for so long if it cannot be used yet: a bucket that is just being made
+    #[arg(long, default_value = "0s", value_parser = parse_duration, value_name = "DURATION")]
+    pub wait: Duration,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tidelog::archive::{ClaimedJob, CompletedJob, JobRef, JobServer};
+use tidelog::archive::{ClaimedJob, CompletedJob, JobRef};
 use tidelog::error::Result;
 use tidelog::queue::ArchiveJobs;
 
@@ -29,28 +29,6 @@ pub trait Jobs: Clone + Send + Sync + 'static {
 }
 
 impl Jobs for ArchiveJobs {
-    async fn claim(&self, worker: &str) -> Result<Option<ClaimedJob>> {
-        self.claim(worker).await
-    }
-
-    async fn extend(&self, job: JobRef) -> Result<()> {
-        self.extend(job).await
-    }
-
-    async fn complete(&self, done: CompletedJob) -> Result<()> {
-        self.complete(done).await
-    }
-
-    async fn abandon(&self, job: JobRef, reason: &str) -> Result<()> {
-        self.abandon(job, reason).await
-    }
-
-    async fn wait(&self, at_most: Duration) {
-        self.wait(at_most).await;
-    }
-}
-
-impl Jobs for JobServer {
     async fn claim(&self, worker: &str) -> Result<Option<ClaimedJob>> {
         self.claim(worker).await
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidelog::archive::{ClaimedJob, CompletedJob};
 use tidelog::error::{Error, Result};
 use tidelog::metrics as names;
+use tidelog::metrics::cost::BucketJob;
 use tidelog::store::Bucket;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ impl<J: Jobs> Worker<J> {
     /// A worker that looks for work every `interval` when there is none. `name` is for people.
     #[must_use]
     pub fn new(jobs: J, bucket: Bucket, name: impl Into<String>, interval: Duration) -> Self {
+        let bucket = bucket.on_behalf_of(BucketJob::Archive);
         Self { jobs, bucket, name: name.into(), interval }
     }
 

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::routes::{admin, all, archive, cluster, fetch, health, jobs, produce, producers, topics};
+use crate::routes::{admin, all, archive, cluster, cost, fetch, health, jobs, produce, producers, topics};
 
 /// OpenAPI 3.1, served under `/v1/openapi.json`.
 #[derive(OpenApi)]
@@ -15,7 +15,7 @@ use crate::routes::{admin, all, archive, cluster, fetch, health, jobs, produce, 
         archive::list, jobs::claim, jobs::extend, jobs::complete, jobs::abandon,
         produce::to_topic, produce::to_partition, fetch::partition, all::all,
         producers::register, producers::find, producers::positions,
-        health::healthz, health::readyz, health::status, health::metrics, health::openapi,
+        health::healthz, health::readyz, health::status, cost::cost, health::metrics, health::openapi,
         admin::pause, admin::resume, admin::settings, admin::log_level, admin::stop,
         cluster::describe, cluster::add, cluster::remove, cluster::replace, cluster::transfer, cluster::drain,
     ),

@@ -13,7 +13,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::app::{App, Listener};
 use crate::auth::{Identity, Need, Role};
 use crate::error::ApiError;
-use crate::routes::{admin, all, archive, cluster, fetch, health, jobs, produce, producers, topics};
+use crate::routes::{admin, all, archive, cluster, cost, fetch, health, jobs, produce, producers, topics};
 
 /// Builds the router from a table and keeps the table, which tests compare with the OpenAPI document.
 macro_rules! routes {
@@ -95,6 +95,7 @@ routes! {
     Admin "/metrics" { get READ health::metrics }
     Clients "/v1/openapi.json" { get READ health::openapi }
     Both "/v1/status" { get READ health::status }
+    Both "/v1/cost" { get READ cost::cost }
     Clients "/v1/topics" { get READ topics::list }
     Clients "/v1/topics/{topic}" {
         get READ topics::describe,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::job::ClaimedSegment;
 use super::plan::{Candidate, Rules};
 use crate::config;
-use crate::model::{LogTime, ObjectId, Place, SegmentRange, Topic, TopicId};
+use crate::model::{LogTime, ObjectId, SegmentRange, Topic, TopicId};
 use crate::state::State;
 
 /// The next job in `view`, or nothing. Reads every live segment range of the view if anything may be due: take a view,
@@ -72,20 +72,8 @@ pub fn claimed(view: &State, segments: &[ObjectId]) -> Option<(Vec<ClaimedSegmen
 fn for_each_range(view: &State, mut visit: impl FnMut(ObjectId, SegmentRange)) {
     for partition in view.partitions() {
         for range in partition.ranges().iter_from(partition.bounds().archived) {
-            if let Place::Segment { id, position } = range.place {
-                visit(
-                    id,
-                    SegmentRange {
-                        partition: partition.id(),
-                        start: range.start,
-                        end: range.end,
-                        position,
-                        len: range.bytes,
-                        max_timestamp: range.max_timestamp,
-                        min_append_time: range.min_append_time,
-                        max_append_time: range.max_append_time,
-                    },
-                );
+            if let Some((id, range)) = range.in_segment(partition.id()) {
+                visit(id, range);
             }
         }
     }

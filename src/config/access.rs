@@ -66,8 +66,8 @@ impl Config {
         if self.http.insecure {
             return;
         }
-        let listeners =
-            [("http", Some(self.http.listen), &self.http.tls), ("admin", self.admin.listen, &self.admin.tls)];
+        let clients = self.cluster.serves_clients().then_some(self.http.listen);
+        let listeners = [("http", clients, &self.http.tls), ("admin", self.admin.listen, &self.admin.tls)];
         for (section, listen, tls) in listeners {
             let Some(listen) = listen.filter(|listen| !listen.ip().is_loopback()) else { continue };
             let mut missing = Vec::new();

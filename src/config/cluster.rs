@@ -15,7 +15,8 @@ use super::{Config, units};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cluster {
-    /// The number of this node, or `auto` for one above all that its peers know. A directory that has a number keeps it.
+    /// The number of this node, or `auto` for one above all that its peers know. A directory that has a number keeps it, unless it
+    /// took it by `auto` and another directory was taken in with it first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_id: Option<NodeChoice>,
     /// The nodes of the first start, `id=host:port` of their peer listeners, the same on all of them; later only where to ask
@@ -29,8 +30,8 @@ pub struct Cluster {
     /// leaderships where they are. Shard k is led by the voter at place k of all, by number and around.
     #[serde(with = "units::duration")]
     pub balance_after: Duration,
-    /// What this process does: `gateway`, `wal` unless it only follows the nodes that keep the log, and `compactor` unless others
-    /// convert.
+    /// What this process does: `gateway` unless clients go to others, `wal` unless it only follows the nodes that keep the log, and
+    /// `compactor` unless others convert.
     pub roles: Vec<Role>,
 }
 
@@ -93,6 +94,12 @@ impl Config {
                 "cluster.node_id: \"auto\" and peer.tls exclude each other: a certificate names its node".to_owned(),
             );
         }
+        if !cluster.serves_clients() && self.admin.listen.is_none() {
+            problems.push(
+                "admin.listen: must be set without the role \"gateway\": nothing else would say how the process is"
+                    .to_owned(),
+            );
+        }
         // Whoever has a bucket of its own has a cluster of its own.
         let shared = self.bucket.as_deref().is_some_and(|url| !url.starts_with("memory:"));
         if (cluster.nodes.len() > 1 || !cluster.keeps_log()) && !shared {
@@ -121,6 +128,12 @@ impl Cluster {
     #[must_use]
     pub fn keeps_log(&self) -> bool {
         self.roles.contains(&Role::Wal)
+    }
+
+    /// Whether this process listens for clients.
+    #[must_use]
+    pub fn serves_clients(&self) -> bool {
+        self.roles.contains(&Role::Gateway)
     }
 
     /// Whether this process turns segments into Parquet, if `archive.enabled` lets it.
@@ -157,8 +170,8 @@ impl Cluster {
         if self.nodes.len() > MAX_FIRST_NODES {
             problems.push(format!("cluster.nodes: {} nodes are more than {MAX_FIRST_NODES}", self.nodes.len()));
         }
-        if !self.roles.contains(&Role::Gateway) {
-            problems.push(format!("cluster.roles: must have {:?}", Role::Gateway.name()));
+        if self.roles.is_empty() {
+            problems.push("cluster.roles: must have at least one, or there is nothing to do".to_owned());
         }
     }
 }
@@ -294,6 +307,22 @@ mod tests {
     }
 
     #[test]
+    fn who_serves_no_clients_answers_operators() {
+        let problems = |text: &str| {
+            let sources = Sources { file: Some(("t.toml".into(), text.to_owned())), ..Sources::default() };
+            Config::load(&sources).map_or_else(|error| error.problems, |_| Vec::new())
+        };
+        for roles in ["\"wal\"", "\"wal\", \"compactor\""] {
+            let text = format!("[cluster]\nroles = [{roles}]\n");
+            assert_eq!(problems(&text), [""; 0], "{roles}");
+            let found = problems(&format!("{text}[admin]\nlisten = \"none\"\n"));
+            assert!(found.len() == 1 && found[0].starts_with("admin.listen:"), "{found:?}");
+            // Nobody listens there.
+            assert_eq!(problems(&format!("{text}[http]\nlisten = \"0.0.0.0:7070\"\n")), [""; 0], "{roles}");
+        }
+    }
+
+    #[test]
     fn what_contradicts_itself_is_told() {
         let nodes = |text: &str| text.split(' ').filter_map(|node| node.parse().ok()).collect::<Vec<ClusterNode>>();
         let check = |cluster: Cluster| {
@@ -312,7 +341,7 @@ mod tests {
             Cluster { node_id: id(1), nodes: nodes("1=a:1 1=b:1"), ..Cluster::default() },
             Cluster { node_id: id(1), nodes: nodes("1=a:1 2=a:1"), ..Cluster::default() },
             Cluster { node_id: id(1), nodes: nodes("1=a:1 2=b:1 3=c:1 4=d:1 5=e:1 6=f:1"), ..Cluster::default() },
-            Cluster { roles: vec![Role::Wal, Role::Compactor], ..Cluster::default() },
+            Cluster { roles: Vec::new(), ..Cluster::default() },
             Cluster { shards: Some(0), ..Cluster::default() },
             Cluster { shards: Some(65), ..Cluster::default() },
         ] {

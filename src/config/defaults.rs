@@ -9,7 +9,7 @@ use super::sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
     Shutdown, Store, Tail, TopicRules, Wal,
 };
-use super::{Admin, Auth, Cluster, Config, ListenerTls, Role};
+use super::{Admin, Auth, Cluster, Config, Cost, ListenerTls, Role};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -57,6 +57,7 @@ impl Default for Config {
             shutdown: Shutdown::default(),
             log: Log::default(),
             metrics: Metrics::default(),
+            cost: Cost::default(),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod access;
 mod cluster;
+mod cost;
 mod defaults;
 mod load;
 mod peer;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{Admin, Auth, ListenerTls};
 pub use cluster::{Cluster, ClusterNode, NodeChoice, Role};
+pub use cost::Cost;
 pub use load::{ConfigError, Sources};
 pub use peer::{Peer, PeerTls, is_host_and_port};
 pub use sections::{
@@ -81,6 +83,8 @@ pub struct Config {
     pub log: Log,
     /// Bounds on series.
     pub metrics: Metrics,
+    /// What calls and bytes cost.
+    pub cost: Cost,
 }
 
 impl Config {

@@ -54,7 +54,7 @@ pub struct Store {
     /// How long a call is tried again, the pauses between the attempts included.
     #[serde(with = "units::duration")]
     pub deadline: Duration,
-    /// Calls in flight to the bucket at once.
+    /// Calls in flight to the bucket at once for each kind of work: flushes, conversions, reads, garbage collection, the rest.
     pub concurrency: u32,
 }
 

@@ -26,6 +26,7 @@ impl Config {
         self.check_cluster(&mut problems);
         self.check_peer(&mut problems);
         self.check_access(&mut problems);
+        self.check_cost(&mut problems);
         ConfigError::check(problems)
     }
 

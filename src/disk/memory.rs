@@ -365,8 +365,8 @@ impl Open {
             }
         }
         match &mut inner.nodes[self.node] {
-            Node::File(file) => file.sync(),
-            Node::Dir(names) => names.sync(),
+            Node::File(file) => file.synced(file.changes()),
+            Node::Dir(names) => names.synced(names.changes()),
         }
         Ok(())
     }

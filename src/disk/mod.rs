@@ -10,7 +10,7 @@ mod node;
 #[cfg(all(test, feature = "simulation"))]
 mod tests;
 
-use std::fs::TryLockError;
+pub use std::fs::TryLockError;
 use std::io::{self, IoSlice, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};

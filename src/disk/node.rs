@@ -1,7 +1,7 @@
 //! What a disk in memory holds: what was synced, and what it may hold of the rest after the power went.
 //!
-//! POSIX's rules, as strict as a journaling file system with default options may show them, and those of the power tests
-//! (tests/support/power/disk.rs), which hold the binary against the same:
+//! POSIX's rules, as strict as a journaling file system with default options may show them. The power tests
+//! (tests/support/power/disk.rs) hold the binary against the same; they take this file as it is:
 //! - Bytes and length of a file are durable once the file was synced, a name once its directory was.
 //! - Unsynced writes reach the disk independently of each other: whole, in part or not at all. Where a byte is missing there
 //!   is what was there before, or a zero.
@@ -28,6 +28,8 @@ pub(super) enum Node {
 pub(super) struct Versions<T, C> {
     pub(super) durable: T,
     pub(super) live: T,
+    /// Changes that are part of `durable`.
+    folded: usize,
     pub(super) pending: VecDeque<C>,
 }
 
@@ -83,7 +85,7 @@ fn write_at(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 
 impl<T: Clone, C: Apply<T>> Versions<T, C> {
     pub(super) fn durable(content: T) -> Self {
-        Self { live: content.clone(), durable: content, pending: VecDeque::new() }
+        Self { live: content.clone(), durable: content, folded: 0, pending: VecDeque::new() }
     }
 
     pub(super) fn change(&mut self, change: C) {
@@ -91,9 +93,18 @@ impl<T: Clone, C: Apply<T>> Versions<T, C> {
         self.pending.push_back(change);
     }
 
-    pub(super) fn sync(&mut self) {
-        for change in self.pending.drain(..) {
+    /// How many there were.
+    pub(super) fn changes(&self) -> usize {
+        self.folded + self.pending.len()
+    }
+
+    /// A sync that began when there were so many changes has ended.
+    pub(super) fn synced(&mut self, changes: usize) {
+        while self.folded < changes
+            && let Some(change) = self.pending.pop_front()
+        {
             change.apply(&mut self.durable);
+            self.folded += 1;
         }
     }
 }

@@ -43,7 +43,7 @@ pub fn job_elsewhere(job: &'static str, shard: u32) {
 
 /// Counts a run of `job` that failed.
 pub fn job_failed(job: &'static str) {
-    counter!(JOB_FAILURES, "job" => job).increment(1);
+    counter!(JOB_FAILURES, "task" => job).increment(1);
 }
 
 /// How long ago `job` last succeeded in this process, in the shard where that is longest ago; `None` if it never did, nothing if
@@ -66,6 +66,6 @@ fn lock() -> MutexGuard<'static, BTreeMap<(&'static str, u32), Success>> {
 pub(super) fn observe() {
     for job in jobs() {
         let age = job_age(job).unwrap_or_else(|| started().elapsed());
-        gauge!(JOB_LAST_SUCCESS_AGE_SECONDS, "job" => job).set(age.as_secs_f64());
+        gauge!(JOB_LAST_SUCCESS_AGE_SECONDS, "task" => job).set(age.as_secs_f64());
     }
 }

@@ -3,6 +3,8 @@
 //! `::metrics::counter!(metrics::BUCKET_CALLS, …)` with the constants of `table.rs` is how the rest of the engine
 //! counts. Units are in the names. Before [`install`] (in most unit tests) counting does nothing and costs nothing.
 
+pub mod cost;
+mod expiry;
 mod jobs;
 mod process;
 mod table;
@@ -14,9 +16,11 @@ use std::time::Duration;
 use ::metrics::{Key, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+pub use expiry::certificate_in_force;
 pub use jobs::{job_age, job_begins, job_elsewhere, job_failed, job_succeeded, jobs};
+pub use process::uptime;
 pub use table::*;
-pub use topics::{Direction, TopicTraffic};
+pub use topics::{Direction, TopicTotals, TopicTraffic};
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +148,12 @@ pub fn topic_traffic(topic: &str, direction: Direction, records: u64, bytes: u64
     }
 }
 
+/// Bytes by topic: those with series of their own, and the rest as `other`; nothing before [`install`].
+#[must_use]
+pub fn topic_totals() -> Vec<TopicTotals> {
+    TRAFFIC.get().map_or_else(Vec::new, |traffic| traffic.read().unwrap_or_else(PoisonError::into_inner).totals())
+}
+
 /// Keeps the recorder's memory bounded between scrapes; call every [`UPKEEP_INTERVAL`].
 pub fn upkeep() {
     if let Some(handle) = HANDLE.get() {
@@ -157,6 +167,7 @@ pub fn render() -> String {
     let Some(handle) = HANDLE.get() else { return String::new() };
     process::observe(env!("CARGO_PKG_VERSION"));
     jobs::observe();
+    cost::observe();
     let mut text = handle.render();
     if let Some(traffic) = TRAFFIC.get() {
         traffic.read().unwrap_or_else(PoisonError::into_inner).render(&mut text);

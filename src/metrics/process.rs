@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ::metrics::gauge;
 
@@ -13,6 +13,12 @@ static STARTED: OnceLock<Instant> = OnceLock::new();
 /// When the process started, or rather when somebody first asked.
 pub(super) fn started() -> Instant {
     *STARTED.get_or_init(Instant::now)
+}
+
+/// How long the process has run.
+#[must_use]
+pub fn uptime() -> Duration {
+    started().elapsed()
 }
 
 /// Sets the process gauges; those that the system does not tell stay as they are.

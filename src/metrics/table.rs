@@ -23,13 +23,21 @@ macro_rules! metrics {
 metrics! {
     // Bucket
     Counter BUCKET_CALLS "tidelog_bucket_calls_total"
-        [kind: "put" | "put_part" | "get" | "delete" | "list", outcome: "ok" | "not_found" | "already_exists" | "timeout" | "error"]
-        "Calls to the bucket; each attempt counts, a listing counts once";
+        [kind: "put" | "put_part" | "get" | "delete" | "list", outcome: "ok" | "not_found" | "already_exists" | "denied" | "timeout" | "error"]
+        "Calls to the bucket; each attempt counts, a listing counts once; denied is a key that is unknown, expired or lacks a right";
     Histogram BUCKET_CALL_SECONDS "tidelog_bucket_call_seconds" [kind: "put" | "put_part" | "get" | "delete"]
         "Time of one attempt of a call to the bucket, its body included";
     Counter BUCKET_WRITTEN_BYTES "tidelog_bucket_written_bytes_total" "Bytes written to the bucket";
     Counter BUCKET_READ_BYTES "tidelog_bucket_read_bytes_total" "Bytes read from the bucket";
     Counter BUCKET_RETRIES "tidelog_bucket_retries_total" "Attempts after the first of calls to the bucket";
+    Counter BUCKET_JOB_CALLS "tidelog_bucket_job_calls_total"
+        [task: "flush" | "archive" | "fetch" | "gc" | "other", kind: "put" | "put_part" | "get" | "delete" | "list"]
+        "The same calls by what they are for";
+    Counter BUCKET_JOB_BYTES "tidelog_bucket_job_bytes_total"
+        [task: "flush" | "archive" | "fetch" | "gc" | "other", direction: "written" | "read"]
+        "Bytes to and from the bucket by what they are for";
+    Gauge COST "tidelog_cost_estimate" [part: "put" | "get" | "read" | "written" | "peer"]
+        "Estimated price of this process's calls and bytes since its start, at the prices of the section cost, in their currency";
     Gauge BUCKET_HEALTHY "tidelog_bucket_healthy" "1 if the last call to the bucket reached it, 0 if not";
 
     // Block cache
@@ -60,6 +68,7 @@ metrics! {
     Gauge WAL_BUDGET_BYTES "tidelog_wal_budget_bytes"
         "Bytes of log above which appends are refused: wal.budget less wal.reserve";
     Gauge WAL_DISK_FREE_BYTES "tidelog_wal_disk_free_bytes" "Free bytes of the disk of the write-ahead log";
+    Gauge WAL_DISK_LOW_BYTES "tidelog_wal_disk_low_bytes" "Free bytes of that disk below which appends are refused";
     Gauge RAFT_TERM "tidelog_raft_term" [shard: "0"] "The shard's Raft term";
     Gauge RAFT_IS_LEADER "tidelog_raft_is_leader" [shard: "0"] "1 if this node leads the shard";
     Gauge RAFT_MEMBERS "tidelog_raft_members" [shard: "0"] "Voters and learners of the shard";
@@ -130,10 +139,10 @@ metrics! {
 
     // Background jobs
     Gauge JOB_LAST_SUCCESS_AGE_SECONDS "tidelog_job_last_success_age_seconds"
-        [job: "flush" | "archive" | "retention" | "gc"]
+        [task: "flush" | "archive" | "retention" | "gc"]
         "Seconds since a background job last succeeded, since the start if it never did; 0 for one that another node does";
     Counter JOB_FAILURES "tidelog_job_failures_total"
-        [job: "flush" | "archive" | "retention" | "gc"] "Runs of a background job that failed";
+        [task: "flush" | "archive" | "retention" | "gc"] "Runs of a background job that failed";
 
     // HTTP
     Counter HTTP_REQUESTS "tidelog_http_requests_total"
@@ -143,6 +152,10 @@ metrics! {
         "Time until the head of the answer, by route; long polls wait in it";
     Gauge HTTP_CONNECTIONS "tidelog_http_connections" "Open connections";
     Gauge HTTP_FOLLOWERS "tidelog_http_followers" "Open streams of server-sent events";
+
+    Gauge CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS "tidelog_certificate_expiry_timestamp_seconds"
+        [listener: "clients" | "operators" | "peers"]
+        "When the certificate of a listener that is in force ends, or one of its chain, in seconds since 1970; 0 without TLS";
 
     // Process
     Gauge BUILD "tidelog_build_info" [version: "unknown"] "1; its label is the version";

@@ -7,10 +7,12 @@ use super::{Direction, Kind, Metric, all, install, job_succeeded, render, topic_
 #[test]
 fn names_have_units_and_occur_once() {
     let mut names = BTreeSet::new();
-    for Metric { name, kind, help, .. } in all() {
+    for Metric { name, kind, help, labels } in all() {
         assert!(names.insert(name), "{name} occurs twice");
         assert!(name.starts_with("tidelog_") && !help.is_empty() && !help.ends_with('.'), "{name}");
         assert_eq!(name.ends_with("_total"), kind == Kind::Counter, "{name}");
+        // Prometheus has labels of these names for whom it scrapes, and renames ours.
+        assert!(labels.iter().all(|(label, _)| !["job", "instance"].contains(label)), "{name}");
     }
 }
 
@@ -27,7 +29,7 @@ fn everything_is_registered_at_start() {
     }
     for series in [
         "tidelog_bucket_calls_total{kind=\"put\",outcome=\"timeout\"}",
-        "tidelog_job_last_success_age_seconds{job=\"gc\"}",
+        "tidelog_job_last_success_age_seconds{task=\"gc\"}",
         "tidelog_build_info{version=",
         "tidelog_topic_produced_records_total{namespace=\"default\",topic=\"flights\"} 3",
     ] {

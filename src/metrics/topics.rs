@@ -34,6 +34,17 @@ pub enum Direction {
     Fetched,
 }
 
+/// Bytes of a topic since the start, or since it was ranked among the busiest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicTotals {
+    /// Its name, or `other` for all that are not ranked.
+    pub topic: String,
+    /// Encoded bytes produced.
+    pub produced_bytes: u64,
+    /// Encoded bytes fetched.
+    pub fetched_bytes: u64,
+}
+
 #[derive(Debug, Default)]
 struct Counts([AtomicU64; SERIES.len()]);
 
@@ -110,6 +121,22 @@ impl TopicTraffic {
             }
             let _ = writeln!(text, "{name}{{namespace=\"default\",topic=\"{OTHER}\"}} {}", value(&self.other));
         }
+    }
+
+    /// The bytes of the topics with series of their own, by name, and of the others.
+    #[must_use]
+    pub fn totals(&self) -> Vec<TopicTotals> {
+        let total = |topic: &str, counts: &Counts| TopicTotals {
+            topic: topic.to_owned(),
+            produced_bytes: counts.0[1].load(Ordering::Relaxed),
+            fetched_bytes: counts.0[3].load(Ordering::Relaxed),
+        };
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let named = topics.iter().filter(|(_, watched)| watched.named.load(Ordering::Relaxed));
+        let mut totals: Vec<_> = named.map(|(topic, watched)| total(topic, &watched.counts)).collect();
+        totals.sort_by(|left, right| left.topic.cmp(&right.topic));
+        totals.push(total(OTHER, &self.other));
+        totals
     }
 
     /// The busiest topics, by name; the least busy of the rest are no longer watched if there are many.

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::archive::{ArchiveFile, Job};
 use super::catalog::{PlacedRecord, Revision};
-use super::id::{Incarnation, LogIndex, LogTime, NodeId, ObjectId, Offset, ProducerId, ShardId};
+use super::id::{Incarnation, LogIndex, LogTime, NodeId, ObjectId, Offset, ProducerId, ShardId, TopicPartition};
 use super::limits::Limits;
 use super::producer::IdempotencyKey;
-use super::segment::SegmentInfo;
+use super::segment::{SegmentInfo, SegmentRange};
 use super::topic::Topic;
 
 /// Partitions whose ranges share one index part: part = slot / this.
@@ -264,6 +264,39 @@ pub struct StoredRange {
     pub max_append_time: LogTime,
     /// The object.
     pub place: Place,
+}
+
+impl StoredRange {
+    /// A segment's range as the list of its partition holds it.
+    #[must_use]
+    pub fn of_segment(segment: ObjectId, range: &SegmentRange) -> Self {
+        Self {
+            start: range.start,
+            end: range.end,
+            bytes: range.len,
+            max_timestamp: range.max_timestamp,
+            min_append_time: range.min_append_time,
+            max_append_time: range.max_append_time,
+            place: Place::Segment { id: segment, position: range.position },
+        }
+    }
+
+    /// What [`StoredRange::of_segment`] was made of, of a range of `partition`; `None` for one in an archive file.
+    #[must_use]
+    pub fn in_segment(&self, partition: TopicPartition) -> Option<(ObjectId, SegmentRange)> {
+        let Place::Segment { id, position } = self.place else { return None };
+        let range = SegmentRange {
+            partition,
+            start: self.start,
+            end: self.end,
+            position,
+            len: self.bytes,
+            max_timestamp: self.max_timestamp,
+            min_append_time: self.min_append_time,
+            max_append_time: self.max_append_time,
+        };
+        Some((id, range))
+    }
 }
 
 /// The object that holds a stored range.

@@ -143,7 +143,7 @@ pub enum Control {
         /// For each partition what is where; equal to what is live there, clipped to the log start.
         ranges: Vec<ArchiveRange>,
     },
-    /// Raises log starts.
+    /// Raises log starts, unless the shard is closed.
     Trim {
         /// Partition and its new log start.
         starts: Vec<(TopicPartition, Offset)>,

@@ -10,12 +10,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ::metrics::{Counter, Gauge, counter, gauge};
+use ::metrics::{Gauge, gauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use crate::metrics::{PEER_CONNECTIONS, PEER_RECEIVED_BYTES, PEER_SENT_BYTES};
+use crate::metrics::{PEER_CONNECTIONS, cost};
 
 /// How long the other side may take to close.
 const LINGER: Duration = Duration::from_secs(1);
@@ -30,8 +30,6 @@ pub(super) enum Direction {
 /// See the module; an open one is counted among the connections.
 pub(super) struct Counted {
     inner: TcpStream,
-    received: Counter,
-    sent: Counter,
     open: Gauge,
     direction: Direction,
     /// Set once this side has said that it is done.
@@ -47,13 +45,12 @@ impl Counted {
         let label = if direction == Direction::In { "in" } else { "out" };
         let open = gauge!(PEER_CONNECTIONS, "direction" => label);
         open.increment(1);
-        let (received, sent) = (counter!(PEER_RECEIVED_BYTES), counter!(PEER_SENT_BYTES));
-        Ok(Self { inner, received, sent, open, direction, closing: None })
+        Ok(Self { inner, open, direction, closing: None })
     }
 
-    fn sent(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn sent(result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = &result {
-            self.sent.increment(*bytes as u64);
+            cost::peer_sent(*bytes as u64);
         }
         result
     }
@@ -69,7 +66,7 @@ impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        self.received.increment((buffer.filled().len() - before) as u64);
+        cost::peer_received((buffer.filled().len() - before) as u64);
         result
     }
 }
@@ -77,7 +74,7 @@ impl AsyncRead for Counted {
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.sent(result)
+        Self::sent(result)
     }
 
     fn poll_write_vectored(
@@ -86,7 +83,7 @@ impl AsyncWrite for Counted {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.sent(result)
+        Self::sent(result)
     }
 
     fn is_write_vectored(&self) -> bool {

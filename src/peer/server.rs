@@ -189,9 +189,10 @@ impl Acceptor {
     async fn run(self) {
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept() => accepted,
+                biased;
                 () = self.connections.closing.cancelled() => return,
                 () = self.connections.killing.cancelled() => return,
+                accepted = self.accept() => accepted,
             };
             match accepted {
                 Ok((stream, place)) => {
@@ -223,6 +224,7 @@ impl Connections {
         let identity = tls.current().await;
         let accepting = TlsAcceptor::from(Arc::clone(&identity.server)).accept(stream);
         let accepted = tokio::select! {
+            biased;
             accepted = timeout(OPENING, accepting) => accepted,
             () = self.closing.cancelled() => return,
             () = self.killing.cancelled() => return,
@@ -261,6 +263,7 @@ impl Connections {
         let (mut waits, mut drains) = (true, false);
         loop {
             tokio::select! {
+                biased;
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "a peer's connection ended");

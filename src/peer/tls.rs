@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::config;
 use crate::error::{Error, Result};
+use crate::metrics::certificate_in_force;
 use crate::model::NodeId;
 
 /// How often the files are looked at.
@@ -195,6 +196,7 @@ impl Loaded {
             roots.add(root).map_err(|error| unusable(&files.ca, error))?;
         }
         let roots = Arc::new(roots);
+        let ends: Vec<_> = certificates.iter().map(|certificate| certificate.to_vec()).collect();
         let nodes = certificates.first().map(nodes_of).transpose()?.unwrap_or_default();
         let client = client(Arc::clone(&roots), certificates.clone(), key.clone_key());
         let client = client.map_err(|error| unusable(&files.cert, error))?;
@@ -206,6 +208,7 @@ impl Loaded {
         let mut server = server.map_err(|error| unusable(&files.cert, error))?;
         server.alpn_protocols = vec![PROTOCOL.to_vec()];
         server.send_tls13_tickets = 0;
+        certificate_in_force("peers", ends.iter().map(Vec::as_slice));
         Ok(Self { stamps, client: Arc::new(client), server: Arc::new(server), nodes })
     }
 }

@@ -71,11 +71,19 @@ impl Queue {
     }
 
     /// Gives the leaderships away that this node has and somebody can take over, and takes none any more; the caller stops the
-    /// process then.
+    /// process then. If it fails or is dropped, the node goes on as before.
     ///
     /// # Errors
     /// `timeout` if nobody took it over.
     pub async fn drain(&self) -> Result<ClusterStatus> {
         self.0.shards.drain().await
+    }
+
+    /// The same of a process that ends whatever comes of it: it takes no leadership any more.
+    ///
+    /// # Errors
+    /// As [`Self::drain`].
+    pub async fn leave(&self) -> Result<ClusterStatus> {
+        self.0.shards.leave().await
     }
 }

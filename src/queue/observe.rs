@@ -17,6 +17,7 @@ impl Queue {
         gauge!(names::WAL_SPARE_BYTES).set(nodes().map(|node| node.spare_bytes()).sum::<u64>() as f64);
         gauge!(names::WAL_BUDGET_BYTES).set(limit as f64);
         gauge!(names::WAL_DISK_FREE_BYTES).set(gate.free_bytes() as f64);
+        gauge!(names::WAL_DISK_LOW_BYTES).set(gate.low_mark_bytes() as f64);
         gauge!(names::TAIL_CACHE_BYTES).set(nodes().map(|node| node.status().tail_bytes).sum::<u64>() as f64);
         gauge!(names::TAIL_CACHE_BUDGET_BYTES).set(self.config().tail.memory as f64);
         gauge!(names::PRODUCE_MEMORY_BYTES).set(self.admission().used() as f64);

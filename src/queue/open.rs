@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fetch::Fetcher;
+use crate::metrics::cost::BucketJob;
 use crate::model::catalog::CATALOG_SHARD;
 use crate::peer::Wire;
 use crate::produce::{Admission, Sticky};
@@ -119,7 +120,8 @@ impl Queue {
         let cache = BlockCache::open(config.cache.memory, config.cache.disk, &config.cache_dir()).await;
         let fetchers = Slots::new();
         let node = shards.zero().leader().node().clone();
-        fetchers.set(CATALOG_SHARD, Fetcher::new(node, bucket.clone(), cache, config.fetch.clone()));
+        fetchers
+            .set(CATALOG_SHARD, Fetcher::new(node, bucket.on_behalf_of(BucketJob::Fetch), cache, config.fetch.clone()));
         let admission = Admission::new(config.produce.memory);
         info!(incarnation = identity.incarnation.0, bucket = bucket.url(), "the engine is open");
         let sticky = Arc::new(Sticky::new(rand::random()));

@@ -48,10 +48,11 @@ impl Queue {
     /// Has the catalog change a topic, and returns once the change is visible: the topic, if apply says which, and whether it is
     /// new.
     async fn change(&self, control: Control, deadline: Instant) -> Result<(Option<TopicId>, bool)> {
-        match self.leader().control(control).await?.1 {
+        let (index, answer) = self.leader().control(control).await?;
+        match answer {
             Answer::Topic { id, created } => Ok((Some(id), created)),
             Answer::TopicPending { id, created, .. } => {
-                self.0.shards.tell(id, deadline).await?;
+                self.0.shards.tell(id, index, deadline).await?;
                 Ok((Some(id), created))
             }
             Answer::Done => Ok((None, false)),

@@ -25,23 +25,39 @@ impl RaftNode {
     /// # Errors
     /// `missing_files` with the names in its details if a file that the checkpoint names is neither given nor there.
     pub async fn stage_checkpoint(&self, files: &CheckpointFiles) -> Result<()> {
-        let _one_at_a_time = self.inner.adopting.lock().await;
+        let one_at_a_time = Arc::clone(&self.inner.adopting).lock_owned().await;
         let (meta, files) = (self.inner.shared.meta.clone(), files.clone());
-        let staged = blocking::spawn(move || meta.stage(&files)).await;
-        staged.map_err(|error| Error::internal("writing the local checkpoint panicked").with_source(error))?.map(drop)
+        let staging = blocking::spawn(move || {
+            // Held until it is written, also if the caller goes away: nothing else touches the files meanwhile.
+            let _one_at_a_time = one_at_a_time;
+            meta.stage(&files)
+        });
+        staging
+            .await
+            .map_err(|error| Error::internal("writing the local checkpoint panicked").with_source(error))?
+            .map(drop)
     }
 
     /// Makes an applied `Flushed` this node's own: keeps the checkpoint's files and the pointer to it on the local disk,
     /// durably, has openraft adopt it as its snapshot, and purges the log up to it except the last `wal_keep` bytes.
     ///
     /// Files that were staged, or that the checkpoint before it named too, need not be given again. A checkpoint that is not newer than the
-    /// one in use changes nothing. Cancelled, it may have done any of the steps; the next call does the rest.
+    /// one in use changes nothing. What was begun goes on when the caller goes away: whoever comes next finds it done.
     ///
     /// # Errors
     /// `missing_files` with the names in its details if a file that the checkpoint names is neither given nor there;
     /// `unavailable` if the node has stopped. Nothing was purged then.
     pub async fn adopt_checkpoint(&self, files: CheckpointFiles) -> Result<()> {
-        let _one_at_a_time = self.inner.adopting.lock().await;
+        let one_at_a_time = Arc::clone(&self.inner.adopting).lock_owned().await;
+        let node = self.clone();
+        let adopting = tokio::spawn(async move {
+            let _one_at_a_time = one_at_a_time;
+            node.adopt_alone(files).await
+        });
+        adopting.await.map_err(|error| Error::internal("taking over a checkpoint broke off").with_source(error))?
+    }
+
+    async fn adopt_alone(&self, files: CheckpointFiles) -> Result<()> {
         let reference = files.reference;
         let shared = &self.inner.shared;
         if shared.pointer().is_none_or(|pointer| pointer.reference.index < reference.index) {

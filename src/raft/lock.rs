@@ -1,11 +1,10 @@
 //! The lock on a data directory: one process at a time, and a refused start can name the holder.
 
-use std::fs::TryLockError;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files;
-use crate::disk::{File, OpenOptions};
+use crate::disk::{File, OpenOptions, TryLockError};
 use crate::error::{Error, ErrorKind, Result};
 
 const FILE: &str = "tidelog.lock";

@@ -26,6 +26,7 @@
 mod acknowledged;
 mod adopt;
 mod checkpoint_files;
+mod contact;
 mod error;
 mod files;
 mod growth;
@@ -41,6 +42,7 @@ mod meta;
 mod network;
 mod node;
 mod options;
+mod pace;
 mod peers;
 mod propose;
 mod publish;

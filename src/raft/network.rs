@@ -1,7 +1,8 @@
 //! openraft's calls over the node's transport.
 //!
 //! What certainly did not arrive, and what the peer declined, counts as unreachable, so that openraft waits before it calls
-//! again; what may have arrived is called again at once. Neither is ever a vote or an acknowledgement.
+//! again; what may have arrived is called again at once. Neither is ever a vote or an acknowledgement. A peer that does not
+//! answer is spoken to as by a leader for a while only: see [`super::contact`].
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,11 +17,16 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 
+use tokio::time::Instant;
+
 use super::acknowledged::{Acknowledged, TELL_DEADLINE, acknowledged_by};
+use super::contact::Contact;
+use super::leadership::LEASE;
 use super::machine::{CheckpointSnapshot, Shared};
 use super::options::RaftOptions;
+use super::pace::Pace;
 use super::transport::{PeerAddress, Transport, TransportError};
-use super::types::{LogId, Member, TypeConfig, Vote};
+use super::types::{LogEntry, LogId, Member, TypeConfig, Vote};
 use super::wire::{self, Lost, NamedSnapshot, kind};
 use crate::error::Error;
 use crate::model::NodeId;
@@ -38,13 +44,16 @@ pub(crate) struct Network {
     shared: Arc<Shared>,
     append_deadline: Duration,
     acknowledged: Arc<Acknowledged>,
+    contact: Arc<Contact>,
 }
 
 impl Network {
     /// The network of a node that was opened with `options`.
     pub(crate) fn new(options: &RaftOptions, shared: Arc<Shared>) -> Self {
         let append_deadline = APPEND_DEADLINE.max(options.heartbeat * APPEND_HEARTBEATS);
-        Self { transport: Arc::clone(&options.transport), shared, append_deadline, acknowledged: Arc::default() }
+        let contact = Arc::new(Contact::new(options.election_timeout * LEASE));
+        let (transport, acknowledged) = (Arc::clone(&options.transport), Arc::default());
+        Self { transport, shared, append_deadline, acknowledged, contact }
     }
 }
 
@@ -59,6 +68,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             shared: Arc::clone(&self.shared),
             append_deadline: self.append_deadline,
             acknowledged: Arc::clone(&self.acknowledged),
+            contact: Arc::clone(&self.contact),
+            pace: Pace::default(),
         }
     }
 }
@@ -71,6 +82,8 @@ pub(crate) struct Peer {
     shared: Arc<Shared>,
     append_deadline: Duration,
     acknowledged: Arc<Acknowledged>,
+    contact: Arc<Contact>,
+    pace: Pace,
 }
 
 impl Peer {
@@ -86,7 +99,11 @@ impl Peer {
         if address.address.is_empty() {
             return Err(unreachable(&format!("node {} has no peer listener", self.target)));
         }
-        self.transport.call(&address, kind, body, deadline).await.map_err(|error| match error {
+        let answer = self.transport.call(&address, kind, body, deadline).await;
+        if matches!(answer, Ok(_) | Err(TransportError::Answered(_))) {
+            self.contact.answered(self.target);
+        }
+        answer.map_err(|error| match error {
             TransportError::NotSent(error) => unreachable(&error),
             TransportError::Answered(error) => {
                 tracing::debug!(node = self.target, kind, ?error, "a peer declined a call of raft");
@@ -94,6 +111,46 @@ impl Peer {
             }
             TransportError::Unknown(error) => RPCError::Network(NetworkError::from_string(error)),
         })
+    }
+}
+
+impl Peer {
+    /// Returns once the peer may be spoken to as by the leader of `vote`: if it has not answered for a lease, once it answers a
+    /// call that keeps nobody from electing.
+    async fn hears_and_answers(&self, vote: &Vote) -> Result<(), RPCError<TypeConfig>> {
+        if self.contact.is_kept(self.target, vote) {
+            return Ok(());
+        }
+        if let Some(asking) = self.contact.ask(self.target) {
+            let calling = self.transport.call(&self.address(), kind::STATUS, Vec::new(), self.contact.lease());
+            // A heartbeat is given up sooner than a slow node answers, and its answer counts all the same.
+            let asked = tokio::spawn(async move {
+                let answer = calling.await;
+                let answers = matches!(answer, Ok(_) | Err(TransportError::Answered(_)));
+                if answers {
+                    asking.answered();
+                }
+                answers
+            });
+            if asked.await.unwrap_or(false) {
+                return Ok(());
+            }
+        }
+        Err(unreachable(&format!("node {} does not answer", self.target)))
+    }
+}
+
+impl Peer {
+    /// Waits until it is time to send `entries` to a peer that is far behind.
+    async fn keep_pace(&mut self, entries: &[LogEntry]) {
+        let Some(first) = entries.first() else { return };
+        let bytes = entries.iter().map(wire::payload_bytes).sum();
+        // What the log does not have any more is sent at once.
+        while let Ok(Some((distance, end))) = self.shared.log.distance(first.log_id.index)
+            && let Some(pause) = self.pace.pause(Instant::now(), distance, end, bytes)
+        {
+            tokio::time::sleep(pause).await;
+        }
     }
 }
 
@@ -155,6 +212,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        self.keep_pace(&rpc.entries).await;
+        self.hears_and_answers(&rpc.vote).await?;
         let body = wire::encode_append(&rpc).map_err(|error| unusable(&error))?;
         let sent = Sent::of(&rpc, self.acknowledged.before(self.target, self.member.directory, &rpc.vote));
         drop(rpc);
@@ -195,6 +254,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        self.hears_and_answers(&vote).await?;
         let named = NamedSnapshot { vote, meta: snapshot.meta, reference: snapshot.snapshot.reference };
         let body = wire::encode_snapshot(&named).map_err(|error| unusable(&error))?;
         let answer = tokio::select! {

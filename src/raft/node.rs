@@ -32,6 +32,9 @@ use crate::model::{Answer, LogIndex, NodeId, ShardId, TopicPartition};
 use crate::planted::{self, Bug};
 use crate::state::State;
 
+/// How long a node that stops waits for a checkpoint that it is taking over.
+const ADOPTING_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A Raft node of one shard; clones share it.
 ///
 /// All methods may be cancelled by dropping their futures; a proposal that was dropped may still be written.
@@ -393,6 +396,8 @@ impl RaftNode {
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop in order");
         }
+        // It writes beside the log; what it waits for besides may take longer.
+        let _ = tokio::time::timeout(ADOPTING_PATIENCE, self.inner.adopting.lock()).await;
         let log = self.inner.shared.log.clone();
         if blocking::spawn(move || log.close()).await.is_err() {
             tracing::error!("closing the write-ahead log panicked");

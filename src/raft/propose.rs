@@ -115,12 +115,14 @@ impl RaftNode {
         if is_append && let Some(gate) = self.inner.gate.0.get() {
             gate()?;
         }
-        wire::encode_proposed(&match self.propose_stamped(body).await {
+        let proposed = match self.propose_stamped(body).await {
             Ok((index, answer)) => Proposed::Applied(index, answer),
             Err(ProposeError::NotWritten { leader }) => Proposed::NotLeader(leader),
             Err(ProposeError::Unknown | ProposeError::Fatal(_)) => Proposed::Unknown,
             Err(error @ (ProposeError::TooLarge { .. } | ProposeError::Refused(_))) => return Err(error.into()),
-        })
+        };
+        // It may have been applied.
+        wire::encode_proposed(&proposed).map_err(|error| error.with_outcome(Outcome::Unknown))
     }
 
     /// Waits until this node has applied entry `index`, so that its reads show it; at most `patience`.

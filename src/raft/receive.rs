@@ -8,12 +8,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use openraft::Snapshot;
 use openraft::errors::RaftError;
+use openraft::raft::VoteResponse;
 use uuid::Uuid;
 
 use super::machine::{CheckpointSnapshot, Prepared};
 use super::node::RaftNode;
 use super::publish::check_gateway;
-use super::types::{TypeConfig, Vote};
+use super::types::{LogId, TypeConfig, Vote};
 use super::wire::{self, NamedSnapshot, PeerStatus, kind};
 use crate::blocking;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,8 +44,11 @@ impl RaftNode {
             kind::VOTE | kind::PRE_VOTE => {
                 let request = wire::decode_vote(&body)?;
                 speaks_for_itself(from, &request.vote)?;
+                let last = request.last_log_id;
                 let asked = if kind == kind::VOTE { raft.vote(request).await } else { raft.pre_vote(request).await };
-                wire::encode_vote_answer(&asked.map_err(|error| stopped(&error))?)
+                let answer = asked.map_err(|error| stopped(&error))?;
+                self.stand_for(last, &answer).await;
+                wire::encode_vote_answer(&answer)
             }
             kind::SNAPSHOT => self.receive_snapshot(from, wire::decode_snapshot(&body)?).await,
             kind::TRANSFER => {
@@ -67,6 +71,16 @@ impl RaftNode {
             other => Err(Error::invalid("peer_message", format!("this build knows no calls of kind {other}"))),
         };
         answer.map(|answer| vec![answer])
+    }
+
+    /// Stands for election in the place of a candidate that was refused because its log, which ends with `last`, lacks entries of
+    /// this one: it cannot win, and this node's own timeout has not passed. While a leader is believed in openraft stands for
+    /// nothing.
+    async fn stand_for(&self, last: Option<LogId>, answer: &VoteResponse<TypeConfig>) {
+        if !answer.vote_granted && last < answer.last_log_id {
+            // It fails with the node.
+            let _ = self.inner.raft.trigger().elect(true).await;
+        }
     }
 
     /// A known id with another directory forgot its vote, or is another node.

@@ -1,11 +1,17 @@
 //! What nodes ask of the leader of a shard on behalf of operators, as bytes: one postcard value each way, of bounded size.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use super::message;
+use super::network::Calls;
+use crate::error::Result;
 use crate::model::{GroupStatus, NodeId};
+use crate::peer::CallError;
+use crate::raft::PeerAddress;
 
 /// The kind of the peer request.
 pub(super) const ADMIN: u8 = 33;
@@ -72,41 +78,36 @@ pub(super) struct Seat {
 
 impl Request {
     pub(super) fn encode(&self) -> Result<Bytes> {
-        encode(self)
+        message::encode(self)
     }
 
     /// # Errors
     /// `peer_message` for what no node sends.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        decode(bytes)
+        message::decode(bytes, MAX_BYTES)
     }
 }
 
 pub(super) fn encode_status(status: &GroupStatus) -> Result<Bytes> {
-    encode(status)
+    message::encode(status)
 }
 
 /// # Errors
 /// `peer_message` for what no node sends.
 pub(super) fn decode_status(bytes: &[u8]) -> Result<GroupStatus> {
-    decode(bytes)
+    message::decode(bytes, MAX_BYTES)
 }
 
-fn encode<T: Serialize>(value: &T) -> Result<Bytes> {
-    let bytes = postcard::to_allocvec(value);
-    bytes.map(Bytes::from).map_err(|error| Error::internal("a message to a peer cannot be encoded").with_source(error))
-}
-
-fn decode<T: for<'a> Deserialize<'a>>(bytes: &[u8]) -> Result<T> {
-    let malformed = |why: String| Error::invalid("peer_message", format!("a message of a peer is malformed: {why}"));
-    if bytes.len() > MAX_BYTES {
-        return Err(malformed(format!("it has {} bytes", bytes.len())));
-    }
-    match postcard::take_from_bytes(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) => Err(malformed("it is too long".to_owned())),
-        Err(error) => Err(malformed(error.to_string())),
-    }
+/// Has the node at `leader` do what is asked for.
+pub(super) async fn ask(
+    calls: &Calls,
+    leader: &PeerAddress,
+    request: &Request,
+    deadline: Duration,
+) -> Result<GroupStatus, CallError> {
+    let body = request.encode().map_err(CallError::NotSent)?;
+    let answer = calls.call(leader, ADMIN, body, deadline).await?;
+    decode_status(&answer).map_err(CallError::Unknown)
 }
 
 #[cfg(test)]

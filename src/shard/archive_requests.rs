@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use super::gateway::Onlooker;
+use super::message;
 use super::roster::Roster;
 use crate::archive::Requests;
 use crate::error::{Error, Result};
@@ -29,10 +30,10 @@ type Asked = Vec<(TopicId, Vec<(u32, Offset)>)>;
 /// Tells the other members.
 pub(super) async fn tell(members: &Roster, topic: TopicId, targets: Vec<(u32, Offset)>) {
     let Some(calls) = members.calls() else { return };
-    let body: Bytes = match postcard::to_allocvec(&(topic, targets)) {
-        Ok(body) => body.into(),
+    let body = match message::encode(&(topic, targets)) {
+        Ok(body) => body,
         Err(error) => {
-            tracing::error!(%error, "a message to the peers cannot be encoded");
+            tracing::error!(?error, "the others are not told what is to be archived");
             return;
         }
     };
@@ -53,7 +54,7 @@ pub(super) async fn ask(onlooker: &Onlooker) -> Result<Asked> {
     let mut last = Error::unavailable("no node of the shard is known");
     for other in onlooker.others() {
         match onlooker.calls().call(&other, ARCHIVE_REQUESTS, Bytes::new(), DEADLINE).await {
-            Ok(body) => return decode(&body),
+            Ok(body) => return message::decode(&body, MAX_BYTES),
             Err(error) => last = error.into_error(),
         }
     }
@@ -64,10 +65,9 @@ pub(super) async fn ask(onlooker: &Onlooker) -> Result<Asked> {
 pub(super) fn answer(requests: &Requests) -> Result<Bytes> {
     let mut asked = requests.targets();
     loop {
-        let body = postcard::to_allocvec(&asked)
-            .map_err(|error| Error::internal("a message to a peer cannot be encoded").with_source(error))?;
+        let body = message::encode(&asked)?;
         if body.len() <= MAX_BYTES {
-            return Ok(body.into());
+            return Ok(body);
         }
         asked.truncate(asked.len() / 2);
     }
@@ -75,23 +75,10 @@ pub(super) fn answer(requests: &Requests) -> Result<Bytes> {
 
 /// Notes what another member was asked for.
 pub(super) fn told(node: &RaftNode, requests: &Requests, body: &[u8]) -> Result<()> {
-    let (topic, targets): (TopicId, Vec<(u32, Offset)>) = decode(body)?;
+    let (topic, targets): (TopicId, Vec<(u32, Offset)>) = message::decode(body, MAX_BYTES)?;
     // What this node has not heard of it will not convert now; a request is kept in memory.
     if node.with_state(|state| state.topic(topic).is_some()) {
         requests.request(topic, targets);
     }
     Ok(())
-}
-
-/// One value of bounded size.
-fn decode<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T> {
-    let malformed = |why: String| Error::invalid("peer_message", format!("a message of a peer is malformed: {why}"));
-    if body.len() > MAX_BYTES {
-        return Err(malformed(format!("it has {} bytes", body.len())));
-    }
-    match postcard::take_from_bytes(body) {
-        Ok((value, [])) => Ok(value),
-        Ok(_) => Err(malformed("it is too long".to_owned())),
-        Err(error) => Err(malformed(error.to_string())),
-    }
 }

@@ -37,7 +37,33 @@ pub(super) struct Common {
     pub(super) shards: Arc<Slots<Shard>>,
 }
 
+/// Who a process is among the others, and how it meets them.
+pub(super) struct Endpoint {
+    pub(super) identity: NodeIdentity,
+    pub(super) calls: Option<Calls>,
+    pub(super) dispatch: Dispatch,
+    pub(super) address: String,
+}
+
 impl Common {
+    /// What the shards of this process will share; none is there yet.
+    pub(super) fn new(config: Config, clock: Clock, bucket: Bucket, endpoint: Endpoint) -> Arc<Self> {
+        let Endpoint { identity, calls, dispatch, address } = endpoint;
+        Arc::new(Self {
+            gate: AppendGate::new(config.wal_dir(), config.wal.clone()),
+            tasks: Tasks::new(),
+            begun: OnceLock::new(),
+            shards: Arc::new(Slots::new()),
+            config,
+            clock,
+            identity,
+            bucket,
+            calls,
+            dispatch,
+            address,
+        })
+    }
+
     pub(super) fn wal_dir(&self) -> PathBuf {
         self.config.wal_dir()
     }

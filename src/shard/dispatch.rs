@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -15,17 +16,20 @@ use super::admin::{self, ADMIN};
 use super::archive_requests::{self, ARCHIVE, ARCHIVE_REQUESTS};
 use super::hello::{HELLO, Hello, Known};
 use super::members::Members;
+use super::network::Calls;
 use super::profile::{OwnProfile, PROFILE};
 use crate::archive::Requests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::flush::FlushHandle;
 use crate::model::catalog::{CATALOG_SHARD, MAX_SHARDS};
 use crate::model::{LogIndex, NodeId, ShardId};
-use crate::peer::{Caller, PeerHandler};
-use crate::raft::{NodeIdentity, RaftNode, kind};
+use crate::peer::{CallError, Caller, PeerHandler};
+use crate::raft::{NodeIdentity, PeerAddress, RaftNode, kind};
 
 /// Asks the leader to flush up to the log index that is the body (8 bytes, little endian); the answer is empty.
-pub(super) const FLUSH: u8 = 32;
+const FLUSH: u8 = 32;
+/// How long the leader may take to answer that.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// See the module; clones share it.
 #[derive(Clone)]
@@ -124,8 +128,8 @@ impl Inner {
             return Err(Error::new(ErrorKind::NotFound, "shard_not_found", format!("there is no shard {shard} here")));
         }
         match kind {
-            HELLO => return Ok(vec![self.hello()?.encode()?.into()]),
-            PROFILE => return Ok(vec![self.profile.now().encode()?.into()]),
+            HELLO => return Ok(vec![self.hello()?.encode()?]),
+            PROFILE => return Ok(vec![self.profile.now().encode()?]),
             _ => {}
         }
         // One that was just added may not be here yet.
@@ -232,6 +236,12 @@ impl Inner {
 /// Whether raft may write something down because of it that a lost log would make a lie. A pre-vote it forgets at once.
 const fn may_acknowledge(kind: u8) -> bool {
     matches!(kind, kind::APPEND | kind::VOTE | kind::SNAPSHOT)
+}
+
+/// Asks the node at `leader` to flush up to `index`.
+pub(super) async fn ask_flush(calls: &Calls, leader: &PeerAddress, index: LogIndex) -> Result<()> {
+    let body = index.to_le_bytes().to_vec().into();
+    calls.call(leader, FLUSH, body, FLUSH_DEADLINE).await.map(drop).map_err(CallError::into_error)
 }
 
 fn flush(serving: &Serving, caller: Caller, body: &[u8]) -> Result<()> {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::common::Common;
+use super::dispatch::ask_flush;
 use super::members::Members;
 use super::reopening::Reopening;
 use super::tasks::{Scope, Tasks};
@@ -19,15 +20,13 @@ use super::{Job, Jobs, adopt, balance, catalog, topics, upkeep, versions};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::flush::{self, AskLeader, FlushHandle, FlushTask, Flusher, FlusherOptions, Triggers};
-use crate::metrics;
+use crate::metrics::{self, cost::BucketJob};
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{Control, Limits, LogIndex};
 use crate::raft::{Leader, Leadership, NodeIdentity};
 
 /// Before a leader that could not begin tries again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long a leader waits for the answer to a flush request.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Everything that the tasks need; clones share it.
 #[derive(Clone)]
@@ -210,7 +209,7 @@ impl Duty {
             metadata_interval: config.flush.metadata_interval,
             checkpoint_gap: config.flush.checkpoint_gap,
         };
-        let flusher = Flusher::new(leader.clone(), bucket.clone(), options);
+        let flusher = Flusher::new(leader.clone(), bucket.on_behalf_of(BucketJob::Flush), options);
         let task = FlushTask::new(flusher, flush.clone(), triggers, clock.clone());
         scope.spawn("flush", async move { task.run().await.err().map(|replaced| replaced.to_string()) });
     }
@@ -218,12 +217,10 @@ impl Duty {
 
 impl AskLeader for Members {
     async fn ask(&self, index: LogIndex) -> Result<()> {
-        let (Some(leader), Some(calls)) = (self.leader(), self.calls()) else {
-            return Err(Error::unavailable("the shard has no leader"));
-        };
-        let body = index.to_le_bytes().to_vec().into();
-        let asked = calls.call(&leader, super::dispatch::FLUSH, body, FLUSH_DEADLINE).await;
-        asked.map(drop).map_err(crate::peer::CallError::into_error)
+        match (self.leader(), self.calls()) {
+            (Some(leader), Some(calls)) => ask_flush(calls, &leader, index).await,
+            _ => Err(Error::unavailable("the shard has no leader")),
+        }
     }
 }
 

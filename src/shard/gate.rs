@@ -28,6 +28,7 @@ struct Inner {
     dir: PathBuf,
     settings: config::Wal,
     free: AtomicU64,
+    low_mark: AtomicU64,
     low_space: AtomicBool,
 }
 
@@ -36,7 +37,8 @@ impl AppendGate {
     #[must_use]
     pub fn new(dir: PathBuf, settings: config::Wal) -> Self {
         let (free, low_space) = (AtomicU64::new(u64::MAX), AtomicBool::new(false));
-        Self(Arc::new(Inner { nodes: Slots::new(), dir, settings, free, low_space }))
+        let low_mark = AtomicU64::new(0);
+        Self(Arc::new(Inner { nodes: Slots::new(), dir, settings, free, low_mark, low_space }))
     }
 
     /// Counts the log of `node` in.
@@ -73,6 +75,12 @@ impl AppendGate {
         self.0.free.load(Ordering::Relaxed)
     }
 
+    /// Free bytes of the disk below which appends are refused, at the last sample.
+    #[must_use]
+    pub fn low_mark_bytes(&self) -> u64 {
+        self.0.low_mark.load(Ordering::Relaxed)
+    }
+
     /// Measures the free space again and again until dropped.
     pub async fn sample(self) {
         loop {
@@ -99,6 +107,7 @@ impl AppendGate {
         }
         let low = free.saturating_add(spare) < mark;
         self.0.free.store(free, Ordering::Relaxed);
+        self.0.low_mark.store(mark, Ordering::Relaxed);
         if self.0.low_space.swap(low, Ordering::Relaxed) != low {
             if low {
                 warn!(free, "the disk runs low: appends are refused");

@@ -3,9 +3,11 @@
 //! The one peer request that is answered before a node has its log, and by a node that nobody knows yet. The answer is one
 //! postcard value of bounded size.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::message;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::NodeId;
 
@@ -40,24 +42,16 @@ pub(crate) struct Known {
 
 impl Hello {
     /// The answer as it is sent.
-    pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        postcard::to_allocvec(self).map_err(|error| Error::internal("a greeting cannot be encoded").with_source(error))
+    pub(super) fn encode(&self) -> Result<Bytes> {
+        message::encode(self)
     }
 
     /// Reads an answer.
     ///
     /// # Errors
-    /// `internal` if it is none.
+    /// `peer_message` if it is none.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let strange = |why: String| Error::internal(format!("a peer's greeting cannot be read: {why}"));
-        if bytes.len() > MAX_BYTES {
-            return Err(strange(format!("it has {} bytes", bytes.len())));
-        }
-        match postcard::take_from_bytes(bytes) {
-            Ok((hello, [])) => Ok(hello),
-            Ok(_) => Err(strange("it is too long".to_owned())),
-            Err(error) => Err(strange(error.to_string())),
-        }
+        message::decode(bytes, MAX_BYTES)
     }
 
     /// What this node knows as `node` has another directory than `directory`.
@@ -99,7 +93,7 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(Hello::decode(&bytes[..len]).is_err(), "{len} bytes");
         }
-        let longer = [bytes.as_slice(), b"x"].concat();
+        let longer = [&bytes[..], b"x"].concat();
         assert!(Hello::decode(&longer).is_err());
         assert!(Hello::decode(&vec![0; MAX_BYTES + 1]).is_err());
     }

@@ -12,26 +12,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::common::Common;
+use super::common::{Common, Endpoint};
 use super::gate::AppendGate;
 use super::life::Life;
 use super::network::Network;
-use super::slots::Slots;
-use super::tasks::Tasks;
 use super::{Shard, catalog, open, topics};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint;
 use crate::model::catalog::CATALOG_SHARD;
-use crate::model::{BackgroundJob, NodeId, ShardId, TopicId};
+use crate::model::{BackgroundJob, LogIndex, NodeId, ShardId, TopicId};
 use crate::raft::{Member, RaftNode, Start, WalPresence};
 use crate::store::Bucket;
 
@@ -86,19 +84,13 @@ impl Shards {
         let ShardsOptions { config, clock, life, bucket, network } = options;
         let Life { identity, start, others } = life;
         let joins = matches!(start, Start::Join);
-        let common = Arc::new(Common {
+        let endpoint = Endpoint {
             calls: network.calls(&identity)?,
             dispatch: network.dispatch().clone(),
             address: network.address_of(identity.node),
-            gate: AppendGate::new(config.wal_dir(), config.wal.clone()),
-            tasks: Tasks::new(),
-            shards: Arc::new(Slots::new()),
-            begun: OnceLock::new(),
-            config,
-            clock,
             identity,
-            bucket,
-        });
+        };
+        let common = Common::new(config, clock, bucket, endpoint);
         let mut begun = Vec::new();
         for (shard, start) in others {
             begun.push(begin_again(&common, shard, start).await?);
@@ -213,12 +205,12 @@ impl Shards {
         join_all(self.iter().map(Shard::shutdown)).await;
     }
 
-    /// Tells all shards what the catalog wants them to know of a topic, and returns once that is visible.
+    /// Tells all shards what the catalog wants them to know of a topic since entry `changed`, and returns once that is visible.
     ///
     /// # Errors
     /// `timeout` if that is not so by `deadline`: the change takes effect later.
-    pub(crate) async fn tell(&self, topic: TopicId, deadline: Instant) -> Result<()> {
-        topics::tell(&self.0.common.shards, topic, deadline).await
+    pub(crate) async fn tell(&self, topic: TopicId, changed: LogIndex, deadline: Instant) -> Result<()> {
+        topics::tell(&self.0.common.shards, topic, changed, deadline).await
     }
 
     /// Whether there is one shard, as far as this node knows.
@@ -305,7 +297,10 @@ async fn presence(common: &Common, shard: ShardId) -> Result<WalPresence> {
         );
         return Err(Error::corrupt(message));
     }
-    let presence = RaftNode::presence(&dir, common.identity.directory, shard)?;
+    let directory = common.identity.directory;
+    // It reads the whole log, and other shards are served already.
+    let looking = crate::blocking::spawn(move || RaftNode::presence(&dir, directory, shard)).await;
+    let presence = looking.map_err(|error| Error::internal("looking at a log panicked").with_source(error))??;
     common.dispatch.begun(shard).await?;
     failpoint::hit_async("shard.begun").await?;
     Ok(presence)

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::Shard;
-use super::admin::{self, ADMIN, Request, Seat};
+use super::admin::{self, Request, Seat};
 use super::network::Calls;
 use super::slots::Slots;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -181,9 +181,7 @@ impl Inner {
     ) -> Result<GroupStatus, CallError> {
         let calls =
             self.calls.as_ref().ok_or_else(|| CallError::NotSent(super::change::alone("it reaches no other node")))?;
-        let body = request.encode().map_err(CallError::NotSent)?;
-        let answer = calls.call(leader, ADMIN, body, deadline).await?;
-        admin::decode_status(&answer).map_err(CallError::Unknown)
+        admin::ask(calls, leader, request, deadline).await
     }
 
     fn leader(&self) -> Option<PeerAddress> {

@@ -8,7 +8,7 @@
 //! | `host`, `common`, `slots` | the shards of a node, and what they share |
 //! | `open` | from settings to running tasks |
 //! | `life`, `hello` | the directory's place in the cluster, and what nodes ask each other for it |
-//! | `network`, `dispatch`, `profile` | the peers: calls to them, and answers |
+//! | `network`, `dispatch`, `message`, `profile` | the peers: calls to them, and answers |
 //! | `duty`, `reopening`, `upkeep`, `versions`, `adopt` | what a leader does and what the others do |
 //! | `catalog`, `topics` | how many shards there are, and what they have to know of topics |
 //! | `members`, `roster`, `change`, `admin`, `operate` | who is in the cluster, and changing it |
@@ -34,6 +34,7 @@ mod hello;
 mod host;
 pub(crate) mod life;
 mod members;
+mod message;
 mod network;
 mod open;
 mod operate;

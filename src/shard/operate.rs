@@ -9,13 +9,31 @@ use super::Shard;
 use super::admin::Request;
 use super::change::of_shard;
 use super::host::Shards;
-use super::profile::{PROFILE, Profile};
+use super::profile::{OwnProfile, PROFILE, Profile};
 use crate::error::Result;
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{ClusterStatus, GroupStatus, NodeId, NodeProfile};
 
 /// How long a node may take to say what it is.
 const ASK_DEADLINE: Duration = Duration::from_secs(1);
+
+/// A node that is about to end, and stays when this is dropped.
+struct Stays<'a>(Option<&'a OwnProfile>);
+
+impl Stays<'_> {
+    /// It ends.
+    fn not(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Stays<'_> {
+    fn drop(&mut self) {
+        if let Some(profile) = self.0 {
+            profile.set_draining(false);
+        }
+    }
+}
 
 impl Shards {
     /// The cluster as the leaders of its shards know it, or as this node does where one does not answer.
@@ -53,9 +71,17 @@ impl Shards {
         Ok(self.cluster().await)
     }
 
-    /// Gives the leaderships away that this node has and others could take, and takes none any more.
+    /// As [`Self::leave`]; a node that could not give all of them away, or was not to after all, takes some again.
     pub(crate) async fn drain(&self) -> Result<ClusterStatus> {
-        self.common().dispatch.profile().set_draining();
+        let stays = Stays(Some(self.common().dispatch.profile()));
+        let left = self.leave().await?;
+        stays.not();
+        Ok(left)
+    }
+
+    /// Gives the leaderships away that this node has and others could take, and takes none any more.
+    pub(crate) async fn leave(&self) -> Result<ClusterStatus> {
+        self.common().dispatch.profile().set_draining(true);
         let drained = join_all(self.iter().map(|shard| async move {
             match shard.members().run_here(Request::Transfer { to: None }).await {
                 // Nothing to hand over.

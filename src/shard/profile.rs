@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use super::message;
+use crate::error::Result;
 
 /// The kind of the peer request; its body is empty.
 pub(super) const PROFILE: u8 = 35;
@@ -25,22 +27,14 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        postcard::to_allocvec(self).map_err(|error| Error::internal("a profile cannot be encoded").with_source(error))
+    pub(super) fn encode(&self) -> Result<Bytes> {
+        message::encode(self)
     }
 
     /// # Errors
     /// `peer_message` for what no node sends.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let malformed = |why: String| Error::invalid("peer_message", format!("a peer's profile is malformed: {why}"));
-        if bytes.len() > MAX_BYTES {
-            return Err(malformed(format!("it has {} bytes", bytes.len())));
-        }
-        match postcard::take_from_bytes(bytes) {
-            Ok((profile, [])) => Ok(profile),
-            Ok(_) => Err(malformed("it is too long".to_owned())),
-            Err(error) => Err(malformed(error.to_string())),
-        }
+        message::decode(bytes, MAX_BYTES)
     }
 }
 
@@ -68,9 +62,9 @@ impl OwnProfile {
         self.0.complete.store(complete, Ordering::Release);
     }
 
-    /// Notes that this node is about to end: what it gives away is not handed back to it.
-    pub(super) fn set_draining(&self) {
-        self.0.draining.store(true, Ordering::Release);
+    /// Notes whether this node is about to end: what it gives away is not handed back to it then.
+    pub(super) fn set_draining(&self, draining: bool) {
+        self.0.draining.store(draining, Ordering::Release);
     }
 
     /// Whether it is about to end.
@@ -107,7 +101,7 @@ mod tests {
         }
         assert!(Profile::decode(&[&bytes[..], b"x"].concat()).is_err());
         assert!(Profile::decode(&vec![0; MAX_BYTES + 1]).is_err());
-        own.set_draining();
+        own.set_draining(true);
         assert!(!own.now().may_lead, "it is about to end");
     }
 }

@@ -25,7 +25,7 @@ use super::slots::Slots;
 use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::failpoint;
 use crate::model::catalog::{CATALOG_SHARD, Revision, TopicSync};
-use crate::model::{Answer, Control, ShardId, TopicId};
+use crate::model::{Answer, Control, LogIndex, ShardId, TopicId};
 use crate::raft::{Handle, Leader};
 use crate::state::State;
 
@@ -40,12 +40,18 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Before a shard that could not be told is told again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Tells all shards what they have to know of a topic and makes it visible; done already if nothing is left to tell.
+/// Tells all shards what they have to know of a topic, which the catalog wants since entry `changed`, and makes it visible; done
+/// already if nothing is left to tell.
 ///
 /// # Errors
 /// `timeout` if that is not done by `deadline`: the change takes effect later. What a shard declines for good.
-pub(super) async fn tell(shards: &Slots<Shard>, topic: TopicId, deadline: Instant) -> Result<()> {
+pub(super) async fn tell(shards: &Slots<Shard>, topic: TopicId, changed: LogIndex, deadline: Instant) -> Result<()> {
     let Some(zero) = shards.get(CATALOG_SHARD) else { return Err(absent(CATALOG_SHARD)) };
+    // A node that is behind does not know yet that there is something to tell.
+    let mut applied = zero.leader().applied();
+    if !matches!(timeout_at(deadline, applied.wait_for(|applied| *applied >= changed)).await, Ok(Ok(_))) {
+        return Err(late(None));
+    }
     let mut last = None;
     while let Some(sync) = zero.leader().node().with_state(|state| state.pending_sync(topic)) {
         failpoint::hit_async("topic.wanted").await?;
@@ -124,8 +130,9 @@ pub(super) async fn keep_told(leader: &Leader, common: &Common) {
             sync.revision.index == 0 || now >= *since + OTHERS
         });
         let due: Vec<TopicId> = due.map(TopicSync::id).collect();
+        // What is due was seen in the state: there is no entry to wait for.
         let told = due.iter().map(|topic| async move {
-            let told = tell(&common.shards, *topic, Instant::now() + DEADLINE).await;
+            let told = tell(&common.shards, *topic, 0, Instant::now() + DEADLINE).await;
             told.inspect_err(|error| debug!(%topic, ?error, "not every shard knows a topic yet"))
         });
         if !due.is_empty() && join_all(told).await.iter().all(Result::is_ok) {

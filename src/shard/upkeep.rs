@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gc::{self, Collector, retention};
 use crate::metrics::RETENTION_TRIMMED_PARTITIONS;
+use crate::metrics::cost::BucketJob;
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{CheckpointRef, Control, LogTime, ObjectId, TopicId};
 use crate::raft::Leader;
@@ -34,7 +35,8 @@ pub(super) fn start(tasks: &Tasks, jobs: &Jobs, leader: Leader, bucket: &Bucket,
         let (job, interval) = (jobs.gc.clone(), config.gc.interval);
         let shard = leader.node().with_state(|state| state.shard());
         let leader = GroupLog(leader);
-        let collector = Arc::new(Mutex::new(Collector::new(bucket.clone(), shard, config.gc.grace)));
+        let bucket = bucket.on_behalf_of(BucketJob::Gc);
+        let collector = Arc::new(Mutex::new(Collector::new(bucket, shard, config.gc.grace)));
         tasks.spawn("gc", async move {
             job.every(interval, || async { collector.lock().await.run(&leader).await.map(drop) }).await;
             None
@@ -77,8 +79,12 @@ impl gc::Log for GroupLog {
     }
 }
 
+/// Nothing goes from a closed shard, where it would be ignored.
 async fn retain(leader: &Leader) -> Result<()> {
     let view = leader.node().view();
+    if view.is_closed() {
+        return Ok(());
+    }
     let starts: Vec<_> = retention::plan(&view, leader.log_time()).collect();
     for starts in starts.chunks(TRIMMED_AT_ONCE) {
         leader.control(Control::Trim { starts: starts.to_vec() }).await?;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{LiveSegment, PartitionState, State};
 use crate::model::checkpoint::PARTITIONS_PER_PART;
 use crate::model::{
-    CheckpointRef, Control, IndexPartRef, LogIndex, ObjectId, Place, Rejection, SegmentInfo, SegmentRange, StoredRange,
+    CheckpointRef, Control, IndexPartRef, LogIndex, ObjectId, Rejection, SegmentInfo, SegmentRange, StoredRange,
 };
 use crate::planted::{self, Bug};
 
@@ -147,7 +147,7 @@ impl State {
             }
             for (_, segment, range) in ranges.iter().filter(|(.., range)| range.end > partition.log_start) {
                 live[*segment] += 1;
-                partition.ranges.push(&stored_range(flush.segments[*segment].id, range), partition.slot);
+                partition.ranges.push(&StoredRange::of_segment(flush.segments[*segment].id, range), partition.slot);
                 partition.stored_bytes += range.len;
             }
             if batches > 0 {
@@ -192,19 +192,6 @@ impl PartitionState {
         // A trim into the tail empties the list and raises the flushed offset to the first batch left.
         let begins = first.start == self.flushed || (first.start < self.flushed && self.ranges.is_empty());
         contiguous && whole && begins && last.end == end
-    }
-}
-
-/// A segment's range as the list of its partition holds it.
-pub(super) fn stored_range(segment: ObjectId, range: &SegmentRange) -> StoredRange {
-    StoredRange {
-        start: range.start,
-        end: range.end,
-        bytes: range.len,
-        max_timestamp: range.max_timestamp,
-        min_append_time: range.min_append_time,
-        max_append_time: range.max_append_time,
-        place: Place::Segment { id: segment, position: range.position },
     }
 }
 

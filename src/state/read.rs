@@ -7,7 +7,7 @@ use imbl::Vector;
 use super::{LiveFile, LiveSegment, PartitionState, ProducerPosition, State};
 use crate::model::checkpoint::NamedObject;
 use crate::model::{
-    CheckpointRef, IdempotencyKey, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex, LogTime, ObjectId, Place,
+    CheckpointRef, IdempotencyKey, Incarnation, IndexPartRef, Job, JobId, Limits, LogIndex, LogTime, ObjectId,
     ProducerId, SegmentRange, ShardId, TailRef, Topic, TopicId, TopicPartition,
 };
 
@@ -247,19 +247,10 @@ impl State {
         let mut ranges = Vec::new();
         for partition in self.partitions.values() {
             for range in partition.ranges().iter_from(partition.bounds().archived) {
-                if let Place::Segment { id, position } = range.place
+                if let Some((id, range)) = range.in_segment(partition.id())
                     && wanted.contains(&id)
                 {
-                    ranges.push(SegmentRange {
-                        partition: partition.id(),
-                        start: range.start,
-                        end: range.end,
-                        position,
-                        len: range.bytes,
-                        max_timestamp: range.max_timestamp,
-                        min_append_time: range.min_append_time,
-                        max_append_time: range.max_append_time,
-                    });
+                    ranges.push(range);
                 }
             }
         }

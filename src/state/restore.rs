@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::flushed::{part_of, stored_range};
+use super::flushed::part_of;
 use super::ranges::RangeList;
 use super::{LiveSegment, PartitionState, STATE_VERSION, State, TopicEntry};
 use crate::model::catalog::MAX_SHARDS;
@@ -227,7 +227,7 @@ impl State {
             let newer = self.parts.get(&part_of(slot)).is_some_and(|part| segment.flushed_at > part.written_at());
             let live = self.partitions.get(&slot).is_some_and(|partition| range.end > partition.log_start);
             if newer && live {
-                ranges.entry(slot).or_default().push(stored_range(segment.info.id, range));
+                ranges.entry(slot).or_default().push(StoredRange::of_segment(segment.info.id, range));
             }
         }
     }

@@ -9,7 +9,13 @@ use crate::model::{Answer, Offset, TailRef, TopicPartition};
 
 impl State {
     /// Raises the log starts named; those of unknown partitions and those that are not above the current one are ignored.
+    ///
+    /// All of them are while the shard is closed: a start from its clean checkpoint has to find what readers last saw, and a
+    /// trim that came after that checkpoint would be undone by it.
     pub(super) fn trim(&mut self, starts: &[(TopicPartition, Offset)]) -> Answer {
+        if self.closed {
+            return Answer::Done;
+        }
         let mut dropped = Dropped::default();
         for (id, start) in starts {
             if let Some(slot) = self.slot(*id) {

@@ -20,6 +20,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
+use crate::metrics::cost::{self, BucketJob};
 use crate::metrics::{BUCKET_CALL_SECONDS, BUCKET_CALLS, BUCKET_HEALTHY, BUCKET_READ_BYTES, BUCKET_WRITTEN_BYTES};
 
 /// Bodies up to this are read within the attempt.
@@ -44,12 +45,14 @@ pub(super) struct Attempts<S> {
 #[derive(Debug, Clone)]
 struct Limits {
     timeout: Duration,
+    job: BucketJob,
     health: Arc<Mutex<Health>>,
 }
 
 impl<S: ObjectStore> Attempts<S> {
-    pub(super) fn new(inner: S, timeout: Duration, health: Arc<Mutex<Health>>) -> Self {
-        Self { inner, limits: Limits { timeout, health } }
+    /// Attempts for `job`.
+    pub(super) fn new(inner: S, timeout: Duration, job: BucketJob, health: Arc<Mutex<Health>>) -> Self {
+        Self { inner, limits: Limits { timeout, job, health } }
     }
 }
 
@@ -71,11 +74,14 @@ impl Limits {
             None => "ok",
             Some(Error::NotFound { .. }) => "not_found",
             Some(Error::AlreadyExists { .. } | Error::Precondition { .. }) => "already_exists",
+            Some(Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) => "denied",
             Some(Error::Generic { source, .. }) if source.is::<tokio::time::error::Elapsed>() => "timeout",
             Some(_) => "error",
         };
         counter!(BUCKET_CALLS, "kind" => kind, "outcome" => outcome).increment(1);
-        let failed = matches!(outcome, "timeout" | "error");
+        cost::bucket_call(self.job, kind);
+        // Whom the bucket denies everything is as far from it as if it were away.
+        let failed = matches!(outcome, "denied" | "timeout" | "error");
         gauge!(BUCKET_HEALTHY).set(if failed { 0.0 } else { 1.0 });
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if let (true, Some(error)) = (failed, error) {
@@ -84,6 +90,16 @@ impl Limits {
         } else {
             *health = Health { last_success: Some(Instant::now()), failing: None };
         }
+    }
+
+    fn wrote(&self, bytes: u64) {
+        counter!(BUCKET_WRITTEN_BYTES).increment(bytes);
+        cost::bucket_bytes(self.job, bytes, 0);
+    }
+
+    fn read(&self, bytes: u64) {
+        counter!(BUCKET_READ_BYTES).increment(bytes);
+        cost::bucket_bytes(self.job, 0, bytes);
     }
 }
 
@@ -94,14 +110,14 @@ impl<S: fmt::Display> fmt::Display for Attempts<S> {
 }
 
 /// Reads a small body now, so that what the caller gets cannot fail any more.
-async fn buffered(result: GetResult) -> Result<GetResult> {
+async fn buffered(result: GetResult, limits: &Limits) -> Result<GetResult> {
     let len = result.range.end - result.range.start;
     if len > BUFFERED_BODY {
         return Ok(result);
     }
     let (meta, range, attributes) = (result.meta.clone(), result.range.clone(), result.attributes.clone());
     let bytes = result.bytes().await?;
-    counter!(BUCKET_READ_BYTES).increment(bytes.len() as u64);
+    limits.read(bytes.len() as u64);
     let payload = GetResultPayload::Stream(futures::stream::once(async { Ok(bytes) }).boxed());
     Ok(GetResult { payload, meta, range, attributes })
 }
@@ -112,7 +128,7 @@ impl<S: ObjectStore> ObjectStore for Attempts<S> {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let len = payload.content_length() as u64;
         let result = self.limits.run("put", self.inner.put_opts(location, payload, options)).await?;
-        counter!(BUCKET_WRITTEN_BYTES).increment(len);
+        self.limits.wrote(len);
         Ok(result)
     }
 
@@ -129,14 +145,14 @@ impl<S: ObjectStore> ObjectStore for Attempts<S> {
         let head = options.head;
         let call = async {
             let result = self.inner.get_opts(location, options).await?;
-            if head { Ok(result) } else { buffered(result).await }
+            if head { Ok(result) } else { buffered(result, &self.limits).await }
         };
         self.limits.run("get", call).await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let parts = self.limits.run("get", self.inner.get_ranges(location, ranges)).await?;
-        counter!(BUCKET_READ_BYTES).increment(parts.iter().map(|part| part.len() as u64).sum());
+        self.limits.read(parts.iter().map(|part| part.len() as u64).sum());
         Ok(parts)
     }
 
@@ -198,7 +214,7 @@ impl MultipartUpload for CountedUpload {
         let call = self.inner.put_part(data);
         async move {
             limits.run("put_part", call).await?;
-            counter!(BUCKET_WRITTEN_BYTES).increment(len);
+            limits.wrote(len);
             Ok(())
         }
         .boxed()

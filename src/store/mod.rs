@@ -36,6 +36,7 @@ pub use probe::Timing;
 
 use crate::config;
 use crate::error::Result;
+use crate::metrics::cost::BucketJob;
 
 /// Bytes of a part of an [`Upload`]; S3 wants at least 5 MiB.
 const PART_BYTES: usize = 8 << 20;
@@ -58,13 +59,29 @@ pub enum Created {
     Exists,
 }
 
+/// The decorators of a store: retry over limit over attempt.
+fn decorate(
+    store: &Arc<dyn ObjectStore>,
+    settings: &config::Store,
+    job: BucketJob,
+    health: &Arc<Mutex<Health>>,
+) -> Arc<dyn ObjectStore> {
+    let attempts = attempt::Attempts::new(Arc::clone(store), settings.attempt_timeout, job, Arc::clone(health));
+    let limited = LimitStore::new(attempts, settings.concurrency.max(1) as usize);
+    Arc::new(retry::Retry::new(limited, settings.deadline))
+}
+
 /// A handle of the bucket; clones share it.
 #[derive(Debug, Clone)]
-pub struct Bucket(Arc<Inner>);
+pub struct Bucket {
+    inner: Arc<Inner>,
+    job: BucketJob,
+}
 
 #[derive(Debug)]
 struct Inner {
-    store: Arc<dyn ObjectStore>,
+    /// With decorators, by job: each has a limit of its own.
+    stores: [Arc<dyn ObjectStore>; BucketJob::ALL.len()],
     local: Option<Arc<local::LocalDurable>>,
     url: String,
     health: Arc<Mutex<Health>>,
@@ -89,7 +106,7 @@ impl Bucket {
 
     fn opened(opened: open::Opened, settings: &config::Store) -> Self {
         let mut bucket = Self::decorated(opened.store, &opened.url, settings);
-        if let Some(inner) = Arc::get_mut(&mut bucket.0) {
+        if let Some(inner) = Arc::get_mut(&mut bucket.inner) {
             inner.local = opened.local;
         }
         bucket
@@ -99,10 +116,20 @@ impl Bucket {
     #[must_use]
     pub fn decorated(store: Arc<dyn ObjectStore>, url: &str, settings: &config::Store) -> Self {
         let health = Arc::default();
-        let attempts = attempt::Attempts::new(store, settings.attempt_timeout, Arc::clone(&health));
-        let limited = LimitStore::new(attempts, settings.concurrency.max(1) as usize);
-        let store = Arc::new(retry::Retry::new(limited, settings.deadline));
-        Self(Arc::new(Inner { store, local: None, url: url.to_owned(), health }))
+        let stores = BucketJob::ALL.map(|job| decorate(&store, settings, job, &health));
+        let inner = Arc::new(Inner { stores, local: None, url: url.to_owned(), health });
+        Self { inner, job: BucketJob::Other }
+    }
+
+    /// The same bucket for one kind of work: its calls are counted as such, and have a limit of their own, so that reads and
+    /// conversions never keep a flush from the bucket.
+    #[must_use]
+    pub fn on_behalf_of(&self, job: BucketJob) -> Self {
+        Self { inner: Arc::clone(&self.inner), job }
+    }
+
+    fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner.stores[self.job as usize]
     }
 
     /// A fresh bucket in memory.
@@ -114,31 +141,31 @@ impl Bucket {
     /// The store with its decorators, for readers that bring their own calls.
     #[must_use]
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
-        Arc::clone(&self.0.store)
+        Arc::clone(self.store())
     }
 
     /// The bucket's URL, without a slash at the end.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.0.url
+        &self.inner.url
     }
 
     /// Whether it is a directory of this machine.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.0.local.is_some()
+        self.inner.local.is_some()
     }
 
     /// A URL of the object that an external reader can open.
     #[must_use]
     pub fn url_of(&self, key: &str) -> String {
-        format!("{}/{}", self.0.url, open::encode(key))
+        format!("{}/{}", self.inner.url, open::encode(key))
     }
 
     /// Whether the bucket answers.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.0.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes an object, durable when this returns. Dropped, or failed as [`StoreError::Unavailable`], it may
@@ -176,7 +203,7 @@ impl Bucket {
     ) -> Result<(), StoreError> {
         let path = path(operation, key)?;
         let options = PutOptions { mode, ..PutOptions::default() };
-        match self.0.store.put_opts(&path, payload, options).await {
+        match self.store().put_opts(&path, payload, options).await {
             Ok(_) => Ok(()),
             Err(error) => Err(StoreError::new(operation, key, error)),
         }
@@ -187,7 +214,7 @@ impl Bucket {
     /// # Errors
     /// If the upload could not be begun within the deadline.
     pub async fn upload(&self, key: &str) -> Result<Upload, StoreError> {
-        let upload = self.0.store.put_multipart(&path("upload", key)?).await;
+        let upload = self.store().put_multipart(&path("upload", key)?).await;
         let upload = upload.map_err(|error| StoreError::new("upload", key, error))?;
         Ok(Upload { key: key.to_owned(), upload, buffered: Vec::new(), buffered_bytes: 0 })
     }
@@ -197,7 +224,7 @@ impl Bucket {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Unexpected`] if it is longer, or what the bucket says.
     pub async fn get(&self, key: &str, limit: u64) -> Result<Bytes, StoreError> {
-        let result = self.0.store.get_opts(&path("get", key)?, GetOptions::default()).await;
+        let result = self.store().get_opts(&path("get", key)?, GetOptions::default()).await;
         let result = result.map_err(|error| StoreError::new("get", key, error))?;
         if result.meta.size > limit {
             let what = format!("has {} bytes, at most {limit} were expected", result.meta.size);
@@ -237,7 +264,7 @@ impl Bucket {
     async fn get_part(&self, key: &str, range: GetRange) -> Result<Bytes, StoreError> {
         let options = GetOptions { range: Some(range), ..GetOptions::default() };
         let path = path("get", key)?;
-        let read = async { self.0.store.get_opts(&path, options).await?.bytes().await };
+        let read = async { self.store().get_opts(&path, options).await?.bytes().await };
         read.await.map_err(|error| StoreError::new("get", key, error))
     }
 
@@ -246,7 +273,7 @@ impl Bucket {
     /// # Errors
     /// [`StoreError::NotFound`] or what the bucket says.
     pub async fn head(&self, key: &str) -> Result<u64, StoreError> {
-        let meta = self.0.store.head(&path("head", key)?).await;
+        let meta = self.store().head(&path("head", key)?).await;
         meta.map(|meta| meta.size).map_err(|error| StoreError::new("head", key, error))
     }
 
@@ -268,7 +295,7 @@ impl Bucket {
         let key = prefix.to_owned();
         let Ok(prefix) = path("list", prefix) else { return futures::stream::empty().boxed() };
         let prefix = (!prefix.as_ref().is_empty()).then_some(prefix);
-        let listing = self.0.store.list(prefix.as_ref());
+        let listing = self.store().list(prefix.as_ref());
         listing
             .map_ok(|meta| Listed { key: meta.location.into(), bytes: meta.size })
             .map_err(move |error| StoreError::new("list", &key, error))
@@ -283,7 +310,7 @@ impl Bucket {
         let count = keys.len();
         let first = keys.first().cloned().unwrap_or_default();
         let paths = keys.iter().map(|key| path("delete", key)).collect::<Result<Vec<_>, _>>()?;
-        let mut deleted = self.0.store.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
+        let mut deleted = self.store().delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
         let mut failed = None;
         while let Some(result) = deleted.next().await {
             if let Err(error) = result {
@@ -299,7 +326,7 @@ impl Bucket {
     /// # Errors
     /// If a directory cannot be read.
     pub async fn remove_stale_uploads(&self, age: Duration) -> Result<usize> {
-        let Some(local) = self.0.local.clone() else { return Ok(0) };
+        let Some(local) = self.inner.local.clone() else { return Ok(0) };
         let removed = tokio::task::spawn_blocking(move || local.remove_stale_uploads(age)).await;
         let removed =
             removed.map_err(|error| crate::error::Error::internal("the sweep broke off").with_source(error))?;

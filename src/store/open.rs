@@ -2,7 +2,7 @@
 //!
 //! `file:///absolute/path`, `memory:///` (fresh each time) and `memory:///name` (shared within the process),
 //! `s3://bucket/prefix` with credentials, region and endpoint from the environment (`AWS_ACCESS_KEY_ID`,
-//! `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, web identity, instance metadata).
+//! `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_CA_BUNDLE`, web identity, instance metadata).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, RetryConfig};
+use object_store::{Certificate, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
 use super::local::LocalDurable;
 use crate::config;
@@ -20,6 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Environment variables that name an S3 endpoint, the most specific first.
 const ENDPOINT_VARIABLES: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+/// Names a PEM file of authorities that are believed besides the well-known ones, as for Amazon's own tools.
+const CA_VARIABLE: &str = "AWS_CA_BUNDLE";
 /// Attempts of the S3 client's own: they alone cover the parts of a multipart upload.
 const CLIENT_RETRIES: usize = 3;
 
@@ -87,6 +89,9 @@ fn open_s3(place: &str, settings: &config::Store) -> Result<Opened> {
     let retry =
         RetryConfig { max_retries: CLIENT_RETRIES, retry_timeout: settings.attempt_timeout, ..RetryConfig::default() };
     let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
+    if let Some(bundle) = std::env::var_os(CA_VARIABLE) {
+        builder = builder.with_client_options(believing(bundle.as_ref())?);
+    }
     let endpoint = ENDPOINT_VARIABLES.iter().find_map(|name| std::env::var(name).ok());
     if let Some(endpoint) = endpoint {
         // An endpoint of one's own that has no TLS was meant so.
@@ -100,6 +105,26 @@ fn open_s3(place: &str, settings: &config::Store) -> Result<Opened> {
         Arc::new(PrefixStore::new(store, prefix))
     };
     Ok(Opened { store, local: None, url })
+}
+
+/// Options of the client by which the authorities of a PEM file are believed besides the well-known ones; what the environment says of
+/// the client otherwise stays.
+pub(super) fn believing(bundle: &std::path::Path) -> Result<ClientOptions> {
+    let wrong = |error: Box<dyn std::error::Error + Send + Sync>| {
+        let message = format!("{CA_VARIABLE} names {}, which cannot be used", bundle.display());
+        Error::invalid("invalid_bucket", message).with_source(error)
+    };
+    let pem = std::fs::read(bundle).map_err(|error| wrong(error.into()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.into()))?;
+    if certificates.is_empty() {
+        return Err(wrong("there is no certificate in it".into()));
+    }
+    let named = std::env::vars().filter_map(|(name, value)| {
+        let name = name.strip_prefix("AWS_")?.to_ascii_lowercase();
+        Some((name.parse::<ClientConfigKey>().ok()?, value))
+    });
+    let options = named.fold(ClientOptions::new(), |options, (key, value)| options.with_config(key, value));
+    Ok(certificates.into_iter().fold(options, ClientOptions::with_root_certificate))
 }
 
 /// Escapes all of a path that has a meaning in a URL.

@@ -18,14 +18,6 @@ use crate::error::{Error, Result};
 
 /// Objects of the probe; the name says who may delete what a killed one left.
 const PREFIX: &str = "probe";
-/// What S3's policies call the right to do each step.
-const STEPS: [(Step, &str); 4] = [
-    (Step::Write, "s3:PutObject"),
-    (Step::Read, "s3:GetObject"),
-    (Step::List, "s3:ListBucket"),
-    (Step::Delete, "s3:DeleteObject"),
-];
-
 /// A step of the probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -42,6 +34,16 @@ impl Step {
             Self::Read => "read",
             Self::List => "listed",
             Self::Delete => "deleted",
+        }
+    }
+
+    /// What S3's policies call the right to do it.
+    const fn right(self) -> &'static str {
+        match self {
+            Self::Write => "s3:PutObject",
+            Self::Read => "s3:GetObject",
+            Self::List => "s3:ListBucket",
+            Self::Delete => "s3:DeleteObject",
         }
     }
 }
@@ -63,23 +65,32 @@ impl Bucket {
     /// # Errors
     /// `unavailable`, with one sentence that says what is wrong.
     pub async fn probe(&self) -> Result<()> {
-        let store = self.object_store();
         let (path, content) = object(64);
-        for (step, right) in STEPS {
-            let done = match step {
-                Step::Write => store.put(&path, content.clone().into()).await.map(|_| ()),
-                Step::Read => self.reads(&path, &content).await?,
-                Step::List => self.lists(&path).await?,
-                Step::Delete => store.delete(&path).await,
-            };
-            if let Err(error) = done {
-                let message = format!("bucket {} cannot be {}: {}", self.url(), step.verb(), explain(&error, right));
-                // The sentence says it; the store's own words are several lines of XML.
-                tracing::debug!(%error, "the bucket's answer to the probe");
-                return Err(Error::unavailable(message));
-            }
-        }
-        Ok(())
+        self.step(Step::Write, &path, &content).await?;
+        let found = async {
+            self.step(Step::Read, &path, &content).await?;
+            self.step(Step::List, &path, &content).await
+        };
+        let found = found.await;
+        // Whatever was found: nothing is to be left of it.
+        let deleted = self.step(Step::Delete, &path, &content).await;
+        found.and(deleted)
+    }
+
+    async fn step(&self, step: Step, path: &Path, content: &Bytes) -> Result<()> {
+        let store = self.object_store();
+        let done = match step {
+            Step::Write => store.put(path, content.clone().into()).await.map(|_| ()),
+            Step::Read => self.reads(path, content).await?,
+            Step::List => self.lists(path).await?,
+            Step::Delete => store.delete(path).await,
+        };
+        done.map_err(|error| {
+            let what = explain(&error, step.right());
+            // The sentence says it; the store's own words are several lines of XML.
+            tracing::debug!(%error, "the bucket's answer to the probe");
+            Error::unavailable(format!("bucket {} cannot be {}: {what}", self.url(), step.verb()))
+        })
     }
 
     async fn reads(&self, path: &Path, content: &Bytes) -> Result<object_store::Result<()>> {

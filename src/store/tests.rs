@@ -7,17 +7,40 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use object_store::aws::AmazonS3Builder;
 use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, RetryConfig};
+use object_store::{ObjectStore, ObjectStoreExt, RetryConfig};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
+use tokio_rustls::TlsAcceptor;
 
+use super::open::believing;
 use super::{Bucket, Created, StoreError};
 use crate::config;
+use crate::metrics::cost::{self, BucketJob};
 
 mod faults;
+
+#[tokio::test]
+async fn what_fills_its_share_of_calls_keeps_nobody_else_from_the_bucket() {
+    let settings = config::Store { concurrency: 1, ..config::Store::default() };
+    let bucket = Bucket::decorated(Arc::new(object_store::memory::InMemory::new()), "memory://", &settings);
+    let [fetch, flush] = [BucketJob::Fetch, BucketJob::Flush].map(|job| bucket.on_behalf_of(job));
+    bucket.put("a", vec![Bytes::from_static(b"1")]).await.unwrap();
+    // A listing that is not read to its end is a call that goes on.
+    let mut listing = fetch.object_store().list(None);
+    assert!(listing.next().await.unwrap().is_ok());
+    let before = cost::used().jobs[BucketJob::Flush as usize];
+    flush.put("b", vec![Bytes::from_static(b"22")]).await.unwrap();
+    assert!(futures::poll!(Box::pin(fetch.get("b", 9))).is_pending(), "its own limit is used up");
+    drop(listing);
+    assert_eq!(fetch.get("b", 9).await.unwrap(), "22");
+    let after = cost::used().jobs[BucketJob::Flush as usize];
+    // Other tests of this process count too.
+    assert!(after.calls[0] > before.calls[0] && after.written >= before.written + 2, "{before:?} {after:?}");
+}
 
 /// Everything the engine relies on.
 async fn suite(bucket: &Bucket) {
@@ -167,41 +190,77 @@ async fn a_local_directory_that_is_removed_under_us_is_made_again() {
     assert_eq!(bucket.get("a/b/c", 9).await.unwrap(), "2");
 }
 
-/// An S3 server over `root` on a free port; ends with the runtime.
-async fn serve_s3(root: &std::path::Path) -> String {
+/// An S3 server over `root` on a free port, with TLS if there is an acceptor; ends with the runtime.
+async fn serve_s3(root: &std::path::Path, tls: Option<TlsAcceptor>) -> String {
     let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
     service.set_auth(SimpleAuth::from_single("access", "secret"));
     let service = service.build();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let endpoint = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
     tokio::spawn(async move {
-        let server = hyper_util::server::conn::auto::Builder::new(hyper_util::rt::TokioExecutor::new());
         while let Ok((socket, _)) = listener.accept().await {
-            let io = hyper_util::rt::TokioIo::new(socket);
-            let connection = server.serve_connection(io, service.clone()).into_owned();
+            let (service, tls) = (service.clone(), tls.clone());
             tokio::spawn(async move {
-                let _ = connection.await;
+                let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                let _ = match tls {
+                    None => server.serve_connection(TokioIo::new(socket), service).await,
+                    Some(tls) => match tls.accept(socket).await {
+                        Ok(socket) => server.serve_connection(TokioIo::new(socket), service).await,
+                        Err(error) => Err(error.into()),
+                    },
+                };
             });
         }
     });
     endpoint
 }
 
-#[tokio::test]
-async fn s3_conforms() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::create_dir(directory.path().join("tide")).unwrap();
-    let endpoint = serve_s3(directory.path()).await;
-    let s3 = AmazonS3Builder::new()
+/// The client for the bucket `tide` of [`serve_s3`].
+fn tide(endpoint: &str) -> AmazonS3Builder {
+    AmazonS3Builder::new()
         .with_bucket_name("tide")
-        .with_endpoint(endpoint)
-        .with_allow_http(true)
         .with_region("us-east-1")
         .with_access_key_id("access")
         .with_secret_access_key("secret")
         .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
-        .build()
-        .unwrap();
+        .with_endpoint(endpoint)
+}
+
+#[tokio::test]
+async fn a_store_whose_certificate_is_ones_own_is_believed_once_it_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("tide")).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let bundle = directory.path().join("ca.pem");
+    std::fs::write(&bundle, made.cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let tls = tls.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let endpoint = serve_s3(directory.path(), Some(TlsAcceptor::from(Arc::new(tls)))).await;
+
+    let location = object_store::path::Path::from("a");
+    let put = async |client: AmazonS3Builder| client.build().unwrap().put(&location, "1".into()).await;
+    let error = put(tide(&endpoint)).await.unwrap_err();
+    assert!(format!("{error:?}").contains("UnknownIssuer"), "{error:?}");
+    put(tide(&endpoint).with_client_options(believing(&bundle).unwrap())).await.unwrap();
+    for (name, content) in
+        [("none.pem", None), ("empty.pem", Some("")), ("wrong.pem", Some("-----BEGIN CERTIFICATE-----"))]
+    {
+        let path = directory.path().join(name);
+        content.into_iter().for_each(|content| std::fs::write(&path, content).unwrap());
+        let error = believing(&path).unwrap_err();
+        assert!(error.message().contains("AWS_CA_BUNDLE") && error.message().contains(name), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn s3_conforms() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("tide")).unwrap();
+    let endpoint = serve_s3(directory.path(), None).await;
+    let s3 = tide(&endpoint).with_allow_http(true).build().unwrap();
     let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(s3, "one/cluster"));
     let bucket = Bucket::decorated(store, "s3://tide/one/cluster", &config::Store::default());
     suite(&bucket).await;

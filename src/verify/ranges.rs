@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::ByObject;
 use crate::checkpoints::LoadedCheckpoint;
 use crate::model::checkpoint::PARTITIONS_PER_PART;
-use crate::model::{LogIndex, Offset, Place, SegmentRange, StoredRange, TopicPartition};
+use crate::model::{LogIndex, Offset, Place, StoredRange, TopicPartition};
 
 /// A range with its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,23 +82,11 @@ pub(super) fn by_partition(loaded: &LoadedCheckpoint) -> BTreeMap<TopicPartition
             let Some(stored) = partitions.get_mut(&range.partition) else { continue };
             let is_newer = flushed_at.get(segment).is_some_and(|flushed_at| *flushed_at > part);
             if is_newer && range.end > stored.log_start {
-                stored.ranges.push(stored_range(*segment, range));
+                stored.ranges.push(StoredRange::of_segment(*segment, range));
             }
         }
     }
     partitions
-}
-
-fn stored_range(segment: crate::model::ObjectId, range: &SegmentRange) -> StoredRange {
-    StoredRange {
-        start: range.start,
-        end: range.end,
-        bytes: range.len,
-        max_timestamp: range.max_timestamp,
-        min_append_time: range.min_append_time,
-        max_append_time: range.max_append_time,
-        place: Place::Segment { id: segment, position: range.position },
-    }
 }
 
 /// The slots of all partitions, from the topics' extents.

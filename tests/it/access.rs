@@ -101,6 +101,14 @@ async fn tls_and_tokens_let_in_who_has_both() {
         let consume = ["consume", "t", "--output", "value"];
         assert_eq!(secured.run(&reader, &consume).ok(), "one\ntwo\n");
         assert!(secured.run(&owner, &["admin", "status"]).ok().contains("SHARD"));
+        // Until when the certificates are good, which rcgen has far away; nobody is a peer here.
+        let bundle: Value = serde_json::from_str(&secured.run(&owner, &["admin", "support-bundle"]).ok()).unwrap();
+        let metrics = bundle["metrics"].as_str().unwrap();
+        for (listener, is_known) in [("clients", true), ("operators", true), ("peers", false)] {
+            let series = format!("tidelog_certificate_expiry_timestamp_seconds{{listener=\"{listener}\"}} ");
+            let end = metrics.lines().find_map(|line| line.strip_prefix(&series)).unwrap();
+            assert_eq!(end.parse::<f64>().unwrap() > 2e9, is_known, "{listener}: {end}");
+        }
         // A token out of a file.
         std::fs::write(secured.file("token"), format!("{owner}\n")).unwrap();
         let (ca, kept) = (secured.file("cert.pem"), secured.file("token"));

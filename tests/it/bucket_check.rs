@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use crate::support::binary::{run, text};
+use crate::support::eventually;
+use crate::support::faults::Fault;
 use crate::support::s3::S3;
+use crate::support::server::files_under;
 
 #[tokio::test]
 async fn a_bucket_that_can_be_used_is_timed_and_left_as_it_was() {
@@ -15,7 +18,7 @@ async fn a_bucket_that_can_be_used_is_timed_and_left_as_it_was() {
         report["timings"].as_array().unwrap().iter().map(|row| row["bytes"].as_u64().unwrap()).collect();
     assert_eq!(sizes, [4 << 10, 1 << 20, 16 << 20]);
     assert!(report["timings"].as_array().unwrap().iter().all(|row| row["put_p99_ms"].as_f64().unwrap() > 0.0));
-    let left = walkdir(&s3.objects());
+    let left = files_under(&s3.objects());
     assert!(left.is_empty(), "{left:?}");
 
     let dir = tempfile::tempdir().unwrap();
@@ -43,18 +46,24 @@ async fn what_is_wrong_with_a_bucket_is_told_in_one_sentence() {
         let said = s3.run(args, environment).await.failed(1);
         assert!(said.contains(told), "{environment:?}: {said}");
     }
-    assert!(walkdir(&s3.objects()).is_empty());
+    assert!(files_under(&s3.objects()).is_empty());
 }
 
-/// All files below `root`.
-fn walkdir(root: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let mut files = Vec::new();
-    let mut directories = vec![root.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { directories.push(path) } else { files.push(path) }
-        }
-    }
-    files
+#[tokio::test]
+async fn a_bucket_that_is_not_there_yet_is_waited_for() {
+    let s3 = S3::start().await;
+    s3.faults().set(Fault::NoBucket);
+    let url = s3.url();
+    let quick = ["bucket", "check", "--quick", "--bucket", url.as_str()];
+    let said = s3.run(&quick, &[]).await.failed(1);
+    assert!(said.contains("there is no such bucket"), "{said}");
+
+    let (asked, waiting) = (s3.faults().counts().0, [&quick[..], &["--wait", "5m"]].concat());
+    let (said, ()) = tokio::join!(s3.run(&waiting, &[]), async {
+        // Until a probe has failed and the next one came: it is the wait that finds the bucket.
+        eventually("two probes", || async { (s3.faults().counts().0 >= asked + 2).then_some(()) }).await;
+        s3.faults().set(Fault::None);
+    });
+    let said = said.ok();
+    assert!(said.contains("can be written") && !said.contains("MiB"), "{said}");
 }

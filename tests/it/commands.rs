@@ -26,6 +26,7 @@ fn usage_errors_exit_2_and_failures_1() {
     }
     let refused = run("http://127.0.0.1:1", &["topic", "list"]).failed(1);
     assert!(refused.starts_with("error: ") && refused.contains("127.0.0.1:1"), "{refused}");
+    run("http://127.0.0.1:1", &["ready"]).failed(1);
     assert!(run("", &["--version"]).ok().starts_with("tidelog "));
 }
 
@@ -47,6 +48,7 @@ fn settings_are_checked_and_printed_without_a_server() {
 async fn topics_by_command() {
     let server = Server::start().await;
     let url = server.url();
+    assert_eq!(run(url, &["ready"]).ok(), "ready\n");
     run(url, &["topic", "create", "orders", "--partitions", "2", "--set", "value_format=json"]).ok();
     run(url, &["topic", "create", "orders", "--partitions", "2"]).ok();
     let other = run(url, &["topic", "create", "orders", "--partitions", "3"]).failed(1);

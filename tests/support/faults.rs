@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     LoseSomeAnswers(f64),
     /// Every call takes this long.
     Slow(Duration),
+    /// There is no such bucket.
+    NoBucket,
     /// Every answer with a body breaks off in the middle, with this probability.
     CutBodies(f64),
 }
@@ -64,6 +66,7 @@ enum Course {
     DoneAndRefused(StatusCode),
     DoneAndBroken,
     Cut,
+    NoBucket,
 }
 
 impl Faults {
@@ -93,6 +96,7 @@ impl Faults {
                 let _ = request.into_body().collect().await;
                 Ok(refusal(status))
             }
+            Course::NoBucket => no_bucket(request).await,
             Course::Broken => Err("the connection breaks".into()),
             Course::Silent => {
                 let back = self.clone();
@@ -134,6 +138,7 @@ impl Faults {
         let course = match fault {
             Fault::Fail => before(random),
             Fault::Hang => Course::Silent,
+            Fault::NoBucket => Course::NoBucket,
             Fault::Some(share) if random.random_bool(share) => match random.random_bool(0.5) {
                 true => before(random),
                 false => after(random),
@@ -159,11 +164,15 @@ impl Faults {
 async fn done(s3: &S3Service, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
     // The file system behind it would make a bucket of any name, which no store does.
     if request.uri().path().split('/').nth(1) != Some(BUCKET) {
-        let _ = request.into_body().collect().await;
-        return Ok(answer(StatusCode::NOT_FOUND, "NoSuchBucket"));
+        return no_bucket(request).await;
     }
     let response = s3.call(request.map(s3s::Body::from)).await.map_err(|error| format!("{error:?}"))?;
     Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+}
+
+async fn no_bucket(request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
+    let _ = request.into_body().collect().await;
+    Ok(answer(StatusCode::NOT_FOUND, "NoSuchBucket"))
 }
 
 fn refusal(status: StatusCode) -> Response<Body> {

@@ -1,6 +1,6 @@
 //! `tidelog bucket check`: whether a bucket can be used, and how fast it is; no server is asked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,10 +8,13 @@ use tidelog::config::{self, Config};
 use tidelog::store::{Bucket, Timing};
 
 use crate::args::{BucketCheckArgs, BucketCommand};
+use crate::exit::note;
 use crate::output::{self, Out, Table};
 
 /// A person waits for the answer: a bucket that does not answer is told of sooner than a server would give it up.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Between two looks at a bucket that cannot be used yet.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Sizes of a checkpoint, a block and a segment, and how often each is written and read.
 const SIZES: [(usize, usize); 3] = [(4 << 10, 20), (1 << 20, 10), (16 << 20, 4)];
 
@@ -43,13 +46,26 @@ async fn check(args: &BucketCheckArgs) -> Result<()> {
     let config = Config { bucket: args.bucket.clone(), ..Config::default() };
     let store = config::Store { deadline: DEADLINE, ..config.store.clone() };
     let bucket = Bucket::open(&config.bucket_url()?, &store)?;
-    bucket.probe().await?;
+    wait_until_usable(&bucket, args.wait).await?;
     let mut timings = Vec::with_capacity(SIZES.len());
-    for (bytes, rounds) in SIZES {
+    for (bytes, rounds) in SIZES.into_iter().filter(|_| !args.quick) {
         timings.push(Row::new(&bucket.time(bytes, rounds).await?));
     }
     let report = Report { bucket: bucket.url().to_owned(), usable: true, timings };
     if args.json { output::json(&report) } else { print(&report) }
+}
+
+/// Probes the bucket, and again until `patience` is over if it cannot be used.
+async fn wait_until_usable(bucket: &Bucket, patience: Duration) -> Result<()> {
+    let end = Instant::now() + patience;
+    while let Err(error) = bucket.probe().await {
+        if Instant::now() + PAUSE > end {
+            return Err(error.into());
+        }
+        note(&format!("waiting: {error}"));
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
 }
 
 impl Row {
@@ -74,6 +90,9 @@ fn quantile(times: &[Duration], percent: usize) -> f64 {
 fn print(report: &Report) -> Result<()> {
     let mut out = Out::new();
     out.line(&format!("{} can be written, read, listed and deleted", report.bucket))?;
+    if report.timings.is_empty() {
+        return out.finish();
+    }
     let mut table = Table::new(&["SIZE", "ROUNDS", "PUT P50", "PUT P99", "GET P50", "GET P99"]);
     for row in &report.timings {
         let times = [row.put_p50_ms, row.put_p99_ms, row.get_p50_ms, row.get_p99_ms].map(|ms| format!("{ms:.1} ms"));

@@ -6,6 +6,7 @@ mod bucket;
 mod cluster;
 mod compact;
 mod consume;
+mod cost;
 mod dev_cluster;
 mod produce;
 mod serve;
@@ -15,10 +16,12 @@ mod verify;
 
 use anyhow::{Context, Result};
 pub(crate) use bench::args::BenchCommand;
+pub(crate) use cost::CostArgs;
 pub(crate) use token::TokenCommand;
 
 use crate::args::Command;
-use crate::remote::{connect, connect_for};
+use crate::output;
+use crate::remote::{Remote, connect, connect_for};
 
 /// Runs a subcommand to its end.
 pub(crate) fn run(command: Command) -> Result<()> {
@@ -34,10 +37,12 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Serve(_) | Command::Bench(_) => Ok(()),
             Command::Compact(args) => compact::run(args).await,
             Command::Token(command) => token::run(&command),
+            Command::Cost(args) => cost::run(&args),
             Command::Topic(command) => topic::run(command).await,
             Command::Produce(args) => produce::run(&args).await,
             Command::Consume(args) => consume::run(&args).await,
             Command::Bucket(command) => bucket::run(command).await,
+            Command::Ready { remote } => ready(&remote).await,
             Command::Verify(args) => verify::run(&args).await,
             Command::Admin(command) => admin::run(command).await,
             Command::DevCluster(args) => dev_cluster::run(&args).await,
@@ -46,4 +51,10 @@ pub(crate) fn run(command: Command) -> Result<()> {
     // A thread that waits for standard input must not keep the process.
     runtime.shutdown_background();
     result
+}
+
+/// Asks the server once; its answer is the exit code.
+async fn ready(remote: &Remote) -> Result<()> {
+    connect(remote)?.ready().await?;
+    output::line("ready")
 }

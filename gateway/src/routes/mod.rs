@@ -6,6 +6,7 @@ pub(crate) mod all;
 pub(crate) mod archive;
 pub(crate) mod call;
 pub(crate) mod cluster;
+pub(crate) mod cost;
 pub(crate) mod fetch;
 pub(crate) mod follow;
 pub(crate) mod health;

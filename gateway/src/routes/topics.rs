@@ -92,7 +92,8 @@ pub(crate) async fn delete(TopicName(name): TopicName, mut call: Call) -> Result
 
 /// List topics by name
 #[utoipa::path(get, path = "/v1/topics", tag = "topics",
-    params(("prefix" = Option<String>, Query), ("start_after" = Option<String>, Query), ("limit" = Option<usize>, Query)),
+    params(("prefix" = Option<String>, Query), ("start_after" = Option<String>, Query), ("limit" = Option<usize>, Query),
+        ("consistency" = Option<String>, Query, description = "linearizable or any")),
     responses((status = 200, body = TopicList), (status = "default", body = ErrorBody)))]
 pub(crate) async fn list(mut call: Call) -> Result<Response> {
     let prefix = call.params.text("prefix").unwrap_or_default();

@@ -51,9 +51,9 @@ impl Socket {
         Ok(Self { address: listener.local_addr()?, listener, tls: None })
     }
 
-    /// The same with the TLS of the settings, if there is any.
-    pub(super) fn with_tls(self, settings: &ListenerTls) -> Result<Self> {
-        Ok(Self { tls: Tls::open(settings)?, ..self })
+    /// The same with the TLS of the settings, if there is any; `listener` is its name in the metrics.
+    pub(super) fn with_tls(self, settings: &ListenerTls, listener: &'static str) -> Result<Self> {
+        Ok(Self { tls: Tls::open(settings, listener)?, ..self })
     }
 
     /// What its URLs begin with.

@@ -33,7 +33,8 @@ const MAX_ADMIN_CONNECTIONS: u32 = 256;
 
 /// Listeners that do not serve yet: whoever binds first learns of a busy port before it starts an engine.
 pub struct Bound {
-    clients: Socket,
+    /// None where no client is to be served.
+    clients: Option<Socket>,
     admin: Option<Socket>,
     auth: Auth,
     config: Config,
@@ -60,7 +61,7 @@ pub enum BindError {
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     admin_address: Option<SocketAddr>,
     drain_delay: Duration,
     lifecycle: Lifecycle,
@@ -69,7 +70,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds `http.listen` and `admin.listen`, and reads the files of certificates and tokens.
+    /// Binds `http.listen`, if clients are served, and `admin.listen`, and reads the files of certificates and tokens.
     ///
     /// # Errors
     /// Which address could not be bound, or which file cannot be used.
@@ -77,9 +78,12 @@ impl Server {
         let bind = async |listener, address| {
             Socket::bind(address).await.map_err(|source| BindError::Address { listener, address, source })
         };
-        let clients = bind(Listener::Client, config.http.listen).await?.with_tls(&config.http.tls)?;
+        let clients = match config.cluster.serves_clients() {
+            true => Some(bind(Listener::Client, config.http.listen).await?.with_tls(&config.http.tls, "clients")?),
+            false => None,
+        };
         let admin = match config.admin.listen {
-            Some(address) => Some(bind(Listener::Admin, address).await?.with_tls(&config.admin.tls)?),
+            Some(address) => Some(bind(Listener::Admin, address).await?.with_tls(&config.admin.tls, "operators")?),
             None => None,
         };
         Ok(Bound { clients, admin, auth: Auth::open(&config.auth)?, config: config.clone() })
@@ -93,9 +97,9 @@ impl Server {
         Ok(Self::bind(config).await?.start(queue, hooks).await)
     }
 
-    /// Where it listens for clients.
+    /// Where it listens for clients, if it does.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
+    pub fn local_addr(&self) -> Option<SocketAddr> {
         self.address
     }
 
@@ -119,10 +123,10 @@ impl Server {
 }
 
 impl Bound {
-    /// Where it listens for clients.
+    /// Where it listens for clients, if it does.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.clients.address
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.clients.as_ref().map(|socket| socket.address)
     }
 
     /// Where it listens for operators, if it does.
@@ -131,10 +135,10 @@ impl Bound {
         self.admin.as_ref().map(|socket| socket.address)
     }
 
-    /// The URL for clients.
+    /// The URL for clients, if there is one.
     #[must_use]
-    pub fn url(&self) -> String {
-        url(&self.clients)
+    pub fn url(&self) -> Option<String> {
+        self.clients.as_ref().map(url)
     }
 
     /// The URL for operators, if there is one.
@@ -156,8 +160,9 @@ impl Bound {
             let acceptor = Acceptor::new(socket, places, gateway(app.on(listener)), closing.clone());
             tokio::spawn(acceptor.run())
         };
-        let mut acceptors = vec![accept(clients, places, Listener::Client)];
-        acceptors.extend(admin.map(|socket| accept(socket, MAX_ADMIN_CONNECTIONS, Listener::Admin)));
+        let clients = clients.map(|socket| accept(socket, places, Listener::Client));
+        let admin = admin.map(|socket| accept(socket, MAX_ADMIN_CONNECTIONS, Listener::Admin));
+        let acceptors = clients.into_iter().chain(admin).collect();
         Server { address, admin_address, drain_delay, lifecycle, closing, acceptors }
     }
 }

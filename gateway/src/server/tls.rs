@@ -8,6 +8,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tidelog::config::ListenerTls;
 use tidelog::error::Result;
+use tidelog::metrics::certificate_in_force;
 use tokio_rustls::TlsAcceptor;
 
 use crate::reload::{Reloaded, unusable};
@@ -20,13 +21,14 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 pub(super) struct Tls(Arc<Reloaded<Arc<ServerConfig>>>);
 
 impl Tls {
-    /// The files of a listener, if it has any, read again when they change.
+    /// The files of a listener, if it has any, read again when they change; the metrics say until when they are good.
     ///
     /// # Errors
     /// `invalid_settings` if they cannot be used.
-    pub(super) fn open(settings: &ListenerTls) -> Result<Option<Self>> {
+    pub(super) fn open(settings: &ListenerTls, listener: &'static str) -> Result<Option<Self>> {
         let Some((cert, key)) = settings.files() else { return Ok(None) };
-        let reloaded = Reloaded::open(vec![cert.clone(), key.clone()], |files| read(&files[0], &files[1]))?;
+        let reloaded =
+            Reloaded::open(vec![cert.clone(), key.clone()], move |files| read(&files[0], &files[1], listener))?;
         Ok(Some(Self(reloaded)))
     }
 
@@ -36,12 +38,13 @@ impl Tls {
     }
 }
 
-fn read(cert: &PathBuf, key: &Path) -> Result<Arc<ServerConfig>> {
+fn read(cert: &PathBuf, key: &Path, listener: &'static str) -> Result<Arc<ServerConfig>> {
     let chain = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
     let chain = chain.map_err(|error| unusable(cert, error))?;
     if chain.is_empty() {
         return Err(unusable(cert, "there is no certificate in it"));
     }
+    let ends: Vec<_> = chain.iter().map(|certificate| certificate.to_vec()).collect();
     let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
     // No provider of the whole process: whoever links this has one of its own, or none.
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -49,6 +52,7 @@ fn read(cert: &PathBuf, key: &Path) -> Result<Arc<ServerConfig>> {
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private));
     let mut config = config.map_err(|error| unusable(cert, error))?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    certificate_in_force(listener, ends.iter().map(Vec::as_slice));
     Ok(Arc::new(config))
 }
 
@@ -70,8 +74,8 @@ mod tests {
     async fn files_that_belong_together_are_taken_and_no_others() {
         let dir = tempfile::tempdir().unwrap();
         let (one, two) = (files(dir.path(), "one"), files(dir.path(), "two"));
-        assert!(Tls::open(&ListenerTls::default()).unwrap().is_none());
-        let tls = Tls::open(&one).unwrap().unwrap();
+        assert!(Tls::open(&ListenerTls::default(), "clients").unwrap().is_none());
+        let tls = Tls::open(&one, "clients").unwrap().unwrap();
         assert_eq!(tls.acceptor().config().alpn_protocols, PROTOCOLS);
         for wrong in [
             ListenerTls { key: two.key.clone(), ..one.clone() },
@@ -79,7 +83,7 @@ mod tests {
             ListenerTls { key: one.cert.clone(), ..one.clone() },
             ListenerTls { key: Some(dir.path().join("none")), ..one.clone() },
         ] {
-            let error = Tls::open(&wrong).err().unwrap();
+            let error = Tls::open(&wrong, "clients").err().unwrap();
             assert!(error.message().contains("cannot be used"), "{error}");
         }
         // A renewal of both files is in force for the connections that come.

@@ -1,5 +1,6 @@
 //! Pages, cursors, readiness and the way down, through the router; and the server over TCP.
 
+use tidelog::config::Role;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -65,6 +66,16 @@ async fn conditional_ranges_are_answered_without_a_body_once_held() {
 }
 
 #[tokio::test]
+async fn what_was_used_and_its_price_are_told_by_task_and_topic() {
+    let gateway = Gateway::start().await;
+    let cost = gateway.get("/v1/cost").await.expect(200);
+    assert_eq!(cost["currency"], "USD");
+    let jobs: Vec<_> = cost["jobs"].as_array().unwrap().iter().map(|job| job["job"].as_str().unwrap()).collect();
+    assert_eq!(jobs, ["flush", "archive", "fetch", "gc", "other"]);
+    gateway.get("/v1/cost?since=1").await.error(400, "invalid_parameter");
+}
+
+#[tokio::test]
 async fn a_drain_turns_not_ready_and_ends_long_polls() {
     let gateway = Gateway::start().await;
     gateway.fill(1, 1).await;
@@ -88,7 +99,7 @@ async fn the_server_answers_a_refused_upload_and_shuts_down() {
     let options = tidelog::queue::Options { config: config.clone(), clock: Clock::system(), restore: false };
     let queue = Queue::open(options).await.unwrap();
     let server = Server::start(&config, queue.clone(), Arc::new(NoHooks)).await.unwrap();
-    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    let mut stream = TcpStream::connect(server.local_addr().unwrap()).await.unwrap();
     let length = (16 << 20) + 1;
     let head = format!(
         "POST /v1/topics/t/records HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
@@ -99,8 +110,34 @@ async fn the_server_answers_a_refused_upload_and_shuts_down() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("body_too_large"), "{answer}");
-    let address = server.local_addr();
+    let address = server.local_addr().unwrap();
     assert!(server.shutdown(Duration::from_secs(30)).await);
     assert!(TcpStream::connect(address).await.is_err());
+    queue.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_process_without_the_role_gateway_answers_operators_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.cluster.roles = vec![Role::Wal];
+    config.admin.listen = Some(([127, 0, 0, 1], 0).into());
+    let options = tidelog::queue::Options { config: config.clone(), clock: Clock::system(), restore: false };
+    let queue = Queue::open(options).await.unwrap();
+    let server = Server::start(&config, queue.clone(), Arc::new(NoHooks)).await.unwrap();
+    assert_eq!(server.local_addr(), None);
+    let get = async |path: &str| {
+        let mut stream = TcpStream::connect(server.admin_addr().unwrap()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let ready = get("/readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    let topics = get("/v1/topics").await;
+    assert!(topics.starts_with("HTTP/1.1 404") && topics.contains("http.listen"), "{topics}");
+    assert!(server.shutdown(Duration::from_secs(30)).await);
     queue.shutdown().await;
 }

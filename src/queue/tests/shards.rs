@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::super::SettingsPatch;
 use super::group::{Group, until};
 use super::*;
+use crate::error::Outcome;
 use crate::model::{NodeId, ShardId, Topic};
 
 fn three(dir: &Path) -> Config {
@@ -206,6 +209,23 @@ async fn topics_grow_over_shards_and_a_retry_under_a_key_meets_its_partitions() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_is_not_applied_here_yet_is_not_taken_for_visible() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open_three(dir.path()).await;
+    let topic = create(&queue, "t", 3).await;
+    let applied = *queue.leader().applied().borrow();
+    let tell = |changed| {
+        let deadline = Instant::now() + Duration::from_millis(200);
+        queue.0.shards.tell(topic.id, changed, deadline)
+    };
+    tell(applied).await.unwrap();
+    // The leader has applied it, and this node is behind.
+    let error = tell(u64::MAX).await.unwrap_err();
+    assert_eq!((error.code(), error.outcome()), ("timeout", Outcome::Unknown));
+    queue.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn shards_are_added_and_new_partitions_go_there() {
     let dir = tempfile::tempdir().unwrap();
     let shards = |count: Option<u32>| {
@@ -297,6 +317,24 @@ async fn leaderships_are_spread_move_with_a_failure_and_come_back() {
         let read = read(group.queue(node), "t", 6).await;
         assert!(read.iter().all(|values| values.len() == 4), "node {node}: {read:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_is_given_up_leaves_the_node_ready_to_lead() {
+    let mut group = started(Duration::from_millis(300)).await;
+    led_by(&group, [1, 2, 3]).await;
+    for other in [1, 2] {
+        group.stop(other).await;
+    }
+    // Nobody is there to take the leadership over.
+    assert!(tokio::time::timeout(Duration::from_millis(100), group.queue(3).drain()).await.is_err());
+    for other in [1, 2] {
+        group.open(other).await;
+    }
+    group.ready().await;
+    leaders(&group).await;
+    group.queue(3).transfer_leader(Some(NodeId(1))).await.unwrap();
+    led_by(&group, [1, 2, 3]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

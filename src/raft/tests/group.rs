@@ -52,6 +52,8 @@ struct Rules {
     cut: BTreeSet<(u64, u64)>,
     /// Kinds of calls whose answers are lost.
     unanswered: BTreeSet<u8>,
+    /// Nodes that nothing reaches, and no answer either; what they send arrives.
+    deaf: BTreeSet<u64>,
     delay: Duration,
 }
 
@@ -74,6 +76,11 @@ impl Net {
         *self.rules.lock().unwrap() = Rules::default();
     }
 
+    /// Nothing that others send reaches `node` any more, no answer either; what it sends arrives.
+    pub(super) fn deafen(&self, node: u64) {
+        self.rules.lock().unwrap().deaf.insert(node);
+    }
+
     /// Calls of `kind` are handled and their answers lost.
     pub(super) fn lose_answers(&self, kind: u8) {
         self.rules.lock().unwrap().unanswered.insert(kind);
@@ -90,7 +97,14 @@ impl Net {
     }
 
     fn is_cut(&self, from: u64, to: u64) -> bool {
-        self.rules.lock().unwrap().cut.contains(&(from, to))
+        let rules = self.rules.lock().unwrap();
+        rules.cut.contains(&(from, to)) || rules.deaf.contains(&to)
+    }
+}
+
+impl Rules {
+    fn loses_answer(&self, kind: u8, to: u64) -> bool {
+        self.unanswered.contains(&kind) || self.deaf.contains(&to)
     }
 }
 
@@ -128,7 +142,7 @@ impl Transport for Link {
             *net.calls.lock().unwrap().entry(kind).or_default() += 1;
             let handling = node.handle(NodeId(from), directory, kind, concat(&body));
             let handled = tokio::time::timeout(deadline, handling).await;
-            if net.rules.lock().unwrap().unanswered.contains(&kind) {
+            if net.rules.lock().unwrap().loses_answer(kind, from) {
                 return Err(TransportError::Unknown(Error::unavailable("reset")));
             }
             match handled {

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod begin;
+mod cancelled;
+mod elections;
 mod forwarding;
 mod group;
 mod lost;

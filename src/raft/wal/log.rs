@@ -1,6 +1,5 @@
 //! The log of one shard: its end, its queue, its threads.
 
-use std::fs::TryLockError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +17,7 @@ use super::repair::{self, Cut};
 use super::spare::Keeper;
 use super::tip::Tip;
 use super::writer::Writer;
-use crate::disk::{File, OpenOptions};
+use crate::disk::{File, OpenOptions, TryLockError};
 use crate::error::{Error, Result};
 
 /// Held while a log is open: two processes in one log would be its end.

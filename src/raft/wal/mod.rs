@@ -1,4 +1,4 @@
-//! The Raft log on disk: our own write-ahead log behind openraft's storage traits (docs/decisions/0015).
+//! The Raft log on disk: our own write-ahead log behind openraft's storage traits (docs/decisions/0016).
 //!
 //! | file | what |
 //! |---|---|

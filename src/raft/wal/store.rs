@@ -112,6 +112,11 @@ impl LogReader {
         &self.shared.tail
     }
 
+    /// Bytes from entry `index` to the end of the log, and the WAL offset of that end; `None` if the log does not have the entry.
+    pub(crate) fn distance(&self, index: u64) -> io::Result<Option<(u64, u64)>> {
+        self.core().read(|tip| Ok(tip.place(index).map(|place| (tip.end() - place.offset, tip.end()))))
+    }
+
     /// The log id of entry `index`, if the log has it.
     pub(crate) fn log_id(&self, index: u64) -> io::Result<Option<LogId>> {
         let place = self.core().read(|tip| Ok(tip.place(index)))?;

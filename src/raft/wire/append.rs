@@ -65,6 +65,11 @@ impl Frames {
     }
 }
 
+/// Bytes of what `entry` carries; a membership counts as none.
+pub(in crate::raft) fn payload_bytes(entry: &LogEntry) -> u64 {
+    if let EntryPayload::Normal(command) = &entry.payload { command.0.len() as u64 } else { 0 }
+}
+
 /// The frames of `request`.
 pub(in crate::raft) fn encode_append(request: &AppendEntriesRequest<TypeConfig>) -> Result<Vec<Bytes>> {
     let mut heads = Vec::with_capacity(request.entries.len());

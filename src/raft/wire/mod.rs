@@ -16,7 +16,7 @@ use openraft::LogIdOptionExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub(super) use append::{decode_append, decode_append_answer, encode_append, encode_append_answer};
+pub(super) use append::{decode_append, decode_append_answer, encode_append, encode_append_answer, payload_bytes};
 pub use calls::PeerStatus;
 pub(super) use calls::*;
 pub use follow::Voter;

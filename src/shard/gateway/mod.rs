@@ -7,7 +7,7 @@ mod enrol;
 mod roster;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tracing::{debug, info, warn};
@@ -15,16 +15,13 @@ use tracing::{debug, info, warn};
 use self::enrol::Told;
 pub(super) use self::roster::Onlooker;
 use super::adopt::BucketOrLeader;
-use super::common::Common;
+use super::common::{Common, Endpoint};
 use super::dispatch::Dispatch;
-use super::gate::AppendGate;
 use super::host::{Inner as Hosted, Shards};
 use super::network::Calls;
 use super::open::start_batcher;
 use super::profile::OwnProfile;
 use super::roster::Roster;
-use super::slots::Slots;
-use super::tasks::Tasks;
 use super::{Inner, Job, Jobs, Shard, archive_requests, life};
 use crate::archive::Requests;
 use crate::clock::Clock;
@@ -68,19 +65,13 @@ impl Shards {
         refuse_log(&config)?;
         let enrolled = enrol::enrol((&config, wire.as_ref()), &bucket).await?;
         let roles = config.cluster.roles.iter().map(|role| role.name().to_owned()).collect();
-        let common = Arc::new(Common {
+        let endpoint = Endpoint {
+            identity: enrolled.identity.clone(),
             calls: Some(enrolled.calls),
             dispatch: Dispatch::new(config.wal_dir(), OwnProfile::new(roles)),
             address: String::new(),
-            gate: AppendGate::new(config.wal_dir(), config.wal.clone()),
-            tasks: Tasks::new(),
-            shards: Arc::new(Slots::new()),
-            begun: OnceLock::new(),
-            config,
-            clock,
-            identity: enrolled.identity.clone(),
-            bucket,
-        });
+        };
+        let common = Common::new(config, clock, bucket, endpoint);
         let zero = Shard::follow(&common, CATALOG_SHARD, enrolled.members)?;
         let shards = Self::from(Hosted {
             common: Arc::clone(&common),

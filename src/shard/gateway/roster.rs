@@ -1,12 +1,11 @@
 //! The members of a shard as a gateway knows them, and requests to change them, which the leader does.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::admin::{self, ADMIN, Request};
-use super::super::dispatch::FLUSH;
+use super::super::admin::{self, Request};
+use super::super::dispatch::ask_flush;
 use super::super::members::{FORWARD_DEADLINE, LEADER_PATIENCE, PAUSE, STATUS_DEADLINE};
 use super::super::network::Calls;
 use crate::error::{Error, ErrorKind, Outcome, Result};
@@ -14,9 +13,6 @@ use crate::flush::AskLeader;
 use crate::model::{GroupStatus, LogIndex, MemberStatus, NodeId};
 use crate::peer::CallError;
 use crate::raft::{PeerAddress, Remote, Voter};
-
-/// How long the leader may take to answer a flush request.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
 /// See the module; clones share it.
 #[derive(Clone)]
@@ -84,12 +80,14 @@ impl Onlooker {
     pub(in crate::shard) async fn run(&self, request: Request) -> Result<GroupStatus> {
         if request == Request::Status {
             let Some(leader) = self.leader() else { return Ok(self.known()) };
-            return Ok(self.forward(&leader, &request, STATUS_DEADLINE).await.unwrap_or_else(|_| self.known()));
+            return Ok(admin::ask(self.calls(), &leader, &request, STATUS_DEADLINE)
+                .await
+                .unwrap_or_else(|_| self.known()));
         }
         let deadline = Instant::now() + LEADER_PATIENCE;
         loop {
             let error = match self.leader() {
-                Some(leader) => match self.forward(&leader, &request, FORWARD_DEADLINE).await {
+                Some(leader) => match admin::ask(self.calls(), &leader, &request, FORWARD_DEADLINE).await {
                     Ok(status) => return Ok(status),
                     // It may have happened; all requests may be repeated, but not for longer than one takes.
                     Err(CallError::Unknown(error)) => return Err(error.with_outcome(Outcome::Unknown)),
@@ -107,23 +105,11 @@ impl Onlooker {
             tokio::time::sleep(PAUSE).await;
         }
     }
-
-    async fn forward(
-        &self,
-        leader: &PeerAddress,
-        request: &Request,
-        deadline: Duration,
-    ) -> Result<GroupStatus, CallError> {
-        let body = request.encode().map_err(CallError::NotSent)?;
-        let answer = self.0.calls.call(leader, ADMIN, body, deadline).await?;
-        admin::decode_status(&answer).map_err(CallError::Unknown)
-    }
 }
 
 impl AskLeader for Onlooker {
     async fn ask(&self, index: LogIndex) -> Result<()> {
         let leader = self.leader().ok_or_else(|| Error::unavailable("the shard has no leader"))?;
-        let body = index.to_le_bytes().to_vec().into();
-        self.0.calls.call(&leader, FLUSH, body, FLUSH_DEADLINE).await.map(drop).map_err(CallError::into_error)
+        ask_flush(&self.0.calls, &leader, index).await
     }
 }

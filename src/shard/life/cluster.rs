@@ -37,6 +37,10 @@ pub(super) async fn begin(
     identity: Option<NodeIdentity>,
     peering: &mut impl Peering,
 ) -> Result<Life> {
+    let identity = match identity {
+        Some(identity) if is_passed_over(&request, &identity, peering).await => None,
+        identity => identity,
+    };
     let known = identity.as_ref().map(|identity| identity.node);
     let me = match request.given_id().or(known) {
         Some(me) => me,
@@ -210,6 +214,16 @@ async fn next_id(bucket: &Bucket, request: &Request<'_>, peering: &impl Peering)
         report.now_and_then(|| "asking the other nodes for the next free number".to_owned());
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Whether the number that this directory took by `--node-id auto` went to another one that began at the same time: it has another
+/// one then, which it may, since it was never taken in.
+async fn is_passed_over(request: &Request<'_>, identity: &NodeIdentity, peering: &impl Peering) -> bool {
+    let round = match request.cluster.node_id {
+        Some(NodeChoice::Auto) => greet(request, identity, peering).await,
+        Some(NodeChoice::Id(_)) | None => return false,
+    };
+    round.answers.iter().any(|hello| hello.knows_other(identity.node, identity.directory))
 }
 
 /// What the others said.

@@ -201,6 +201,25 @@ async fn auto_takes_the_number_after_all_that_are_known() {
 }
 
 #[tokio::test]
+async fn a_number_that_another_directory_was_taken_in_with_is_not_kept_by_auto() {
+    let bench = Bench::begun().await;
+    let cluster = cluster(Some(NodeChoice::Auto));
+    let begin = |others| {
+        let (bucket, wal_dir, cluster) = (&bench.bucket, bench.dir.path(), &cluster);
+        async move { begin(bucket, request(wal_dir, cluster), &mut Others::answering([others])).await.unwrap().identity }
+    };
+    let first = begin(member(1)).await;
+    assert_eq!(first.node, NodeId(4));
+    // One that began at the same moment took the same number, and was added first.
+    let mut known = member(1);
+    known.members.push(Known { node: NodeId(4), directory: directory(40), address: "host-4:7072".to_owned() });
+    let second = begin(known.clone()).await;
+    assert_eq!(second.node, NodeId(5));
+    assert_ne!(second.directory, first.directory);
+    assert_eq!(begin(known).await, second, "it has its number now");
+}
+
+#[tokio::test]
 async fn a_directory_that_was_never_open_may_get_another_number_and_no_other_cluster() {
     let bench = Bench::begun().await;
     let second = bench.begin(2, &mut Others::answering([fresh(1), fresh(3)])).await.unwrap();

@@ -129,6 +129,25 @@ fn what_was_trimmed_between_cut_and_command_is_not_registered() {
 }
 
 #[test]
+fn a_closed_shard_is_not_trimmed_so_that_its_clean_checkpoint_has_the_log_starts_that_readers_saw() {
+    let (mut world, at) = flushed(2);
+    world.control(Control::Trim { starts: vec![(at, 1)] });
+    world.control(Control::Close);
+    world.flush();
+    let clean = world.newest_checkpoint();
+    assert!(clean.is_clean());
+    let start = world.bounds(at)[0];
+    assert_eq!(start, 1);
+    assert_eq!(world.control(Control::Trim { starts: vec![(at, start + 1)] }), Answer::Done);
+    assert_eq!(world.bounds(at)[0], start);
+    let restored = world.restore_from(clean).unwrap();
+    assert_eq!(restored.partition(at).unwrap().bounds(), world.state.partition(at).unwrap().bounds());
+    world.control(Control::Reopen { incarnation: crate::model::Incarnation(1) });
+    world.control(Control::Trim { starts: vec![(at, start + 1)] });
+    assert_eq!(world.bounds(at)[0], start + 1);
+}
+
+#[test]
 fn archiving_replaces_segments_by_files_also_in_the_middle() {
     let (mut world, at) = flushed(6);
     let (early, early_view) = world.claim(0, 2, world.time + 1_000).unwrap();

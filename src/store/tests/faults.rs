@@ -23,10 +23,11 @@ use crate::store::{Bucket, Created, StoreError};
 /// A deadline that no test meets.
 const LONG: Duration = Duration::from_secs(600);
 
-/// Fails the first calls, before or after doing them.
+/// Fails the first calls, or those after the first that are spared, before or after doing them.
 #[derive(Debug)]
 struct Flaky {
     inner: InMemory,
+    spared: AtomicUsize,
     failures: AtomicUsize,
     calls: AtomicUsize,
     after: bool,
@@ -44,7 +45,10 @@ fn denied() -> Error {
 impl Flaky {
     fn fails(&self) -> bool {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        let one_less = |of: &AtomicUsize| {
+            of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        };
+        !one_less(&self.spared) && one_less(&self.failures)
     }
 
     async fn run<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
@@ -113,6 +117,7 @@ impl ObjectStore for Flaky {
 fn flaky(failures: usize, after: bool, error: fn() -> Error, deadline: Duration) -> (Bucket, Arc<Flaky>) {
     let store = Arc::new(Flaky {
         inner: InMemory::new(),
+        spared: AtomicUsize::new(0),
         failures: AtomicUsize::new(failures),
         calls: AtomicUsize::new(0),
         after,
@@ -134,6 +139,17 @@ async fn a_call_is_tried_again_until_it_succeeds() {
     store.failures.store(2, Ordering::Relaxed);
     assert_eq!(bucket.delete(vec!["a".to_owned(), "b".to_owned()]).await.unwrap(), 2);
     assert!(!bucket.exists("a").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_probe_that_fails_at_any_step_leaves_nothing() {
+    for (spared, told) in [(1, "cannot be read"), (2, "cannot be listed")] {
+        let (bucket, store) = flaky(1, false, denied, LONG);
+        store.spared.store(spared, Ordering::Relaxed);
+        let error = bucket.probe().await.unwrap_err();
+        assert!(error.message().contains(told), "{error}");
+        assert_eq!(bucket.list("").count().await, 0, "{told}");
+    }
 }
 
 #[tokio::test]

@@ -157,11 +157,12 @@ impl World {
         for id in ids {
             self.retire(id);
         }
-        // Some gateways are still there when the cluster is another one.
+        // What is lost was readable at gateways: whoever loses it stops them. Where nothing is lost some are still there when the
+        // cluster is another one.
         let gateways: Vec<u64> =
             self.processes().filter(|machine| machine.is_gateway()).map(|machine| machine.id).collect();
         for id in gateways {
-            if self.rng.chance(500) {
+            if expects_refusal || self.rng.chance(500) {
                 self.kill(id, AGAIN);
             }
         }

@@ -261,6 +261,9 @@ pub struct Sample {
     pub shard: u32,
     /// Up to which log index.
     pub applied: u64,
+    /// Up to which one all is in the bucket. A node that starts from a checkpoint has it from there on, the others from where
+    /// they apply that it was written: between the two their states differ.
+    pub flushed: u64,
     /// Whose.
     pub node: u64,
     /// When.

@@ -286,10 +286,16 @@ impl World {
         let Some(machine) = self.machines.get_mut(&id) else { return };
         let Some(queue) = machine.queue() else { return };
         let (incarnation, at, sampled) = (queue.incarnation(), self.now, &mut machine.sampled);
-        for (shard, applied, hash) in queue.state_hashes_where(|shard, applied| sampled.get(&shard.0) != Some(&applied))
-        {
+        let hashes = queue.state_hashes_where(|shard, applied| sampled.get(&shard.0) != Some(&applied));
+        if hashes.is_empty() {
+            return;
+        }
+        let status = queue.status();
+        for (shard, applied, hash) in hashes {
             sampled.insert(shard.0, applied);
-            self.samples.push(Sample { incarnation, shard: shard.0, applied, node: id, at, hash });
+            let known = status.shards.iter().find(|known| (known.shard, known.applied) == (shard.0, applied));
+            let Some(flushed) = known.map(|known| known.flushed) else { continue };
+            self.samples.push(Sample { incarnation, shard: shard.0, applied, flushed, node: id, at, hash });
         }
     }
 }
@@ -328,6 +334,7 @@ fn config(id: u64, knobs: &Knobs, nodes: Vec<ClusterNode>) -> Config {
     (config.tail.memory, config.produce.memory, config.fetch.memory) = (MIB, 8 * MIB, 8 * MIB);
     config.fetch.deadline = deadline(knobs);
     config.fetch.bucket_deadline = deadline(knobs) / 2;
+    config.fetch.view_age = ms(knobs.grace / 5);
     (config.gc.grace, config.gc.interval) = (ms(knobs.grace), ms(knobs.grace / 4));
     config.archive.enabled = knobs.archive;
     (config.archive.interval, config.archive.max_age) = (ms(500), ms(10_000));

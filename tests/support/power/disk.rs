@@ -13,20 +13,21 @@
 //!   within a directory is one operation: there is the old name or the new, never both, never neither.
 //! - Synced bytes are never torn by a later write beside them in the same block.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+// What a disk in memory makes of the same changes under a simulation.
+#[path = "../../../src/disk/node.rs"]
+mod node;
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rand::Rng;
 use rand::rngs::StdRng;
 
+use self::node::{Change, Names, Naming, Node, Versions};
 use super::journal::Op;
 
-/// What a disk reads and writes at once.
-const SECTOR: usize = 512;
 /// The directory that is watched.
 const ROOT: usize = 0;
-
-type Names = BTreeMap<String, usize>;
 
 /// Files and directories with what is durable of them and what is not.
 #[derive(Debug)]
@@ -35,94 +36,6 @@ pub(crate) struct Disk {
     open: HashMap<i32, usize>,
     /// Syncs under way: the node, and how many of its changes they cover.
     syncs: HashMap<i64, (usize, usize)>,
-}
-
-#[derive(Debug)]
-enum Node {
-    File(Versions<Vec<u8>, Change>),
-    Dir(Versions<Names, Naming>),
-}
-
-/// Something with its changes since it was last synced.
-#[derive(Debug, Default)]
-struct Versions<T, C> {
-    durable: T,
-    live: T,
-    /// Changes that are part of `durable`.
-    folded: usize,
-    pending: VecDeque<C>,
-}
-
-#[derive(Debug, Clone)]
-enum Change {
-    Write(usize, Vec<u8>),
-    Truncate(usize),
-}
-
-#[derive(Debug, Clone)]
-enum Naming {
-    Set(String, usize),
-    Remove(String),
-    Rename(String, String),
-}
-
-trait Apply<T> {
-    fn apply(&self, to: &mut T);
-}
-
-impl Apply<Vec<u8>> for Change {
-    fn apply(&self, to: &mut Vec<u8>) {
-        match self {
-            Self::Write(offset, bytes) => write_at(to, *offset, bytes),
-            Self::Truncate(len) => to.resize(*len, 0),
-        }
-    }
-}
-
-impl Apply<Names> for Naming {
-    fn apply(&self, to: &mut Names) {
-        match self {
-            Self::Set(name, node) => drop(to.insert(name.clone(), *node)),
-            Self::Remove(name) => drop(to.remove(name)),
-            Self::Rename(from, name) => {
-                let node = to.remove(from).expect("a rename comes after what made its name");
-                to.insert(name.clone(), node);
-            }
-        }
-    }
-}
-
-fn write_at(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    if bytes.is_empty() {
-        return;
-    }
-    if file.len() < offset + bytes.len() {
-        file.resize(offset + bytes.len(), 0);
-    }
-    file[offset..offset + bytes.len()].copy_from_slice(bytes);
-}
-
-impl<T: Clone, C: Apply<T>> Versions<T, C> {
-    fn durable(content: T) -> Self {
-        Self { live: content.clone(), durable: content, folded: 0, pending: VecDeque::new() }
-    }
-
-    fn change(&mut self, change: C) {
-        change.apply(&mut self.live);
-        self.pending.push_back(change);
-    }
-
-    fn changes(&self) -> usize {
-        self.folded + self.pending.len()
-    }
-
-    fn fold(&mut self, upto: usize) {
-        while self.folded < upto {
-            let change = self.pending.pop_front().expect("a sync covers changes that were made");
-            change.apply(&mut self.durable);
-            self.folded += 1;
-        }
-    }
 }
 
 impl Disk {
@@ -161,7 +74,7 @@ impl Disk {
                 }
                 let node = self.find(path).unwrap_or_else(|| panic!("{path} was opened and is not there"));
                 if *truncates && let Node::File(file) = &mut self.nodes[node] {
-                    file.change(Change::Truncate(0));
+                    file.change(Change::SetLen(0));
                 }
                 self.open.insert(*fd, node);
             }
@@ -171,7 +84,7 @@ impl Disk {
             }
             Op::Truncate { fd, len } => {
                 let len = usize::try_from(*len).unwrap();
-                self.file(*fd).change(Change::Truncate(len));
+                self.file(*fd).change(Change::SetLen(len));
             }
             Op::SyncBegin { fd, number } => {
                 let node = self.open[fd];
@@ -184,8 +97,8 @@ impl Disk {
             Op::SyncEnd { number } => {
                 let (node, changes) = self.syncs.remove(number).expect("a sync begins before it ends");
                 match &mut self.nodes[node] {
-                    Node::File(file) => file.fold(changes),
-                    Node::Dir(names) => names.fold(changes),
+                    Node::File(file) => file.synced(changes),
+                    Node::Dir(names) => names.synced(changes),
                 }
             }
             Op::Rename { from, to } => self.rename(from, to),
@@ -299,10 +212,12 @@ impl Disk {
         let number = self.nodes.len();
         kept.insert(node, number);
         match &before.nodes[node] {
-            Node::File(file) => self.nodes.push(Node::File(Versions::durable(left_of_file(file, random)))),
+            Node::File(file) => {
+                self.nodes.push(Node::File(Versions::durable(file.left(&mut |below| random.random_range(0..below)))))
+            }
             Node::Dir(names) => {
                 self.nodes.push(Node::Dir(Versions::durable(Names::new())));
-                let names = left_of_names(names, random);
+                let names = names.left(&mut |below| random.random_range(0..below));
                 let names =
                     names.into_iter().map(|(name, node)| (name, self.keep(before, node, kept, random))).collect();
                 self.nodes[number] = Node::Dir(Versions::durable(names));
@@ -347,78 +262,4 @@ impl Disk {
 
 fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
-}
-
-/// How much of what was not synced is left: all and nothing are likelier than chance would have it, since bugs hide there.
-fn left_of_names(names: &Versions<Names, Naming>, random: &mut StdRng) -> Names {
-    let count = match random.random_range(0..4) {
-        0 => 0,
-        1 => names.pending.len(),
-        _ => random.random_range(0..=names.pending.len()),
-    };
-    let mut left = names.durable.clone();
-    names.pending.iter().take(count).for_each(|naming| naming.apply(&mut left));
-    left
-}
-
-fn left_of_file(file: &Versions<Vec<u8>, Change>, random: &mut StdRng) -> Vec<u8> {
-    let mut left = file.durable.clone();
-    if file.pending.is_empty() {
-        return left;
-    }
-    let count = file.pending.len();
-    // Nothing, everything, all up to one that is torn, or each by its own chance.
-    let (manner, place) = (random.random_range(0..4), random.random_range(0..count));
-    for (at, change) in file.pending.iter().enumerate() {
-        let fate = match manner {
-            0 => Fate::Absent,
-            1 => Fate::Whole,
-            2 if at < place => Fate::Whole,
-            2 if at > place => Fate::Absent,
-            2 => Fate::Torn,
-            _ => [Fate::Absent, Fate::Whole, Fate::Torn][random.random_range(0..3)],
-        };
-        match (fate, change) {
-            (Fate::Absent, _) => {}
-            (Fate::Torn, Change::Write(offset, bytes)) => tear(&mut left, *offset, bytes, random),
-            (Fate::Whole | Fate::Torn, change) => change.apply(&mut left),
-        }
-    }
-    if left.len() < file.live.len() && random.random_bool(0.3) {
-        let len = if random.random() { file.live.len() } else { random.random_range(left.len()..file.live.len()) };
-        left.resize(len, 0);
-    }
-    left
-}
-
-#[derive(Clone, Copy)]
-enum Fate {
-    Absent,
-    Torn,
-    Whole,
-}
-
-/// Writes a part of `bytes`.
-fn tear(file: &mut Vec<u8>, offset: usize, bytes: &[u8], random: &mut StdRng) {
-    if bytes.is_empty() {
-        return;
-    }
-    let cut = random.random_range(0..bytes.len());
-    match random.random_range(0..3) {
-        0 => write_at(file, offset, &bytes[..cut]),
-        1 => {
-            let end = (offset + cut) / SECTOR * SECTOR;
-            write_at(file, offset, &bytes[..end.saturating_sub(offset)]);
-        }
-        _ => {
-            let mut at = offset;
-            while at < offset + bytes.len() {
-                let end = ((at / SECTOR + 1) * SECTOR).min(offset + bytes.len());
-                if random.random() {
-                    write_at(file, at, &bytes[at - offset..end - offset]);
-                }
-                at = end;
-            }
-        }
-    }
 }

@@ -82,7 +82,7 @@ mod tests {
         (config.http.listen, config.admin.listen) = (free(), Some(free()));
         let held = bind(&config).await.unwrap();
         let taken = [
-            ((held.local_addr(), Some(free())), "--listen takes"),
+            ((held.local_addr().unwrap(), Some(free())), "--listen takes"),
             ((free(), held.admin_addr()), "--admin-listen takes another address, or none"),
         ];
         for ((clients, operators), flag) in taken {

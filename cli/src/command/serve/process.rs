@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use tidelog::config::{Config, Shutdown};
+use tidelog::config::{Config, Cost, Shutdown};
 use tidelog::metrics;
 use tidelog::queue::{Options, Queue};
 use tidelog_gateway::{AdminHooks, Server};
@@ -40,6 +40,7 @@ pub(super) async fn serve(config: Config, start: Start, filter: LogFilter) -> Re
     }
     let clock = injected::start(&config)?;
     metrics::install(config.metrics.topics).map_err(|error| anyhow!("cannot start metrics: {error}"))?;
+    metrics::cost::set_prices(prices(&config));
     tokio::spawn(async {
         let mut ticks = tokio::time::interval(metrics::UPKEEP_INTERVAL);
         loop {
@@ -58,11 +59,12 @@ pub(super) async fn serve(config: Config, start: Start, filter: LogFilter) -> Re
         }
     };
     let (address, url, admin) = (bound.local_addr(), bound.url(), bound.admin_url());
-    queue.announce(&address.to_string()).context("cannot say who holds the data directory")?;
+    let listens = address.or(bound.admin_addr()).map_or_else(|| "no port".to_owned(), |address| address.to_string());
+    queue.announce(&listens).context("cannot say who holds the data directory")?;
     let compactor = Compactor::start(&queue);
     let stop = Arc::new(Notify::new());
     let server = bound.start(queue.clone(), Arc::new(Hooks { filter, stop: Arc::clone(&stop) })).await;
-    print_banner(&config, &url, admin.as_deref());
+    print_banner(&config, url.as_deref(), admin.as_deref());
     tracing::info!(url, admin, "serving");
 
     let reason = tokio::select! {
@@ -74,6 +76,11 @@ pub(super) async fn serve(config: Config, start: Start, filter: LogFilter) -> Re
     signals.end_at_next();
     end(server, compactor, &queue, &config.shutdown).await;
     Ok(())
+}
+
+fn prices(config: &Config) -> metrics::cost::Prices {
+    let Cost { put_per_1000, get_per_1000, read_per_gib, written_per_gib, peer_per_gib, .. } = config.cost;
+    metrics::cost::Prices { put_per_1000, get_per_1000, read_per_gib, written_per_gib, peer_per_gib }
 }
 
 /// What the gateway asks of this process for an operator.
@@ -133,7 +140,7 @@ async fn end(server: Server, compactor: Compactor, queue: &Queue, settings: &Shu
 
 /// Has another node lead, if this one does: requests that are under way are then answered by way of that one.
 async fn hand_over(queue: &Queue, within: Duration) {
-    match tokio::time::timeout(within, queue.drain()).await {
+    match tokio::time::timeout(within, queue.leave()).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!(?error, "the leadership was not given away: the others elect a leader"),
         Err(_) => tracing::warn!(?within, "the leadership was not given away in time: the others elect a leader"),
@@ -141,17 +148,23 @@ async fn hand_over(queue: &Queue, within: Duration) {
 }
 
 /// Where it listens, where the data is, one example each of produce and consume.
-fn print_banner(config: &Config, url: &str, admin: Option<&str>) {
+fn print_banner(config: &Config, url: Option<&str>, admin: Option<&str>) {
     let bucket = config.bucket_url().unwrap_or_default();
-    let server = if url == "http://127.0.0.1:7070" { String::new() } else { format!(" --server {url}") };
+    let version = env!("CARGO_PKG_VERSION");
     let mut out = Out::new();
-    let lines = [
-        format!("tidelog {} listens on {url}", env!("CARGO_PKG_VERSION")),
+    let mut lines = vec![
+        url.map_or_else(
+            || format!("tidelog {version} serves no clients (cluster.roles)"),
+            |url| format!("tidelog {version} listens on {url}"),
+        ),
         format!("admin   {}", admin.unwrap_or("none")),
         format!("data    {} (bucket {bucket})", config.data_dir.display()),
-        format!("produce echo hello | tidelog produce greetings --create{server}"),
-        format!("consume tidelog consume greetings{server}"),
     ];
+    if let Some(url) = url {
+        let server = if url == "http://127.0.0.1:7070" { String::new() } else { format!(" --server {url}") };
+        lines.push(format!("produce echo hello | tidelog produce greetings --create{server}"));
+        lines.push(format!("consume tidelog consume greetings{server}"));
+    }
     // Whoever started us may not listen: a server serves all the same.
     for line in lines {
         let _ = out.line(&line);

@@ -79,11 +79,12 @@ fn replicas(known: &Known<'_>, verdict: &mut Verdict) {
 
 /// A state is a function of the log up to an index: whoever was there, at whatever time, had the same.
 fn samples(known: &Known<'_>, verdict: &mut Verdict) {
-    let mut states: HashMap<(u64, u32, u64), &Sample> = HashMap::new();
+    let mut states: HashMap<(u64, u32, u64, u64), &Sample> = HashMap::new();
     for sample in &known.end.samples {
-        let first = *states.entry((sample.incarnation, sample.shard, sample.applied)).or_insert(sample);
+        let key = (sample.incarnation, sample.shard, sample.applied, sample.flushed);
+        let first = *states.entry(key).or_insert(sample);
         verdict.expect(Invariant::ReplicasAgree, first.hash == sample.hash, || {
-            let Sample { incarnation, shard, applied, node, at, hash } = sample;
+            let Sample { incarnation, shard, applied, node, at, hash, .. } = sample;
             format!(
                 "shard {shard} at {applied} in life {incarnation}: {hash:032x} on {node} at {at} ms, {:032x} on {} at {} ms",
                 first.hash, first.node, first.at

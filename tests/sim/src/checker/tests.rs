@@ -293,14 +293,16 @@ fn tiers_that_differ_are_found() {
 
 #[test]
 fn a_state_that_differs_from_one_that_was_before_is_found() {
-    let sample = |node, applied, hash| Sample { incarnation: 1, shard: 2, applied, node, at: 5 * applied, hash };
+    let sample =
+        |node, applied, hash| Sample { incarnation: 1, shard: 2, applied, flushed: 4, node, at: 5 * applied, hash };
     breaks([Invariant::ReplicasAgree], |case| {
         case.end.samples = vec![sample(1, 7, 1), sample(2, 7, 1), sample(1, 8, 2), sample(1, 7, 3)];
     });
     breaks([], |case| {
         let other = Sample { incarnation: 2, ..sample(1, 7, 3) };
         let elsewhere = Sample { shard: 1, ..sample(1, 7, 4) };
-        case.end.samples = vec![sample(1, 7, 1), sample(2, 7, 1), sample(1, 8, 2), other, elsewhere];
+        let restored = Sample { flushed: 6, ..sample(1, 7, 5) };
+        case.end.samples = vec![sample(1, 7, 1), sample(2, 7, 1), sample(1, 8, 2), other, elsewhere, restored];
     });
 }
 

@@ -38,7 +38,7 @@ pub struct Knobs {
     pub refused: u64,
     /// A call to the bucket takes up to so many milliseconds from the beginning on.
     pub bucket_delay: u64,
-    /// A PUT takes up to so many milliseconds more.
+    /// A PUT takes up to so many milliseconds more until everything heals.
     pub put_delay: u64,
     /// A sync takes so many milliseconds from the beginning on.
     pub sync_delay: u64,

@@ -65,6 +65,7 @@ fn disks(profile: &mut Profile, name: &str) {
             exactly.extend([Fault::CrashAll(300), Fault::Kill(LEADER, 300)]);
         }
         "purge-without-keep" => {
+            profile.lasts = 5_000;
             knobs.keep = 0;
             knobs.flush = 300;
             exactly.extend([Fault::Kill(Who::Any(0), 300), Fault::Kill(Who::Any(1), 300)]);
@@ -101,16 +102,18 @@ fn votes(profile: &mut Profile, name: &str) {
             profile.pause = 3_500..4_000;
         }
         "offset-at-propose" => {
+            profile.lasts = 3_000;
             knobs.rest = 5;
             exactly.push(Fault::Delay(60, 2_000));
         }
         "wall-clock-in-apply" => {
+            profile.lasts = 4_000;
             exactly.extend([Fault::ClockJump(Who::Any(0), 2_000), Fault::ClockJump(Who::Any(1), -2_000)]);
         }
         "clock-year-ahead" => {
             knobs.retention = Some(60_000);
             profile.last = vec![Fault::ClockJump(LEADER, A_YEAR)];
-            profile.quiet = profile.lasts;
+            (profile.quiet, profile.lasts) = (3_000, 3_000);
             profile.settles = 3_000;
         }
         _ => {}
@@ -151,16 +154,18 @@ fn objects(profile: &mut Profile, name: &str) {
     let (knobs, exactly) = (&mut profile.knobs, &mut profile.exactly);
     match name {
         "collect-named" => {
+            profile.lasts = 5_000;
             (knobs.grace, knobs.flush) = (1_500, 400);
             exactly.push(Fault::Transfer);
         }
         "archive-drops-range" => {
+            profile.lasts = 5_000;
             (knobs.archive, knobs.operate) = (true, 300);
             exactly.push(Fault::Transfer);
         }
         "stale-clean-checkpoint" => {
             profile.last = vec![Fault::Restore];
-            profile.quiet = profile.lasts;
+            (profile.quiet, profile.lasts) = (3_000, 3_000);
         }
         _ => {}
     }

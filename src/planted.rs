@@ -43,7 +43,8 @@ bugs! {
     SkipProducersOnRestore = "skip-producers-on-restore",
     /// The log is purged up to what was applied instead of up to the checkpoint. Harm: a restart before the next flush.
     PurgePastCheckpoint = "purge-past-checkpoint",
-    /// `apply` takes a `Flushed` without comparing what it builds on. Harm: two leaders flush at once.
+    /// `apply` takes a `Flushed` without comparing what it builds on. Harm: a proposal that is not answered for longer than a
+    /// flush may take, so that the flush is made anew and both are applied.
     StaleFlushAccepted = "stale-flush-accepted",
     /// The answer's offsets are what they would have been when the entry was proposed. Harm: entries in flight beside each
     /// other.
@@ -67,7 +68,8 @@ bugs! {
     /// A start from the bucket takes any checkpoint for the one of a closed cluster. Harm: the bucket alone, not closed.
     StaleCleanCheckpoint = "stale-clean-checkpoint",
     /// An entry that was discarded (unknown outcome) is taken for one that was only forwarded, and is proposed again
-    /// without a triple. Harm: a leader that loses its leadership while entries are in flight.
+    /// without a triple. Harm: a leader that loses its leadership while entries are in flight, and is sent a checkpoint that has
+    /// them (those that are truncated were not written).
     DiscardedIsForwarded = "discarded-is-forwarded",
     /// A retry that `apply` knows is answered `object` although the first copy is not flushed yet. Harm: a retry under a
     /// triple, then the loss of everything but the bucket.
@@ -78,6 +80,7 @@ bugs! {
     /// a flush.
     PurgeWithoutKeep = "purge-without-keep",
     /// A trim applied between the cut of a flush and its `Flushed` is undone by the `Flushed`. Harm: retention during a flush.
+    /// There is a second guard, retention leaves the tail alone, which is not there either with this bug.
     TrimDuringFlushForgotten = "trim-during-flush-forgotten",
 }
 

@@ -6,6 +6,7 @@
 //! within seconds, and its age is bounded by that.
 
 use crate::model::{LogTime, Offset, TopicPartition, TopicSettings};
+use crate::planted::{self, Bug};
 use crate::state::{PartitionState, State};
 
 /// The partitions of live topics whose log start has to rise, with the new one.
@@ -34,6 +35,12 @@ fn log_start(partition: &PartitionState, settings: &TopicSettings, now: LogTime)
         }
         start = Some(range.end);
         bytes = rest;
+    }
+    // A trim that reaches into what is being flushed is what that bug needs: that there is none is a guard of its own.
+    if planted::is(Bug::TrimDuringFlushForgotten) {
+        let is_old = |append_time| horizon.is_some_and(|horizon| append_time < horizon);
+        let old = partition.tail().iter().take_while(|batch| is_old(batch.append_time));
+        return old.last().map(|batch| batch.end_offset()).or(start);
     }
     start
 }

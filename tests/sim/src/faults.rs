@@ -216,6 +216,8 @@ impl World {
             self.end(undo);
         }
         self.calm();
+        // A bucket that takes longer than what is deleted is kept for would never be well.
+        self.store.change(|rules| rules.put_delay = 0);
         let (now, delay) = (self.now, Duration::from_millis(self.profile.knobs.sync_delay));
         for machine in self.machines.values_mut().filter(|machine| !machine.is_retired) {
             machine.disk.set_limit(None);

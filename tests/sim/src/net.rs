@@ -25,6 +25,8 @@ pub struct Rules {
     pub cut: BTreeSet<(u64, u64)>,
     /// Of a thousand messages, how many are lost.
     pub loss: u64,
+    /// Of a thousand calls over a link that is cut, how many fail at once.
+    pub refused: u64,
     /// Of a thousand calls, how many break after they were sent.
     pub breaks: u64,
     /// A message takes up to so many milliseconds.
@@ -101,7 +103,7 @@ impl Net {
             is_lost_there: rng.chance(rules.loss),
             is_lost_back: rng.chance(rules.loss),
             breaks: rng.chance(rules.breaks),
-            is_refused: rng.chance(200),
+            is_refused: rng.chance(rules.refused),
         };
         let (from, to, bytes) = (call.from.node.0, call.target.node.0, call.body.len());
         let hash = xxhash_rust::xxh3::xxh3_64(&call.body);

@@ -127,7 +127,8 @@ impl Plan {
         let mut faults = Vec::new();
         let mut at = profile.quiet;
         while at < profile.lasts {
-            faults.push((at, fault(rng, profile)));
+            let exactly = (!profile.exactly.is_empty()).then(|| *rng.pick(&profile.exactly));
+            faults.push((at, exactly.unwrap_or_else(|| fault(rng, profile))));
             at += rng.within(profile.pause.clone());
         }
         for last in &profile.last {

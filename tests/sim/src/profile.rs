@@ -1,12 +1,15 @@
 //! What a run is like: how many nodes, how they are set, who produces what, and which faults are likely.
 //!
 //! `mixed` is what seeds run by default. For each bug that can be planted there is a profile that brings about what the
-//! bug needs to do harm; `src/planted.rs` of the engine says what that is. A profile decides nothing about when: the seed does.
+//! bug needs to do harm (`aimed`); `src/planted.rs` of the engine says what that is. A profile decides nothing about when:
+//! the seed does.
+
+mod aimed;
 
 use std::ops::Range;
 
 use crate::history::Millis;
-use crate::plan::{Fault, Who};
+use crate::plan::Fault;
 
 /// How the nodes are set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +34,16 @@ pub struct Knobs {
     pub operate: u64,
     /// Of a thousand answers to clients, how many get lost.
     pub answers_lost: u64,
+    /// Of a thousand calls over a link that is cut, how many fail at once. The others wait for their deadline.
+    pub refused: u64,
     /// A call to the bucket takes up to so many milliseconds from the beginning on.
     pub bucket_delay: u64,
+    /// A PUT takes up to so many milliseconds more until everything heals.
+    pub put_delay: u64,
     /// A sync takes so many milliseconds from the beginning on.
     pub sync_delay: u64,
+    /// How long a flush or a read may take, and twice as long as a call to the bucket; `None`: the grace period allows it.
+    pub deadline: Option<Millis>,
 }
 
 impl Default for Knobs {
@@ -50,8 +59,11 @@ impl Default for Knobs {
             rest: 80,
             operate: 2_000,
             answers_lost: 10,
+            refused: 200,
             bucket_delay: 10,
+            put_delay: 0,
             sync_delay: 1,
+            deadline: None,
         }
     }
 }
@@ -63,6 +75,8 @@ pub struct Profile {
     pub name: String,
     /// How the nodes are set.
     pub knobs: Knobs,
+    /// Shards and gateways; `None`: the seed decides.
+    pub cluster: Option<(u32, u64)>,
     /// Nothing goes wrong before, milliseconds.
     pub quiet: Millis,
     /// Faults begin until then.
@@ -71,8 +85,12 @@ pub struct Profile {
     pub settles: Millis,
     /// Between two faults.
     pub pause: Range<u64>,
+    /// After everything was healed, until all is well again at the latest.
+    pub converges: Millis,
     /// Kinds of faults, and how likely each is beside the others.
     pub weights: Vec<(&'static str, u64)>,
+    /// Instead of those: exactly these, each as likely as the others.
+    pub exactly: Vec<Fault>,
     /// What happens in the end, whatever the seed says.
     pub last: Vec<Fault>,
 }
@@ -108,14 +126,17 @@ impl Profile {
         let mixed = Self {
             name: name.to_owned(),
             knobs: Knobs::default(),
+            cluster: None,
             quiet: 3_000,
             lasts: 22_000,
             settles: 1_500,
             pause: 200..2_500,
+            converges: 120_000,
             weights: MIXED.to_vec(),
+            exactly: Vec::new(),
             last: Vec::new(),
         };
-        Some(if name == "mixed" { mixed } else { aimed(mixed, name)? })
+        Some(if name == "mixed" { mixed } else { aimed::profile(mixed, name)? })
     }
 
     /// Every name that there is.
@@ -124,90 +145,6 @@ impl Profile {
         let bugs = tidelog::planted::Bug::ALL.iter().map(|bug| bug.name());
         std::iter::once("mixed").chain(bugs).collect()
     }
-
-    fn of(mut self, weights: &[(&'static str, u64)]) -> Self {
-        self.weights = weights.to_vec();
-        self
-    }
-
-    fn set(mut self, set: impl FnOnce(&mut Self)) -> Self {
-        set(&mut self);
-        self
-    }
-}
-
-/// The mixed profile aimed at a bug.
-fn aimed(mixed: Profile, name: &str) -> Option<Profile> {
-    Some(match name {
-        "ack-before-sync" => mixed.of(&[("crash of all", 4), ("crash", 1)]).set(|profile| {
-            profile.knobs.sync_delay = 15;
-        }),
-        "ack-on-one-of-three" => mixed.of(&[("cut", 6), ("crash", 4), ("pause", 2)]),
-        "skip-producers-on-restore" => mixed.of(&[("crash", 3), ("crash of all", 3), ("kill", 2)]).set(|profile| {
-            profile.knobs.flush = 500;
-            profile.knobs.answers_lost = 150;
-        }),
-        "purge-past-checkpoint" => mixed.of(&[("crash of all", 3), ("crash", 3), ("kill", 3)]).set(|profile| {
-            profile.knobs.keep = 0;
-            profile.knobs.flush = 1_000;
-        }),
-        "stale-flush-accepted" => mixed.of(&[("transfer", 8), ("pause", 3), ("bucket slow", 3)]).set(|profile| {
-            profile.knobs.flush = 300;
-            profile.knobs.bucket_delay = 400;
-            profile.pause = 100..900;
-        }),
-        "offset-at-propose" => mixed.of(&[("delay", 3), ("transfer", 1)]).set(|profile| profile.knobs.rest = 15),
-        "wall-clock-in-apply" => mixed.of(&[("clock jump", 3), ("transfer", 1)]),
-        "stale-leader-read" => mixed.of(&[("cut", 8), ("pause", 2)]).set(|profile| profile.knobs.rest = 30),
-        "collect-named" => mixed.of(&[("transfer", 1), ("kill", 1)]).set(|profile| {
-            profile.knobs.grace = 2_000;
-            profile.knobs.flush = 500;
-            profile.knobs.archive = false;
-        }),
-        "archive-drops-range" => mixed.of(&[("transfer", 1), ("kill", 1)]).set(|profile| profile.knobs.operate = 300),
-        "install-keeps-tail" => mixed.of(&[("pause", 5), ("crash", 3), ("cut", 2)]).set(|profile| {
-            profile.knobs.keep = 0;
-            profile.knobs.flush = 300;
-        }),
-        "torn-tail-accepted" => mixed.of(&[("crash", 5), ("crash of all", 2)]).set(|profile| {
-            profile.knobs.sync_delay = 20;
-            profile.pause = 200..1_200;
-        }),
-        "late-flush-after-collection" => {
-            mixed.of(&[("bucket slow", 3), ("pause", 3), ("transfer", 4)]).set(|profile| {
-                profile.knobs.grace = 1_000;
-                profile.knobs.flush = 400;
-                profile.knobs.bucket_delay = 1_500;
-            })
-        }
-        "stale-clean-checkpoint" => mixed.of(&[("kill", 1)]).set(|profile| profile.last = vec![Fault::Restore]),
-        "discarded-is-forwarded" => mixed.of(&[("cut", 6), ("pause", 4), ("transfer", 2)]).set(|profile| {
-            profile.knobs.rest = 20;
-        }),
-        "object-for-unflushed-duplicate" => {
-            mixed.of(&[("bucket slow", 3), ("bucket away", 2), ("kill", 1)]).set(|profile| {
-                profile.knobs.object = 700;
-                profile.knobs.answers_lost = 300;
-                profile.knobs.bucket_delay = 300;
-            })
-        }
-        "clock-year-ahead" => mixed.of(&[("kill", 1), ("transfer", 2)]).set(|profile| {
-            profile.last = vec![Fault::ClockJump(Who::Leader, 365 * 86_400_000)];
-            profile.settles = 6_000;
-        }),
-        "purge-without-keep" => mixed.of(&[("crash of all", 3), ("crash", 5)]).set(|profile| {
-            profile.knobs.keep = 0;
-            profile.knobs.flush = 150;
-            profile.knobs.sync_delay = 10;
-            profile.pause = 200..1_000;
-        }),
-        "trim-during-flush-forgotten" => mixed.of(&[("bucket slow", 3), ("transfer", 1), ("kill", 1)]).set(|profile| {
-            profile.knobs.retention = Some(2_000);
-            profile.knobs.flush = 500;
-            profile.knobs.bucket_delay = 600;
-        }),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
@@ -218,8 +155,7 @@ mod tests {
     fn every_bug_has_a_profile_of_its_own() {
         for bug in tidelog::planted::Bug::ALL {
             let profile = Profile::named(bug.name()).unwrap();
-            assert_ne!(profile.weights, MIXED, "{}", bug.name());
-            assert!(profile.weights.iter().all(|(kind, _)| MIXED.iter().any(|(known, _)| known == kind)));
+            assert!(!profile.exactly.is_empty() || !profile.last.is_empty(), "{}", bug.name());
         }
         assert_eq!(Profile::named("nonsense"), None);
     }

@@ -10,14 +10,13 @@ use crate::bucket;
 use crate::checker::{self, Verdict, Violation};
 use crate::clients::{self, EPOCH, Kind, Producer, settings};
 use crate::history::{End, Millis, Part, Replica, Scan};
+use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::profile::Profile;
 use crate::random::Rng;
 use crate::trace::Trace;
 use crate::world::{Shape, World};
 
-/// How long everything may take to be well again after it was healed.
-const CONVERGES: Millis = 120_000;
 /// How long clients may take to end, and the final scan.
 const ENDS: Millis = 60_000;
 /// Topics of every run, with partitions.
@@ -59,7 +58,9 @@ pub fn run(seed: u64, profile: &Profile, print: bool) -> Report {
     }
     let plan = Plan::new(&mut rng.fork("plan"), &profile);
     let trace = Trace::new(print);
-    let mut world = World::new(&rng, profile, Shape::new(&mut rng.fork("cluster")), trace.clone());
+    let aimed = profile.cluster.map(|(shards, gateways)| Shape { shards, gateways });
+    let cluster = aimed.unwrap_or_else(|| Shape::new(&mut rng.fork("cluster")));
+    let mut world = World::new(&rng, profile, cluster, trace.clone());
     let mut failures = Vec::new();
     let verdict = match story(&mut world, &rng, plan) {
         Ok(verdict) => verdict,
@@ -117,10 +118,17 @@ fn story(world: &mut World, rng: &Rng, plan: Plan) -> Result<Verdict, String> {
         world.step();
     }
     world.heal();
-    converge(world, "after the faults")?;
-    world.desk.stop();
-    finish(world, clients)?;
-    fresh_writes(world, rng)?;
+    let well = converge(world, "after the faults").and_then(|()| {
+        world.desk.stop();
+        finish(world, clients)?;
+        fresh_writes(world, rng)
+    });
+    if let Err(why) = well {
+        // What can be read all the same may tell why.
+        world.desk.stop();
+        world.problems.push(why);
+        return Ok(check_what_is_left(world, rng));
+    }
     Ok(check(world, rng))
 }
 
@@ -185,7 +193,7 @@ fn finish(world: &mut World, clients: Vec<JoinHandle<()>>) -> Result<(), String>
 /// Of each shard one leader that all know and the members that there are, and no errand left.
 fn converge(world: &mut World, when: &str) -> Result<(), String> {
     let mut last = String::new();
-    let converged = world.until(CONVERGES, |world| {
+    let converged = world.until(world.profile.converges, |world| {
         if world.now % 50 != 0 {
             return false;
         }
@@ -271,20 +279,41 @@ fn fresh_writes(world: &mut World, rng: &Rng) -> Result<(), String> {
     if world.until(2 * ENDS, |_| flushing.is_finished()) && world.take(flushing) {
         Ok(())
     } else {
-        Err("what is there cannot be flushed and archived".to_owned())
+        Err(format!("what is there cannot be flushed and archived: {}", failing(world)))
     }
+}
+
+/// What the nodes say that goes wrong.
+fn failing(world: &World) -> String {
+    let jobs = world.members().filter_map(Machine::queue).flat_map(|queue| queue.status().jobs);
+    let errors: BTreeSet<String> = jobs.filter_map(|job| Some(format!("{}: {}", job.name, job.last_error?))).collect();
+    errors.into_iter().collect::<Vec<_>>().join("; ")
+}
+
+/// What HTTP has of everything.
+fn scan(world: &mut World, rng: &Rng) -> Scan {
+    let (desk, mut rng) = (world.desk.clone(), rng.fork("scan"));
+    let scanning = world.spawn(async move { clients::scan(&desk, &mut rng).await });
+    if world.until(ENDS, |_| scanning.is_finished()) {
+        return world.take(scanning);
+    }
+    Scan { problems: vec!["the final scan did not come to an end".to_owned()], ..Scan::default() }
+}
+
+/// The checker over what is to be had of a cluster that did not get well.
+fn check_what_is_left(world: &mut World, rng: &Rng) -> Verdict {
+    let http = scan(world, rng);
+    if !http.problems.is_empty() {
+        world.problems.extend(http.problems);
+        return Verdict::default();
+    }
+    let end = End { http, time: world.now, ..End::default() };
+    checker::check(&world.desk.history(), &end)
 }
 
 /// The final scans, the replicas, and the checker over everything.
 fn check(world: &mut World, rng: &Rng) -> Verdict {
-    let mut end = End { bucket: Scan::default(), ..End::default() };
-    let (desk, mut rng) = (world.desk.clone(), rng.fork("scan"));
-    let scanning = world.spawn(async move { clients::scan(&desk, &mut rng).await });
-    if world.until(ENDS, |_| scanning.is_finished()) {
-        end.http = world.take(scanning);
-    } else {
-        end.http.problems.push("the final scan did not come to an end".to_owned());
-    }
+    let mut end = End { http: scan(world, rng), ..End::default() };
     let mut last = None;
     let settled = world.until(ENDS, |world| {
         world.now % 10 == 0 && {

@@ -32,6 +32,8 @@ pub struct Rules {
     pub after: u64,
     /// A call takes up to so many milliseconds.
     pub delay: u64,
+    /// A PUT takes up to so many milliseconds more.
+    pub put_delay: u64,
     /// Nothing is done and nobody answers.
     pub is_away: bool,
 }
@@ -142,7 +144,8 @@ impl Faulty {
             inner.calls += 1;
             let rules = inner.rules.clone();
             inner.trace.note("bucket", format_args!("{} {what} {location}", self.node));
-            let delay = Duration::from_millis(inner.rng.below(rules.delay + 1));
+            let more = if what == "put" { rules.put_delay } else { 0 };
+            let delay = Duration::from_millis(inner.rng.below(rules.delay + more + 1));
             let (before, after) = (inner.rng.chance(rules.before), inner.rng.chance(rules.after));
             let fate = if before {
                 Fate::Before

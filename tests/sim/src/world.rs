@@ -156,9 +156,9 @@ impl World {
 
     /// Network and bucket as they are when nothing is wrong.
     pub(crate) fn calm(&self) {
-        let delay = self.profile.knobs.bucket_delay;
-        self.net.change(|rules| *rules = crate::net::Rules { delay: 2, stragglers: 10, ..Default::default() });
-        self.store.change(|rules| *rules = crate::store::Rules { delay, ..Default::default() });
+        let Knobs { bucket_delay: delay, put_delay, refused, .. } = self.profile.knobs;
+        self.net.change(|rules| *rules = crate::net::Rules { delay: 2, stragglers: 10, refused, ..Default::default() });
+        self.store.change(|rules| *rules = crate::store::Rules { delay, put_delay, ..Default::default() });
     }
 
     /// Begins a task beside the nodes.
@@ -300,9 +300,14 @@ impl World {
     }
 }
 
-/// What calls to the bucket may take. The grace period is more than four times each.
+/// What a flush, a read or all tries of a call to the bucket may take.
+fn deadline(knobs: &Knobs) -> Duration {
+    // The grace period is more than four times that.
+    Duration::from_millis(knobs.deadline.unwrap_or(knobs.grace.max(8_000) / 5))
+}
+
 fn store_settings(knobs: &Knobs) -> config::Store {
-    let deadline = Duration::from_millis(knobs.grace.max(8_000) / 5);
+    let deadline = deadline(knobs);
     config::Store { attempt_timeout: deadline / 2, deadline, ..config::Store::default() }
 }
 
@@ -320,20 +325,20 @@ fn config(id: u64, knobs: &Knobs, nodes: Vec<ClusterNode>) -> Config {
     config.flush.interval = ms(knobs.flush);
     config.flush.checkpoint_gap = ms(knobs.flush / 4);
     config.flush.metadata_interval = ms(knobs.flush * 2);
-    config.flush.deadline = ms(knobs.grace.max(8_000) / 5);
+    config.flush.deadline = deadline(knobs);
     config.wal.file_size = 128 << 10;
     config.wal.keep = Some(knobs.keep);
     (config.wal.budget, config.wal.reserve, config.wal.spare) = (64 * MIB, MIB, 256 << 10);
     (config.wal.min_free, config.wal.min_free_percent) = (64 << 10, 0);
     (config.cache.memory, config.cache.disk) = (MIB, 0);
     (config.tail.memory, config.produce.memory, config.fetch.memory) = (MIB, 8 * MIB, 8 * MIB);
-    config.fetch.deadline = ms(knobs.grace.max(8_000) / 5);
-    config.fetch.bucket_deadline = ms(knobs.grace.max(8_000) / 10);
+    config.fetch.deadline = deadline(knobs);
+    config.fetch.bucket_deadline = deadline(knobs) / 2;
     config.fetch.view_age = ms(knobs.grace / 5);
     (config.gc.grace, config.gc.interval) = (ms(knobs.grace), ms(knobs.grace / 4));
     config.archive.enabled = knobs.archive;
     (config.archive.interval, config.archive.max_age) = (ms(500), ms(10_000));
-    config.archive.deadline = ms(knobs.grace.max(8_000) / 5);
+    config.archive.deadline = deadline(knobs);
     config.archive.claim = ms(2_000);
     config.retention.interval = ms(700);
     config

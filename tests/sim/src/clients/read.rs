@@ -19,7 +19,10 @@ pub async fn reader(desk: Desk, mut rng: Rng, part: Part) {
             0 => look(&desk, node, &part.0).await,
             1 if next > 0 => {
                 let from = rng.below(next);
-                page(&desk, node, &part, (from, 0)).await;
+                // Where something was just trimmed the bounds are worth a look.
+                if let Got::LogStart(_) = page(&desk, node, &part, (from, 0)).await {
+                    look(&desk, node, &part.0).await;
+                }
             }
             _ => match page(&desk, node, &part, (next, 300)).await {
                 Got::Next(after) => next = after,
@@ -84,6 +87,7 @@ fn bounds(body: &Value) -> Option<Bounds> {
 }
 
 fn note(desk: &Desk, part: &Part, begun: Stamp, bounds: Bounds) {
+    desk.trace.note("look", format_args!("{}/{} [{}, {})", part.0, part.1, bounds.log_start, bounds.high_watermark));
     let mut history = desk.history();
     let ended = history.stamp();
     history.looks.push(Look { part: part.clone(), begun, ended, bounds });

@@ -249,8 +249,9 @@ fn config(options: &RaftOptions) -> Result<Config> {
     let config = Config {
         cluster_name: format!("tidelog-{}", options.shard),
         // A follower waits for the lease, which is the longest timeout, and then for a random one. The lease alone keeps it from
-        // taking a leader that lives for a dead one: what is random only keeps candidates apart, and may begin sooner.
-        election_timeout_min: (election / 4).max(millis(options.heartbeat) + 1),
+        // taking a leader that lives for a dead one: what is random only keeps candidates apart, and may begin sooner. openraft
+        // gives up a vote after the shortest one, and a voter answers after a sync: less would leave slow disks without a leader.
+        election_timeout_min: (election / 2).max(millis(options.heartbeat) + 1),
         election_timeout_max: election.saturating_mul(LEASE.into()),
         heartbeat_interval: millis(options.heartbeat),
         install_snapshot_timeout: INSTALL_TIMEOUT_MS,

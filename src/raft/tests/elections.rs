@@ -68,3 +68,16 @@ async fn whoever_refuses_a_candidate_for_its_shorter_log_stands_itself() {
     assert_eq!(batches(group.node(behind)), 5);
     group.end().await;
 }
+
+/// A voter answers once its vote is synced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vote_that_waits_for_a_slow_sync_counts() {
+    let mut group = Group::of(3).await;
+    let leader = group.leader().await;
+    group.net.slow(kind::VOTE, options(Path::new(""), Start::Wal).election_timeout / 3);
+    group.stop(leader).await;
+    let next = group.leader().await;
+    group.net.heal();
+    write(group.at(next), create_topic()).await;
+    group.end().await;
+}

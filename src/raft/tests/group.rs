@@ -55,6 +55,8 @@ struct Rules {
     /// Nodes that nothing reaches, and no answer either; what they send arrives.
     deaf: BTreeSet<u64>,
     delay: Duration,
+    /// Kinds of calls that take so much longer.
+    slow: BTreeMap<u8, Duration>,
 }
 
 impl Net {
@@ -91,6 +93,11 @@ impl Net {
         self.rules.lock().unwrap().delay = delay;
     }
 
+    /// Every call of `kind` takes so much longer.
+    pub(super) fn slow(&self, kind: u8, delay: Duration) {
+        self.rules.lock().unwrap().slow.insert(kind, delay);
+    }
+
     /// Calls of `kind` that were handled.
     pub(super) fn calls(&self, kind: u8) -> usize {
         self.calls.lock().unwrap().get(&kind).copied().unwrap_or(0)
@@ -103,6 +110,10 @@ impl Net {
 }
 
 impl Rules {
+    fn delay(&self, kind: u8) -> Duration {
+        self.delay + self.slow.get(&kind).copied().unwrap_or_default()
+    }
+
     fn loses_answer(&self, kind: u8, to: u64) -> bool {
         self.unanswered.contains(&kind) || self.deaf.contains(&to)
     }
@@ -126,7 +137,7 @@ impl Transport for Link {
         let (net, from, directory, target) = (Arc::clone(&self.net), self.from, self.directory, target.clone());
         async move {
             let to = target.node.0;
-            let delay = net.rules.lock().unwrap().delay;
+            let delay = net.rules.lock().unwrap().delay(kind);
             if !delay.is_zero() {
                 // A sleep of nothing takes a millisecond.
                 tokio::time::sleep(delay).await;

@@ -1,6 +1,6 @@
 //! Who is elected, and when: what neither a leader that hears nobody nor a candidate that cannot win may hold up.
 
-use super::group::{Group, batches, write};
+use super::group::{Group, batches, eventually, write};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,8 +36,7 @@ async fn a_majority_that_was_away_is_led_again_once_it_is_back() {
     for node in &others {
         group.stop(*node).await;
     }
-    // For longer than a lease.
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    eventually("its lease is over", || group.node(leader).is_forsaken()).await;
     group.start(others[0], Start::Wal).await;
     let next = group.leader().await;
     write(group.at(next), append(100)).await;

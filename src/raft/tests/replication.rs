@@ -110,7 +110,7 @@ async fn a_leader_without_a_majority_takes_nothing_and_reads_nothing() {
         group.stop(node).await;
     }
     // Until its lease is over it takes entries whose outcome nobody learns.
-    tokio::time::sleep(Duration::from_millis(1_000)).await;
+    eventually("its lease is over", || group.node(leader).is_forsaken()).await;
     let refused = group.at(leader).propose(append(1)).await.unwrap_err();
     assert!(matches!(refused, ProposeError::NotWritten { leader: None }), "{refused:?}");
     let refused = group.node(leader).linearize().await.unwrap_err();

@@ -230,6 +230,7 @@ fn operation() -> Vec<Case> {
             .is(422, "invalid_request"),
         jobs("a job in text", "abandon", "x").is(400, "invalid_json"),
         case("status of something", "GET", "/v1/status?shard=0", "").is(400, "invalid_parameter"),
+        case("cost of something", "GET", "/v1/cost?topic=t", "").is(400, "invalid_parameter"),
         case("settings of something", "GET", "/v1/admin/settings?x=1", "").is(400, "invalid_parameter"),
         case("pause nothing", "POST", "/v1/admin/jobs/everything:pause", "").is(404, "route_not_found"),
         case("pause with a parameter", "POST", "/v1/admin/jobs/flush:pause?x=1", "").is(400, "invalid_parameter"),

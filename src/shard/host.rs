@@ -26,7 +26,7 @@ use super::network::Network;
 use super::{Shard, catalog, open, topics};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::failpoint;
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{BackgroundJob, LogIndex, NodeId, ShardId, TopicId};
@@ -186,7 +186,10 @@ impl Shards {
     pub(crate) async fn close(&self) -> Result<()> {
         // All of them first, so that nothing is closed while the bucket is away.
         all(self.iter().map(Shard::flush_for_close)).await?;
-        all(self.iter().map(Shard::close)).await
+        let closed = join_all(self.iter().map(Shard::close)).await;
+        let nothing = |closed: &Result<()>| closed.as_ref().is_err_and(|error| error.outcome() == Outcome::NotWritten);
+        let in_part = !closed.iter().all(nothing);
+        closed.into_iter().collect::<Result<()>>().map_err(|error| if in_part { error.in_part() } else { error })
     }
 
     /// Returns why once the process has to end.

@@ -11,7 +11,7 @@
 //! | `network`, `dispatch`, `message`, `profile` | the peers: calls to them, and answers |
 //! | `duty`, `reopening`, `upkeep`, `versions`, `adopt` | what a leader does and what the others do |
 //! | `catalog`, `topics` | how many shards there are, and what they have to know of topics |
-//! | `members`, `roster`, `change`, `admin`, `operate` | who is in the cluster, and changing it |
+//! | `members`, `roster`, `change`, `admin`, `asking`, `operate` | who is in the cluster, and changing it |
 //! | `gateway` | a process that keeps no log |
 //! | `balance` | leaderships go where they belong |
 //! | `archive_requests` | what is to be archived before its time, told to all |
@@ -21,6 +21,7 @@
 mod admin;
 mod adopt;
 mod archive_requests;
+mod asking;
 pub mod background;
 mod balance;
 mod catalog;
@@ -220,7 +221,8 @@ impl Shard {
         if !closed {
             return Err(Error::unavailable("the shard was opened again while it was being closed"));
         }
-        self.0.flush.flushed(index).await
+        // It takes nothing any more, whatever becomes of the checkpoint.
+        self.0.flush.flushed(index).await.map_err(Error::in_part)
     }
 
     /// Ends the tasks.

@@ -4,12 +4,14 @@
 
 use std::fmt;
 
-use crate::model::{CheckpointRef, Incarnation, LogTime, ObjectId, ShardId, TopicId};
+use crate::model::{CheckpointRef, Incarnation, LogTime, NodeId, ObjectId, ShardId, TopicId};
 
 /// Describes the cluster; created once.
 pub const CLUSTER: &str = "cluster.json";
 /// Prefix of the lives of the cluster.
 pub const INCARNATIONS: &str = "incarnations";
+/// Prefix of the numbers of nodes that were given away.
+pub const NODES: &str = "nodes";
 /// Prefix of what belongs to shards.
 pub const SHARDS: &str = "shards";
 /// Prefix of the Parquet files.
@@ -24,6 +26,8 @@ pub enum Key {
     Cluster,
     /// `incarnations/{n:010}.json`
     Incarnation(Incarnation),
+    /// `nodes/{incarnation:010}-{node:010}.json`
+    Node(Incarnation, NodeId),
     /// `shards/{shard:05}/segments/{ulid}.seg`
     Segment(ShardId, ObjectId),
     /// `shards/{shard:05}/checkpoints/{incarnation:010}-{index:020}-{ulid}.ckpt`
@@ -59,6 +63,10 @@ impl Key {
         let key = match parts.as_slice() {
             [CLUSTER] => Self::Cluster,
             [INCARNATIONS, name] => Self::Incarnation(Incarnation(digits(name.strip_suffix(".json")?, 10)?)),
+            [NODES, name] => {
+                let (incarnation, node) = name.strip_suffix(".json")?.split_once('-')?;
+                Self::Node(Incarnation(digits(incarnation, 10)?), NodeId(digits(node, 10)?))
+            }
             [SHARDS, shard, kind, name] => {
                 Self::parse_shard(ShardId(u32::try_from(digits(shard, 5)?).ok()?), kind, name)?
             }
@@ -98,7 +106,7 @@ impl Key {
     #[must_use]
     pub const fn object_id(&self) -> Option<ObjectId> {
         match self {
-            Self::Cluster | Self::Incarnation(_) => None,
+            Self::Cluster | Self::Incarnation(_) | Self::Node(..) => None,
             Self::Segment(_, id) | Self::IndexPart(_, id) => Some(*id),
             Self::Checkpoint(_, checkpoint) => Some(checkpoint.id),
             Self::Archive(key) => Some(key.id),
@@ -109,7 +117,7 @@ impl Key {
     #[must_use]
     pub const fn shard(&self) -> Option<ShardId> {
         match self {
-            Self::Cluster | Self::Incarnation(_) => None,
+            Self::Cluster | Self::Incarnation(_) | Self::Node(..) => None,
             Self::Segment(shard, _) | Self::IndexPart(shard, _) | Self::Checkpoint(shard, _) => Some(*shard),
             Self::Archive(key) => Some(key.shard),
         }
@@ -121,6 +129,7 @@ impl fmt::Display for Key {
         match self {
             Self::Cluster => f.write_str(CLUSTER),
             Self::Incarnation(number) => write!(f, "{INCARNATIONS}/{:010}.json", number.0),
+            Self::Node(incarnation, node) => write!(f, "{NODES}/{:010}-{:010}.json", incarnation.0, node.0),
             Self::Segment(shard, id) => write!(f, "{SHARDS}/{:05}/segments/{id}.seg", shard.0),
             Self::IndexPart(shard, id) => write!(f, "{SHARDS}/{:05}/index/{id}.idx", shard.0),
             Self::Checkpoint(shard, CheckpointRef { incarnation, index, id }) => {
@@ -211,6 +220,7 @@ mod tests {
         let expected = [
             (Key::Cluster, "cluster.json".to_owned()),
             (Key::Incarnation(Incarnation(1)), "incarnations/0000000001.json".to_owned()),
+            (Key::Node(Incarnation(2), NodeId(3)), "nodes/0000000002-0000000003.json".to_owned()),
             (Key::Segment(shard, id), format!("shards/00003/segments/{id}.seg")),
             (Key::IndexPart(shard, id), format!("shards/00003/index/{id}.idx")),
             (
@@ -240,6 +250,7 @@ mod tests {
             "cluster.json/x",
             "incarnations/1.json",
             "incarnations/+000000001.json",
+            "nodes/0000000002-3.json",
             &segment.replace("00003", "3"),
             &segment.replace(".seg", ".tmp"),
             &segment.to_lowercase(),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{WireLogId, WireVote, decode, encode, from_wire, malformed, to_wire};
 use crate::error::{Error, Result};
 use crate::model::{Answer, CheckpointRef, LogIndex, NodeId, ObjectId};
-use crate::raft::types::{StoredMembership, TypeConfig, Vote, term_of};
+use crate::raft::types::{LogId, StoredMembership, TypeConfig, Vote, term_of};
 use crate::raft::wal::{MAX_MEMBERSHIP_BYTES, decode_membership, encode_membership};
 
 /// Bytes of a piece of a file. A call carries little more than this, whatever the file's size.

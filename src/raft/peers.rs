@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::leadership::Leadership;
 use super::node::{Inner, RaftNode};
+use super::transport::PeerAddress;
 use super::wire::{self, PeerStatus, kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log_clock::Sighting;
@@ -95,6 +96,15 @@ impl RaftNode {
             ));
         }
         Ok(status)
+    }
+
+    /// Asks a node what it says of itself in this shard, whether it is a member or not.
+    ///
+    /// # Errors
+    /// `unavailable` if it does not answer in time; what it answers.
+    pub async fn status_at(&self, target: &PeerAddress) -> Result<PeerStatus> {
+        let answer = self.inner.transport.call(target, kind::STATUS, Vec::new(), ASK_DEADLINE).await;
+        wire::decode_status(&answer.map_err(super::TransportError::into_error)?)
     }
 
     /// The last answer of each other member since this node leads; of those that did not answer there is none. Empty on a node

@@ -5,7 +5,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `host`, `common`, `slots` | the shards of a node, and what they share |
+//! | `host`, `founding`, `common`, `slots` | the shards of a node, who begins them, and what they share |
 //! | `open` | from settings to running tasks |
 //! | `life`, `hello` | the directory's place in the cluster, and what nodes ask each other for it |
 //! | `network`, `dispatch`, `message`, `profile` | the peers: calls to them, and answers |
@@ -29,6 +29,7 @@ mod change;
 mod common;
 mod dispatch;
 mod duty;
+mod founding;
 mod gate;
 mod gateway;
 mod hello;

@@ -1,5 +1,8 @@
-//! The kinds of objects that are created only if absent: `cluster.json`, `incarnations/{n:010}.json`, and
-//! `nodes/{incarnation:010}-{node:010}.json` for each number that a node of that life has or had.
+//! The kinds of objects that are created only if absent: `cluster.json`, `incarnations/{n:010}.json`,
+//! `nodes/{incarnation:010}-{node:010}.json` for each number that a node of that life has or had, and
+//! `groups/{incarnation:010}-{shard:05}.json` for the members with which a shard begins.
+
+use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
@@ -8,8 +11,8 @@ use uuid::Uuid;
 use super::Request;
 use crate::clock::Millis;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{Incarnation, NodeId};
-use crate::raft::NodeIdentity;
+use crate::model::{Incarnation, NodeId, ShardId};
+use crate::raft::{Member, NodeIdentity};
 use crate::store::keys::{self, Key};
 use crate::store::{Bucket, Created, StoreError};
 
@@ -45,6 +48,21 @@ struct NodeFile {
     node: u64,
     /// Of this attempt to take the number: two at the same time do not write the same.
     attempt: Uuid,
+}
+
+/// What `groups/{incarnation:010}-{shard:05}.json` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct GroupFile {
+    format: u32,
+    shard: u32,
+    members: Vec<FirstMember>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FirstMember {
+    node: u64,
+    directory: Uuid,
+    address: String,
 }
 
 /// `cluster.json`, if it is there.
@@ -86,6 +104,42 @@ pub(super) async fn create_incarnation(
         // An earlier attempt of this directory, at another time.
         Created::Exists if owns(bucket, identity).await? => Ok(()),
         Created::Exists => Err(lost_race()),
+    }
+}
+
+/// With which members `shard` begins in `incarnation`, if that was decided.
+pub(in crate::shard) async fn group(
+    bucket: &Bucket,
+    incarnation: Incarnation,
+    shard: ShardId,
+) -> Result<Option<BTreeMap<NodeId, Member>>> {
+    let file: Option<GroupFile> = read(bucket, &Key::Group(incarnation, shard)).await?;
+    let member = |first: FirstMember| {
+        (NodeId(first.node), Member { address: first.address, directory: first.directory })
+    };
+    Ok(file.map(|file| file.members.into_iter().map(member).collect()))
+}
+
+/// Decides that `shard` begins with `members`, unless that was decided; with which it begins.
+pub(in crate::shard) async fn begin_group(
+    bucket: &Bucket,
+    incarnation: Incarnation,
+    shard: ShardId,
+    members: BTreeMap<NodeId, Member>,
+) -> Result<BTreeMap<NodeId, Member>> {
+    let first = |(node, member): (&NodeId, &Member)| FirstMember {
+        node: node.0,
+        directory: member.directory,
+        address: member.address.clone(),
+    };
+    let file = GroupFile { format: FORMAT, shard: shard.0, members: members.iter().map(first).collect() };
+    let key = Key::Group(incarnation, shard);
+    match create(bucket, &key, &file).await? {
+        Created::New => Ok(members),
+        Created::Exists => {
+            let decided = group(bucket, incarnation, shard).await?;
+            decided.ok_or_else(|| Error::internal(format!("{key} is there and cannot be found")))
+        }
     }
 }
 

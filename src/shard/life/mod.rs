@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use self::files::ClusterFile;
+pub(super) use self::files::{begin_group, group as group_of};
 pub(super) use self::restore::files_of;
 use self::restore::{AFTER_ALL, Restorable};
 use super::hello::Hello;

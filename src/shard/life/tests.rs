@@ -284,3 +284,21 @@ async fn a_node_alone_begins_as_ever() {
     assert_eq!(life(only).await, NodeId(1));
     drop(bench);
 }
+
+#[tokio::test]
+async fn with_which_members_a_shard_begins_is_decided_once() {
+    let bucket = Bucket::memory();
+    let of = |nodes: &[u64]| -> BTreeMap<NodeId, crate::raft::Member> {
+        let member =
+            |node: &u64| crate::raft::Member { address: format!("host-{node}:7072"), directory: directory(*node) };
+        nodes.iter().map(|node| (NodeId(*node), member(node))).collect()
+    };
+    let (shard, other) = (ShardId(1), ShardId(2));
+    assert_eq!(group_of(&bucket, FIRST, shard).await.unwrap(), None);
+    assert_eq!(begin_group(&bucket, FIRST, shard, of(&[1, 2, 3])).await.unwrap(), of(&[1, 2, 3]));
+    assert_eq!(begin_group(&bucket, FIRST, shard, of(&[2, 3, 4])).await.unwrap(), of(&[1, 2, 3]));
+    assert_eq!(group_of(&bucket, FIRST, shard).await.unwrap(), Some(of(&[1, 2, 3])));
+    for (incarnation, shard) in [(FIRST, other), (Incarnation(2), shard)] {
+        assert_eq!(group_of(&bucket, incarnation, shard).await.unwrap(), None);
+    }
+}

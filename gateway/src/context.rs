@@ -167,7 +167,9 @@ fn of_framework(status: StatusCode) -> ApiError {
             ApiError::new(ErrorCode::UnsupportedMediaType, "the content type is not taken here")
         }
         _ if status.is_client_error() => ApiError::parameter("request", "the request is malformed"),
-        _ => ApiError::new(ErrorCode::Internal, "the server failed to handle the request").with_outcome(Outcome::Unknown),
+        _ => {
+            ApiError::new(ErrorCode::Internal, "the server failed to handle the request").with_outcome(Outcome::Unknown)
+        }
     }
 }
 

@@ -160,7 +160,9 @@ impl RaftNode {
         let Ok(told) = wire::encode_lost(&Lost { vote, acknowledged: lost.index }) else { return };
         match self.inner.call(node, kind::LOST, vec![told], TELL_DEADLINE).await {
             Ok(_) => self.inner.shared.acknowledged.say(node.0, lost),
-            Err(error) => tracing::debug!(%node, error = ?error.into_error(), "a node does not say that it lost something"),
+            Err(error) => {
+                tracing::debug!(%node, error = ?error.into_error(), "a node does not say that it lost something")
+            }
         }
     }
 

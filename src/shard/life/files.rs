@@ -114,9 +114,8 @@ pub(in crate::shard) async fn group(
     shard: ShardId,
 ) -> Result<Option<BTreeMap<NodeId, Member>>> {
     let file: Option<GroupFile> = read(bucket, &Key::Group(incarnation, shard)).await?;
-    let member = |first: FirstMember| {
-        (NodeId(first.node), Member { address: first.address, directory: first.directory })
-    };
+    let member =
+        |first: FirstMember| (NodeId(first.node), Member { address: first.address, directory: first.directory });
     Ok(file.map(|file| file.members.into_iter().map(member).collect()))
 }
 

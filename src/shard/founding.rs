@@ -16,11 +16,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::common::Common;
 use super::{Shard, catalog, life};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::model::{NodeId, ShardId};
 use crate::raft::{Member, PeerAddress, RaftNode};
 
@@ -49,6 +49,10 @@ pub(super) async fn watch(common: &Common, zero: &Shard) {
             match begin(common, zero, node).await {
                 Ok(true) => info!(shard = %id, "a shard was begun in the place of its founder"),
                 Ok(false) => {}
+                // Whoever does not answer may have it.
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    debug!(shard = %id, ?error, "a shard whose founder is gone cannot be begun yet");
+                }
                 Err(error) => warn!(shard = %id, ?error, "a shard whose founder is gone cannot be begun yet"),
             }
         }

@@ -70,12 +70,14 @@ async fn a_long_poll_ends_with_the_first_record_or_with_its_time() {
     let (_server, http) = filled(1).await;
     let empty = http.get(&format!("{RECORDS}?offset=1&wait_ms=200")).await.expect(200);
     assert!(offsets(&empty).is_empty());
-    let poll = |offset: u64| {
-        let http = http.clone();
-        tokio::spawn(async move { http.get(&format!("{RECORDS}?offset={offset}&wait_ms=30000")).await.expect(200) })
+    let poll = |path: &str| {
+        let (http, path) = (http.clone(), format!("{path}&wait_ms=30000"));
+        tokio::spawn(async move { http.get(&path).await.expect(200) })
     };
+    http.create_topic("silent", &json!({})).await;
     // This one waits for its time, and began first.
-    let (in_vain, waiting) = (poll(2), poll(1));
+    let in_vain = poll("/v1/topics/silent/partitions/0/records?offset=0");
+    let waiting = poll(&format!("{RECORDS}?offset=1"));
     http.produce("t", &json!([{"text": "late"}])).await.expect(200);
     assert_eq!(offsets(&waiting.await.unwrap()), [1]);
     assert!(!in_vain.is_finished(), "it waited for its time");

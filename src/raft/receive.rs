@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::Snapshot;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::RaftError;
 use openraft::raft::VoteResponse;
 use uuid::Uuid;

@@ -187,7 +187,7 @@ async fn a_checkpoint_of_a_leader_that_is_gone_does_not_hold_up_that_of_the_next
     let files = group.flush(first).await;
     group.converge(&[first, other]).await;
     group.node(other).adopt_checkpoint(files).await.unwrap();
-    group.checkpoints.away.store(true, std::sync::atomic::Ordering::Relaxed);
+    group.checkpoints.away.store(true, Ordering::Relaxed);
     group.net.slow(kind::CHECKPOINT_FILES, Duration::from_secs(600));
     group.start(behind, Start::Wal).await;
     eventually("it fetches the checkpoint", || group.node(behind).inner.adopting.try_lock().is_err()).await;

@@ -115,6 +115,7 @@ impl RaftNode {
             let _one_at_a_time = one_at_a_time;
             let fetching = node.inner.checkpoints.fetch(named.reference, from);
             let files = tokio::select! {
+                biased;
                 files = fetching => files?,
                 // The next leader names another one, which has to wait for this no longer than for the disk.
                 () = node.outvoted(named.vote) => {

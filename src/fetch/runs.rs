@@ -230,10 +230,10 @@ mod tests {
             tokio::join!(asked, opened).0
         }
 
-        /// The blocks of each call so far.
-        fn calls(&self) -> Vec<Range<u64>> {
+        /// The first block of each call so far, and the first one after it.
+        fn calls(&self) -> Vec<(u64, u64)> {
             let calls = self.calls.lock().unwrap();
-            calls.iter().map(|range| range.start / BLOCK..range.end.div_ceil(BLOCK)).collect()
+            calls.iter().map(|range| (range.start / BLOCK, range.end.div_ceil(BLOCK))).collect()
         }
 
         fn cached(&self) -> Vec<u32> {
@@ -259,13 +259,13 @@ mod tests {
     async fn blocks_beside_the_one_that_is_asked_for_come_with_it_and_are_cached() {
         let world = World::new().await;
         assert!(is_block(&world.block(5, 4..8).await.unwrap(), 5, BLOCK));
-        assert_eq!((world.calls(), world.cached()), (vec![4..8], vec![4, 6, 7]), "its asker keeps the one asked for");
+        assert_eq!((world.calls(), world.cached()), (vec![(4, 8)], vec![4, 6, 7]), "its asker keeps the one asked for");
         assert!(is_block(&world.block(9, 6..10).await.unwrap(), 9, 1_000));
-        assert_eq!(world.calls()[1], 8..10, "what is cached does not come again");
+        assert_eq!(world.calls()[1], (8, 10), "what is cached does not come again");
         // A run of more blocks than a call brings.
         let world = World::new().await;
         world.block(3, 0..10).await.unwrap();
-        assert_eq!(world.calls(), [3..7]);
+        assert_eq!(world.calls(), [(3, 7)]);
     }
 
     #[tokio::test]
@@ -275,7 +275,7 @@ mod tests {
         for (given, index) in given.into_iter().zip([4, 5, 7, 8, 4]) {
             assert!(is_block(&given.unwrap(), index, BLOCK), "{index}");
         }
-        assert_eq!(world.calls(), [4..8, 8..9]);
+        assert_eq!(world.calls(), [(4, 8), (8, 9)]);
         assert_eq!(world.cached(), [6], "the others are kept by who asked for them");
         assert!(world.runs.lock().is_empty());
     }
@@ -286,7 +286,7 @@ mod tests {
         for given in world.side_by_side(&[0, 1], 0..4).await {
             assert_eq!(given.unwrap_err().code(), "unavailable");
         }
-        assert_eq!((world.calls(), world.cached()), (vec![0..4], vec![]));
+        assert_eq!((world.calls(), world.cached()), (vec![(0, 4)], vec![]));
         assert!(world.runs.lock().is_empty());
     }
 
@@ -297,6 +297,6 @@ mod tests {
         world.block(4, 4..8).await.unwrap();
         drop(held);
         world.block(5, 4..8).await.unwrap();
-        assert_eq!(world.calls(), [4..5, 4..8], "block 4 is kept by who asked for it, which is nobody here");
+        assert_eq!(world.calls(), [(4, 5), (4, 8)], "block 4 is kept by who asked for it, which is nobody here");
     }
 }

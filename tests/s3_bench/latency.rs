@@ -48,13 +48,15 @@ fn quorum(table: &mut Table, place: &Place, server: &Server) {
 }
 
 fn object(table: &mut Table, place: &Place, server: &Server) {
-    let duration = format!("{}s", table.scaled(OBJECT_SECONDS));
-    let load = [&["produce", "--warm-up", "2s", "--duration", &duration], &OBJECT[..]].concat();
+    let run = |seconds: u64| {
+        let duration = format!("{}s", table.scaled(seconds));
+        bench(server.url(), &[&["produce", "--warm-up", "2s", "--duration", &duration], &OBJECT[..]].concat())
+    };
     place.set_far(false);
-    let near = p99(&bench(server.url(), &load));
+    let near = p99(&run(OBJECT_SECONDS / 3));
     place.set_far(true);
     let before = place.failed();
-    let report = bench(server.url(), &load);
+    let report = run(OBJECT_SECONDS);
     let (far, failed) = (p99(&report), place.failed() - before);
     let most = (3 * DELAY + INTERVAL).as_secs_f64() * 1e3;
     let measured = format!("acks=object p99 {far:.0} ms, {DELAY:?} more a call, {failed} calls failed");

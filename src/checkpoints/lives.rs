@@ -13,8 +13,8 @@ use crate::model::Incarnation;
 use crate::store::keys::Key;
 use crate::store::{Bucket, Created, StoreError};
 
-/// Of both.
-const FORMAT: u32 = 1;
+/// Of both, and of what a life says of its nodes and groups.
+pub(crate) const FORMAT: u32 = 1;
 /// They are a few hundred bytes.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
@@ -119,13 +119,21 @@ pub async fn create_incarnation(bucket: &Bucket, file: &IncarnationFile) -> Resu
     create(bucket, &Key::Incarnation(Incarnation(file.incarnation)), file).await
 }
 
-async fn create(bucket: &Bucket, key: &Key, file: &impl Serialize) -> Result<Created> {
+/// Creates a small object if it is not there.
+///
+/// # Errors
+/// The bucket's.
+pub(crate) async fn create(bucket: &Bucket, key: &Key, file: &impl Serialize) -> Result<Created> {
     let bytes = serde_json::to_vec_pretty(file)
         .map_err(|error| Error::internal(format!("{key} cannot be encoded")).with_source(error))?;
     Ok(bucket.put_if_absent(&key.to_string(), bytes.into()).await?)
 }
 
-async fn read<T: for<'a> Deserialize<'a>>(bucket: &Bucket, key: &Key) -> Result<Option<T>> {
+/// A small object, if it is there.
+///
+/// # Errors
+/// The bucket's; `corrupt`.
+pub(crate) async fn read<T: for<'a> Deserialize<'a>>(bucket: &Bucket, key: &Key) -> Result<Option<T>> {
     let bytes = match bucket.get(&key.to_string(), MAX_FILE_BYTES).await {
         Ok(bytes) => bytes,
         Err(StoreError::NotFound { .. }) => return Ok(None),

@@ -213,8 +213,13 @@ const fn kind(key: &Key) -> &'static str {
         Key::IndexPart(..) => "index",
         Key::Archive(..) => "archive",
         // The others are of no shard, and never garbage.
-        Key::Segment(..) | Key::Cluster | Key::Incarnation(_) | Key::BackupPlace | Key::Backup(_) | Key::Restore => {
-            "segment"
-        }
+        Key::Segment(..)
+        | Key::Cluster
+        | Key::Incarnation(_)
+        | Key::Node(..)
+        | Key::Group(..)
+        | Key::BackupPlace
+        | Key::Backup(_)
+        | Key::Restore => "segment",
     }
 }

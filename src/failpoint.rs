@@ -27,6 +27,7 @@ pub const POINTS: &[&str] = &[
     "topic.told",
     "topic.all_told",
     "topic.synced",
+    "topic.changed",
     "shard.begun",
     "flush.segments",
     "flush.checkpoint",

@@ -212,6 +212,6 @@ const fn kind(key: &Key) -> &'static str {
         Key::Checkpoint(..) => "checkpoint",
         Key::IndexPart(..) => "index",
         Key::Archive(..) => "archive",
-        Key::Segment(..) | Key::Cluster | Key::Incarnation(_) => "segment",
+        Key::Segment(..) | Key::Cluster | Key::Incarnation(_) | Key::Node(..) | Key::Group(..) => "segment",
     }
 }

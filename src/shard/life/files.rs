@@ -1,17 +1,22 @@
-//! The two kinds of objects that are created only if absent: `cluster.json` and `incarnations/{n:010}.json`.
+//! The kinds of objects that are created only if absent: `cluster.json`, `incarnations/{n:010}.json`,
+//! `nodes/{incarnation:010}-{node:010}.json` for each number that a node of that life has or had, and
+//! `groups/{incarnation:010}-{shard:05}.json` for the members with which a shard begins.
 
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Request;
 use crate::clock::Millis;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Incarnation;
-use crate::raft::NodeIdentity;
-use crate::store::keys::Key;
+use crate::model::{Incarnation, NodeId, ShardId};
+use crate::raft::{Member, NodeIdentity};
+use crate::store::keys::{self, Key};
 use crate::store::{Bucket, Created, StoreError};
 
-/// Of both.
+/// Of all.
 const FORMAT: u32 = 1;
 /// They are a few hundred bytes.
 const MAX_FILE_BYTES: u64 = 64 << 10;
@@ -34,6 +39,30 @@ struct IncarnationFile {
     started_ms: Millis,
     /// Begun with `--restore`: records acknowledged after the checkpoint are gone.
     restored: bool,
+}
+
+/// What `nodes/{incarnation:010}-{node:010}.json` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct NodeFile {
+    format: u32,
+    node: u64,
+    /// Of this attempt to take the number: two at the same time do not write the same.
+    attempt: Uuid,
+}
+
+/// What `groups/{incarnation:010}-{shard:05}.json` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct GroupFile {
+    format: u32,
+    shard: u32,
+    members: Vec<FirstMember>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FirstMember {
+    node: u64,
+    directory: Uuid,
+    address: String,
 }
 
 /// `cluster.json`, if it is there.
@@ -76,6 +105,59 @@ pub(super) async fn create_incarnation(
         Created::Exists if owns(bucket, identity).await? => Ok(()),
         Created::Exists => Err(lost_race()),
     }
+}
+
+/// With which members `shard` begins in `incarnation`, if that was decided.
+pub(in crate::shard) async fn group(
+    bucket: &Bucket,
+    incarnation: Incarnation,
+    shard: ShardId,
+) -> Result<Option<BTreeMap<NodeId, Member>>> {
+    let file: Option<GroupFile> = read(bucket, &Key::Group(incarnation, shard)).await?;
+    let member =
+        |first: FirstMember| (NodeId(first.node), Member { address: first.address, directory: first.directory });
+    Ok(file.map(|file| file.members.into_iter().map(member).collect()))
+}
+
+/// Decides that `shard` begins with `members`, unless that was decided; with which it begins.
+pub(in crate::shard) async fn begin_group(
+    bucket: &Bucket,
+    incarnation: Incarnation,
+    shard: ShardId,
+    members: BTreeMap<NodeId, Member>,
+) -> Result<BTreeMap<NodeId, Member>> {
+    let first = |(node, member): (&NodeId, &Member)| FirstMember {
+        node: node.0,
+        directory: member.directory,
+        address: member.address.clone(),
+    };
+    let file = GroupFile { format: FORMAT, shard: shard.0, members: members.iter().map(first).collect() };
+    let key = Key::Group(incarnation, shard);
+    match create(bucket, &key, &file).await? {
+        Created::New => Ok(members),
+        Created::Exists => {
+            let decided = group(bucket, incarnation, shard).await?;
+            decided.ok_or_else(|| Error::internal(format!("{key} is there and cannot be found")))
+        }
+    }
+}
+
+/// Takes a number that a node of `incarnation` is to have, if nobody has ever had it.
+pub(super) async fn take_number(bucket: &Bucket, incarnation: Incarnation, node: NodeId) -> Result<Created> {
+    let file = NodeFile { format: FORMAT, node: node.0, attempt: Uuid::new_v4() };
+    create(bucket, &Key::Node(incarnation, node), &file).await
+}
+
+/// The highest number that was taken in `incarnation`; 0 if none was.
+pub(super) async fn highest_number(bucket: &Bucket, incarnation: Incarnation) -> Result<u64> {
+    let (mut highest, mut listing) = (0, bucket.list(keys::NODES));
+    while let Some(object) = listing.try_next().await? {
+        match Key::parse(&object.key) {
+            Some(Key::Node(of, node)) if of == incarnation => highest = highest.max(node.0),
+            _ => {}
+        }
+    }
+    Ok(highest)
 }
 
 /// Whether the incarnation after `incarnation` was begun.

@@ -28,17 +28,24 @@ const SEED: u64 = 4711;
 
 /// Who may call, and the access keys by which somebody did; clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Keys(Arc<Mutex<(BTreeMap<String, String>, Vec<String>)>>);
+pub(crate) struct Keys(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    secrets: BTreeMap<String, String>,
+    used: Vec<String>,
+}
 
 impl Keys {
     /// From now on these alone are known, each with its secret.
     pub(crate) fn set<'a>(&self, keys: impl IntoIterator<Item = (&'a str, &'a str)>) {
-        self.0.lock().unwrap().0 = keys.into_iter().map(|(key, secret)| (key.to_owned(), secret.to_owned())).collect();
+        self.0.lock().unwrap().secrets =
+            keys.into_iter().map(|(key, secret)| (key.to_owned(), secret.to_owned())).collect();
     }
 
     /// Whether there was a call by this key, which is known.
     pub(crate) fn used(&self, key: &str) -> bool {
-        self.0.lock().unwrap().1.iter().any(|used| used == key)
+        self.0.lock().unwrap().used.iter().any(|used| used == key)
     }
 }
 
@@ -46,11 +53,11 @@ impl Keys {
 impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         let mut state = self.0.lock().unwrap();
-        let Some(secret) = state.0.get(access_key).cloned() else {
+        let Some(secret) = state.secrets.get(access_key).cloned() else {
             return Err(s3s::s3_error!(InvalidAccessKeyId));
         };
-        if state.1.last().is_none_or(|last| last != access_key) {
-            state.1.push(access_key.to_owned());
+        if state.used.last().is_none_or(|last| last != access_key) {
+            state.used.push(access_key.to_owned());
         }
         Ok(SecretKey::from(secret))
     }

@@ -2,7 +2,6 @@
 
 usage: emulated.py seed VARIABLES.json     makes what an account has before: a certificate, secrets; writes the example's variables
        emulated.py look                    what was applied is there
-       emulated.py free                    interfaces of machines that ended are as AWS would have them
        emulated.py gone                    after destroy: nothing is left but the volumes
 """
 
@@ -114,15 +113,6 @@ def save_user_data(machines):
         assert volume.replace("-", "") in pathlib.Path(f"user-data-{zone}.sh").read_text(), zone
 
 
-def free():
-    """Removes the interfaces of machines that ended, which AWS would have freed."""
-    ec2 = boto3.client("ec2")
-    assert not voters(), "interfaces are freed only when their machines have ended"
-    filters = [{"Name": "tag:Name", "Values": [f"{NAME}-voter-{zone}" for zone in ZONES]}]
-    for interface in ec2.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]:
-        ec2.delete_network_interface(NetworkInterfaceId=interface["NetworkInterfaceId"])
-
-
 def gone():
     assert not voters(), voters()
     assert [volume["State"] for volume in volumes()] == ["available"] * 3, volumes()
@@ -133,4 +123,4 @@ def gone():
 
 
 command, *arguments = sys.argv[1:]
-{"seed": seed, "look": look, "free": free, "gone": gone}[command](*arguments)
+{"seed": seed, "look": look, "gone": gone}[command](*arguments)

@@ -3,6 +3,8 @@
 # metrics of a running topology (minio/run-local.sh) that has done some work; where Prometheus is installed it scrapes that
 # topology, and has to load the rules and to have something for every query.
 #
+#   tests/monitoring.sh [static]    static: only what needs no processes, with src/metrics for the metrics
+#
 # TIDELOG, S3_SERVER   as tests/minio.sh takes them
 set -euo pipefail
 
@@ -19,6 +21,8 @@ if installable promtool prometheus; then
 else
     skip "the rules of alerts: promtool is not installed"
 fi
+"$python" "$root/tests/monitoring.py" source
+[ "${1:-}" != static ] || exit 0
 
 "$cluster" up --detach
 eval "$("$cluster" env)"

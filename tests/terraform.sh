@@ -66,10 +66,12 @@ has_provider() {
 
 part_static() {
     local directory
-    "$(command -v python3)" tests/terraform/check.py readme terraform
-    ok "the README names every input and output, and no others"
-    "$(command -v python3)" tests/terraform/check.py metrics terraform src/metrics/table.rs
+    python3 tests/terraform/check.py readme terraform
+    ok "the README has every input and output with type, default and description, and no others"
+    python3 tests/terraform/check.py metrics terraform src/metrics/table.rs
     ok "every metric that is sent, scaled by or alarmed on exists"
+    python3 tests/terraform/check.py runbooks terraform docs/operations.md
+    ok "every alarm names a section of the runbook"
     bash -n terraform/roll.sh terraform/files/*.sh
     if installable shellcheck shellcheck; then
         shellcheck --severity=warning --external-sources terraform/roll.sh terraform/files/*.sh tests/{common,terraform,roll,minio,monitoring,readme}.sh tests/terraform/scripts.sh
@@ -151,7 +153,7 @@ part_emulated() {
     plan "$work/image.json" -refresh=false -var "image=$(jq -r .other_image emulated.json)"
     python3 "$root/tests/terraform/check.py" only-fleets "$work/image.json"
     ok "a new image changes no voter"
-    "$bin/python" "$root/tests/terraform/emulated.py" look
+    "$bin/python" "$root/tests/terraform/emulated.py" look "$root/cli/src/command/cost/model.rs"
     ok "what the emulator has is what was asked for"
     for script in user-data-*.sh; do first_boot "$script"; done
     ok "first boots write scripts and units, and what failed is done again"

@@ -19,6 +19,7 @@
 # ROLL_VOTERS   file with the output voters as JSON             default: terraform output -json voters
 # ROLL_MODULE   what the root module calls this one             default: module.tidelog
 # ROLL_TIMEOUT  seconds for a voter to come back and catch up   default: 1800
+# ROLL_PATIENCE seconds for a cluster that is not well to become so by itself, as after a change of leaders    default: 30
 # ROLL_LAG      entries that count as caught up                 default: 1000
 # ROLL_STEADY   looks in a row that must find all well          default: 3
 # ROLL_RESTART  command that restarts a voter instead, with its node id and its instance as arguments
@@ -31,6 +32,7 @@ case ${1:-} in
     -h | --help) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0"; exit 0 ;;
 esac
 timeout=${ROLL_TIMEOUT:-1800}
+patience=${ROLL_PATIENCE:-30}
 most_lag=${ROLL_LAG:-1000}
 steady=${ROLL_STEADY:-3}
 module=${ROLL_MODULE-module.tidelog}
@@ -56,6 +58,14 @@ count=$(jq length <<<"$voters")
 of() { jq -er --argjson node "$1" ".[] | select(.node_id == \$node) | .$2" <<<"$voters"; }
 urls() { jq -r '[.[].admin_url] | join(",")' <<<"$voters"; }
 status() { timeout 20 tidelog admin status --json --admin-server "$1" 2>/dev/null; }
+# listens NODE: whether anything takes connections where its port for operators is; tidelog itself would try for half a minute
+listens() {
+    local address
+    address=$(of "$1" admin_url)
+    address=${address#*://}
+    # shellcheck disable=SC2016
+    timeout 5 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "${address%:*}" "${address##*:}" 2>/dev/null
+}
 
 # unwell [AWAY]: what is wrong with a cluster, one finding a line; nothing if all is well. Reads the status of any of its nodes. The
 # node AWAY may be away, and nothing else may be wrong.
@@ -90,6 +100,16 @@ well() {
     done
 }
 
+# settled [AWAY]: the same, with some patience: leaderships are spread again after each restart, and a new leader has not heard of
+# everybody yet
+settled() {
+    local found deadline=$((SECONDS + patience))
+    until found=$(well "$@"); do
+        [ "$SECONDS" -lt "$deadline" ] || { echo "$found"; return 1; }
+        sleep "$look"
+    done
+}
+
 # until_well NODE: waits until the voter itself answers and the cluster is well
 until_well() {
     local node=$1 url deadline=$((SECONDS + timeout)) found=""
@@ -107,9 +127,8 @@ until_well() {
 
 # ended NODE: waits until a drained process is gone
 ended() {
-    local url deadline=$((SECONDS + drain_timeout))
-    url=$(of "$1" admin_url)
-    while status "$url" >/dev/null; do
+    local deadline=$((SECONDS + drain_timeout))
+    while listens "$1"; do
         [ "$SECONDS" -lt "$deadline" ] || fail "node $1 was drained and still runs after $drain_timeout s"
         sleep "$look"
     done
@@ -144,7 +163,7 @@ order() {
 }
 
 # gone NODE: whether it is the only one that is away, as a drained voter is that nobody started again
-gone() { ! status "$(of "$1" admin_url)" >/dev/null && well "$1" >/dev/null; }
+gone() { ! listens "$1" && settled "$1" >/dev/null; }
 
 # refuse FINDINGS: ends; if an earlier run may have been interrupted, with what goes on with it
 refuse() {
@@ -159,7 +178,7 @@ if an earlier run left node $node behind, this goes on with it: roll.sh $mode $n
 }
 
 drained=
-if ! found=$(well); then
+if ! found=$(settled); then
     if [ $# = 1 ] && of "$1" admin_url >/dev/null && gone "$1"; then
         drained=$1
     else
@@ -178,7 +197,7 @@ for node in $nodes; do
     if [ "$node" = "$drained" ]; then
         say "node $node: is away already, and nothing else is wrong"
     else
-        found=$(well) || refuse "the cluster is not well, so node $node is not restarted:
+        found=$(settled) || refuse "the cluster is not well, so node $node is not restarted:
 $found"
         say "node $node: draining"
         tidelog admin drain --admin-server "$(of "$node" admin_url)"

@@ -15,12 +15,13 @@ ok() { echo "ok: $*"; }
 # at_exit FUNCTION: runs it when the script ends, with the exit status as its argument, and then removes $work; the status may
 # be made worse by it, never better
 at_exit() {
-    trap "finish $1" EXIT
+    last=$1
+    trap finish EXIT
 }
 finish() {
     local status=$?
     trap - EXIT
-    "$1" "$status" || status=1
+    "$last" "$status" || status=1
     rm -rf "$work"
     exit "$status"
 }
@@ -78,6 +79,8 @@ topology() {
     work=$(mktemp -d "${TMPDIR:-/tmp}/tidelog-$1.XXXXXX")
     export STATE=$work/topology NETWORK=${NETWORK:-$2}
     cluster=$root/minio/run-local.sh
+    # For whoever sources this.
+    # shellcheck disable=SC2034
     python=$("$root/tests/python.sh")
     at_exit end_topology
 }

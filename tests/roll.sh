@@ -55,7 +55,7 @@ voters() {
 }
 voters 1 a "$(admin 1)" 2 b "$(admin 2)" 3 c "$(admin 3)" >"$home/voters.json"
 
-roll() { ROLL_VOTERS="$home/voters.json" ROLL_RESTART="$home/start" ROLL_STEADY=2 terraform/roll.sh "$@"; }
+roll() { ROLL_VOTERS="$home/voters.json" ROLL_RESTART="$home/start" ROLL_STEADY=2 ROLL_PATIENCE=8 terraform/roll.sh "$@"; }
 pids() { cat "$home"/{1,2,3}.pid; }
 # Whether the cluster is well: then roll.sh gets as far as finding that there is no node 9.
 well() {
@@ -110,7 +110,7 @@ ok "all voters were restarted under load, and $acknowledged records are there"
 
 : >"$home/started"
 status=0
-said=$(ROLL_RESTART=true ROLL_TIMEOUT=5 ROLL_VOTERS="$home/voters.json" terraform/roll.sh 2>&1) || status=$?
+said=$(ROLL_RESTART=true ROLL_TIMEOUT=5 ROLL_PATIENCE=30 ROLL_VOTERS="$home/voters.json" terraform/roll.sh 2>&1) || status=$?
 [ "$status" = 1 ] || fail "a voter that does not come back is an error: $said"
 grep -q "did not come back well" <<<"$said" || fail "not told which voter is away: $said"
 [ "$(grep -c draining <<<"$said")" = 1 ] || fail "went on with another voter: $said"

@@ -141,7 +141,7 @@ part_emulated() {
     "$bin/python" "$root/tests/terraform/emulated.py" seed terraform.tfvars.json
     terraform init -no-color >/dev/null
     step "apply"
-    timeout 600 terraform apply "${wide[@]}" >"$work/apply.log" 2>&1 || fail "apply: $(grep -A 12 '^Error' "$work/apply.log" || tail -n 20 "$work/apply.log")"
+    timeout --foreground 600 terraform apply "${wide[@]}" >"$work/apply.log" 2>&1 || fail "apply: $(grep -A 12 '^Error' "$work/apply.log" || tail -n 20 "$work/apply.log")"
     grep '^Apply complete' "$work/apply.log"
     plan "$work/second.json"
     python3 "$root/tests/terraform/check.py" unchanged "$work/second.json"
@@ -163,7 +163,7 @@ part_emulated() {
 
     step "destroy"
     status=0
-    timeout 600 terraform destroy "${wide[@]}" >"$work/destroy.log" 2>&1 || status=$?
+    timeout --foreground 600 terraform destroy "${wide[@]}" >"$work/destroy.log" 2>&1 || status=$?
     [ "$status" != 0 ] && grep -q prevent_destroy "$work/destroy.log" || fail "destroy was not refused: $(tail -n 20 "$work/destroy.log")"
     for zone in a b c; do
         grep -q "aws_ebs_volume.wal\[\"eu-central-1$zone\"\] has lifecycle.prevent_destroy" <(tr -s ' \n' ' ' <"$work/destroy.log") ||
@@ -174,7 +174,7 @@ part_emulated() {
     for zone in a b c; do
         terraform state rm "module.tidelog.aws_ebs_volume.wal[\"eu-central-1$zone\"]" >/dev/null
     done
-    timeout 600 terraform destroy "${wide[@]}" >"$work/destroy.log" 2>&1 || fail "destroy: $(grep -A 12 '^Error' "$work/destroy.log" || tail -n 20 "$work/destroy.log")"
+    timeout --foreground 600 terraform destroy "${wide[@]}" >"$work/destroy.log" 2>&1 || fail "destroy: $(grep -A 12 '^Error' "$work/destroy.log" || tail -n 20 "$work/destroy.log")"
     grep '^Destroy complete' "$work/destroy.log"
     "$bin/python" "$root/tests/terraform/emulated.py" gone
     ok "without the volumes everything is destroyed, and the volumes are still there"
@@ -228,15 +228,8 @@ settings() {
         etc=$work/etc-$machine
         mkdir -p "$etc"
         jq -r --arg machine "$machine" '.machines[$machine] | to_entries[] | "\(.key)=\(.value)"' emulated.json >"$etc/machine"
-        # Twice: the second time nothing is new.
         PATH="$work/bin:$1:$PATH" TIDELOG_ETC="$etc" TIDELOG_USER=$(id -u) "$root/terraform/files/settings.sh" start 2>"$work/said" || fail "$(cat "$work/said")"
-        [ "$(grep -c 'is new' "$work/said")" -ge 8 ] || fail "settings.sh: $(cat "$work/said")"
-        PATH="$work/bin:$1:$PATH" TIDELOG_ETC="$etc" TIDELOG_USER=$(id -u) "$root/terraform/files/settings.sh" start 2>"$work/said"
-        [ ! -s "$work/said" ] || fail "settings.sh wrote again what was the same: $(cat "$work/said")"
-        # And without the services it goes on with what it has.
-        PATH="$work/bin:$1:$PATH" AWS_ENDPOINT_URL=http://127.0.0.1:9 TIDELOG_ETC="$etc" TIDELOG_USER=$(id -u) "$root/terraform/files/settings.sh" start 2>"$work/said" ||
-            fail "settings.sh needs the services: $(cat "$work/said")"
-        grep -q "going on with the last copy" "$work/said" || fail "settings.sh: $(cat "$work/said")"
+        [ "$(grep -c 'is new' "$work/said")" = 8 ] || fail "settings.sh: $(cat "$work/said")"
         grep -q 'TIDELOG__FLUSH__BYTES=64MiB' "$etc/environment" || fail "the settings of the example are not there"
         if [ -x "$tidelog" ]; then
             mapfile -t environment <"$etc/environment"
@@ -254,7 +247,7 @@ part_scan() {
         skip "scan: checkov cannot be installed"
         return 0
     }
-    (cd terraform && "$bin/checkov" --config-file .checkov.yaml --directory . --quiet --compact)
+    (cd terraform && "$bin/checkov" --config-file .checkov.yaml --directory . --quiet --compact --skip-download)
     ok "checkov; what it skips, and why, is in terraform/.checkov.yaml"
 }
 

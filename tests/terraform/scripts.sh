@@ -10,8 +10,8 @@ at_exit true
 disk=$work/disk
 mkdir "$work/bin"
 
-# blank [SIZE]: makes the disk anew, with nothing on it
-blank() { rm -f "$disk" && truncate -s "${1:-400M}" "$disk"; }
+# Makes the disk anew, with nothing on it.
+blank() { rm -f "$disk" && truncate -s 400M "$disk"; }
 volume() { VOLUME_TIMEOUT=0 VOLUME_MOUNT=true terraform/files/volume.sh "${1:-$disk}" "$work/mounted"; }
 superblock() { xfs_db -r -c 'sb 0' -c "print $1" "$disk" 2>&1; }
 refuses() {
@@ -127,7 +127,7 @@ interrupted_settings_are_fetched_again() {
     stand_ins
     for first in yes no; do
         for ((at = 1; ; at++)); do
-            rm -rf "$work/etc" && mkdir "$work/etc"
+            rm -rf "${work:?}/etc" && mkdir "$work/etc"
             printf '%s\n' NAME=n MACHINE=m REGION=r TLS_SECRET=tls TOKENS_SECRET=tokens METRICS_TOKEN_SECRET=metrics >"$work/etc/machine"
             rm -f "$work/count"
             publish 1
@@ -151,6 +151,8 @@ interrupted_settings_are_fetched_again() {
     done
     ok "settings.sh, killed before any of the files that it puts in place ($steps times), goes on at the next start"
 
+    settings start 2>"$work/said" || fail "$(cat "$work/said")"
+    [ ! -s "$work/said" ] || fail "settings.sh put in place again what was the same: $(cat "$work/said")"
     publish 3
     jq 'del(.key)' "$work/aws/tls" >"$work/tls" && cp "$work/tls" "$work/aws/tls"
     echo '{"image": "", "config": "", "environment": {}}' >"$work/aws/parameter"

@@ -7,6 +7,7 @@ that is not deleted together with its machine, which is what the voters' address
 tests/terraform.sh, since this reaches into it.
 """
 
+import copy
 import sys
 
 from moto.ec2.models.instances import Instance
@@ -17,9 +18,12 @@ terminate = Instance.terminate
 
 def terminate_and_free(self):
     state = terminate(self)
-    for interface in list(self.nics.values()):
+    for index, interface in list(self.nics.items()):
         if not interface.delete_on_termination:
+            # A machine that ended is still told of with the address that it had.
+            told = copy.copy(interface)
             self.detach_eni(interface)
+            self.nics[index] = told
     return state
 
 

@@ -52,10 +52,16 @@ fn the_document_shows_what_the_command_prints() {
 fn the_document_compares_with_what_the_command_says() {
     let bill = of("cost --rate 1074MB/s");
     let network = dollars(&bill, "bytes between zones");
-    for dollars in [bill.dollars, network, dollars(&bill, "storage"), dollars(&bill, "PUT") + dollars(&bill, "GET")] {
+    let sum = |lines: &[&str]| lines.iter().map(|line| dollars(&bill, line)).sum::<f64>();
+    let machines = sum(&["voters", "gateways and compactors", "volumes of the log", "disks of the machines"]);
+    let rest = sum(&["load balancer", "endpoints, logs, metrics"]);
+    for dollars in [bill.dollars, network, dollars(&bill, "storage"), sum(&["PUT", "GET"]), machines, rest] {
         let shown = super::whole(dollars);
         assert!(DOCUMENT.lines().any(|line| line.starts_with("| Tidelog") && line.contains(&shown)), "{shown}");
     }
+    let bill = of("cost --rate 30MB/s --fan-out 3");
+    let shown = format!("{} of {}.", super::whole(dollars(&bill, "bytes between zones")), super::whole(bill.dollars));
+    assert!(DOCUMENT.contains(&shown), "{shown}");
 }
 
 /// No more and no less, each with one of the numbered sources below the table, and every source with a price.

@@ -115,7 +115,7 @@ SH
 #!/bin/bash
 count=\$((\$(cat "\$KILL_COUNT" 2>/dev/null || echo 0) + 1))
 echo "\$count" >"\$KILL_COUNT"
-[ "\$count" != "\$KILL_AT" ] || kill -9 "\$PPID"
+[ "\$count" != "\$KILL_AT" ] || { kill -9 "\$PPID"; exit 1; }
 exec $(command -v mv) "\$@"
 SH
     chmod +x "$work"/bin/{aws,docker,mv}

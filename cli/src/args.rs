@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::{BenchCommand, CostArgs, TokenCommand};
+use crate::command::{BenchCommand, CostArgs, TokenCommand, VerifyArgs};
 use crate::input::Format;
 pub(crate) use crate::remote::{AdminRemote, AdminServer, Remote};
 use crate::start::Start;
@@ -361,17 +361,6 @@ pub(crate) struct BucketCheckArgs {
     /// Ask again for so long if it cannot be used yet: a bucket that is just being made
     #[arg(long, default_value = "0s", value_parser = parse_duration, value_name = "DURATION")]
     pub wait: Duration,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `verify`.
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// The bucket [default: the directory ./tidelog-data/bucket]
-    #[arg(long, value_name = "URL")]
-    pub bucket: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

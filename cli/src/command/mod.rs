@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 pub(crate) use bench::args::BenchCommand;
 pub(crate) use cost::CostArgs;
 pub(crate) use token::TokenCommand;
+pub(crate) use verify::VerifyArgs;
 
 use crate::args::Command;
 use crate::output;

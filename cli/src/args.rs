@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::{BenchCommand, CostArgs, TokenCommand, VerifyArgs};
+use crate::command::{BenchCommand, CostArgs, GcArgs, TokenCommand, VerifyArgs};
 use crate::input::Format;
 pub(crate) use crate::remote::{AdminRemote, AdminServer, Remote};
 use crate::start::Start;
@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     /// Read every object that the newest checkpoint names and check it
     Verify(VerifyArgs),
+    /// Say what the garbage collection would delete
+    Gc(GcArgs),
     /// Check whether a bucket can be used
     #[command(subcommand)]
     Bucket(BucketCommand),

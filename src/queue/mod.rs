@@ -7,6 +7,7 @@ mod any;
 mod cluster;
 mod fetch;
 mod flush;
+pub mod garbage;
 mod jobs;
 mod observe;
 mod open;

@@ -8,6 +8,7 @@ mod compact;
 mod consume;
 mod cost;
 mod dev_cluster;
+mod gc;
 mod produce;
 mod serve;
 mod token;
@@ -17,6 +18,7 @@ mod verify;
 use anyhow::{Context, Result};
 pub(crate) use bench::args::BenchCommand;
 pub(crate) use cost::CostArgs;
+pub(crate) use gc::GcArgs;
 pub(crate) use token::TokenCommand;
 pub(crate) use verify::VerifyArgs;
 
@@ -45,6 +47,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Bucket(command) => bucket::run(command).await,
             Command::Ready { remote } => ready(&remote).await,
             Command::Verify(args) => verify::run(&args).await,
+            Command::Gc(args) => gc::run(&args).await,
             Command::Admin(command) => admin::run(command).await,
             Command::DevCluster(args) => dev_cluster::run(&args).await,
         }

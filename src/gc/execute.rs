@@ -98,6 +98,7 @@ impl Collector {
         let Some(named) = self.named(&log.view(), horizon, &pinned).await? else { return Ok(Deleted::default()) };
         let found = self.look(self.place.clone(), floor, named).await?;
         if found.is_empty() {
+            self.check_not_replaced(log.view().incarnation()).await?;
             self.place = found.next;
             return self.end(Deleted::default()).await;
         }

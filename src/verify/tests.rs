@@ -146,7 +146,7 @@ fn gaps_and_overlaps_are_named() {
     ];
     for (log_start, flushed, ranges, problems) in table {
         let ranges = ranges.iter().map(|(start, end)| stored(*start, *end)).collect();
-        let partition = PartitionRanges { log_start: *log_start, flushed: *flushed, ranges };
+        let partition = PartitionRanges { log_start: *log_start, archive_start: *log_start, flushed: *flushed, ranges };
         assert_eq!(partition.problems(), *problems, "{partition:?}");
     }
 }

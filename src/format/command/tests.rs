@@ -97,7 +97,7 @@ fn controls() -> Vec<Control> {
         Control::ExtendArchive { job: JobId(3), deadline: 6 },
         Control::AbandonArchive { job: JobId(3) },
         Control::Archived { job: JobId(3), files: vec![file], ranges: vec![archived] },
-        Control::Trim { starts: vec![(partition(1), 99)] },
+        Control::trim(vec![(partition(1), 99)]),
         Control::Condemn { floor: object },
         Control::SetLimits(Limits::default()),
         Control::Close,

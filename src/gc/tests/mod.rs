@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod retention;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use futures::TryStreamExt;
 use super::look::Place;
 use super::plan::{Horizon, kept};
 use super::survey::{Fate, survey};
-use super::{Collector, Deleted, Extent, Log, retention};
+use super::{Collector, Deleted, Extent, Log};
 use crate::checkpoints::tests::{SHARD, START, Shard};
 use crate::error::Result;
 use crate::model::{
@@ -274,7 +276,7 @@ async fn littered() -> Shard {
         }
         shard.advance(HOUR / 8);
     }
-    shard.control(Control::Trim { starts: vec![(partition, 60)] });
+    shard.control(Control::trim(vec![(partition, 60)]));
     shard.flush(true).await;
     shard
 }
@@ -448,27 +450,4 @@ fn three_newest_one_a_day_and_those_around_the_grace_period_are_kept() {
     expected.extend((0..7).map(|day| listed[1_440 - 73 - 144 * day]));
     assert_eq!(kept, expected);
     assert!(!kept.contains(&flying));
-}
-
-#[tokio::test]
-async fn retention_trims_whole_ranges_by_age_and_size() {
-    let shard = Shard::new(Bucket::memory()).await;
-    let by_age = shard.create("age", TopicSettings { retention_ms: Some(HOUR), ..TopicSettings::default() });
-    let by_size = shard.create("size", TopicSettings { retention_bytes: Some(15_000), ..TopicSettings::default() });
-    let for_ever = shard.create("ever", TopicSettings::default());
-    let first = |topic| TopicPartition::new(topic, 0);
-    for _ in 0..4 {
-        for topic in [by_age, by_size, for_ever] {
-            shard.append(first(topic), 10);
-        }
-        shard.flush(true).await;
-        shard.advance(HOUR / 2);
-    }
-    // Appended two hours, 90 and 60 minutes ago, and half an hour ago; some 5.6 kB each.
-    let state = shard.state();
-    let plan: Vec<_> = retention::plan(&state, shard.time()).collect();
-    assert_eq!(plan, [(first(by_age), 20), (first(by_size), 10)]);
-    shard.control(Control::Trim { starts: plan });
-    assert_eq!(retention::plan(&shard.state(), shard.time()).count(), 0);
-    assert_eq!(retention::plan(&shard.state(), shard.time() + DAY).collect::<Vec<_>>(), [(first(by_age), 40)]);
 }

@@ -7,7 +7,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const REDRAWS_PER_SECOND: u8 = 8;
 const UNKNOWN: &str = "{spinner} {msg}  {elapsed} elapsed";
-const KNOWN: &str = "{bar:30} {percent:>3}%  {msg}  {binary_bytes}/{binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+const KNOWN: &str =
+    "{bar:30} {percent:>3}%  {msg}  {binary_bytes}/{binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
 
 /// A bar; it is removed when it is dropped.
 pub(crate) struct Bar(ProgressBar);

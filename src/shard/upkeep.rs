@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ::metrics::counter;
 
-use super::{Job, Jobs};
 use super::tasks::Tasks;
+use super::{Job, Jobs};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gc::{self, Collector, Extent, retention};

@@ -102,7 +102,8 @@ fn print(bucket: &str, shards: &[Survey]) -> Result<()> {
         match &shard.checkpoint {
             Some(checkpoint) => {
                 let floor = i64::try_from(shard.floor_ms).ok().and_then(DateTime::from_timestamp_millis);
-                let floor = floor.map_or_else(String::new, |floor| format!(", older than {}", floor.format("%F %T UTC")));
+                let floor =
+                    floor.map_or_else(String::new, |floor| format!(", older than {}", floor.format("%F %T UTC")));
                 out.line(&format!("shard {}: as of {checkpoint}{floor}", shard.shard))?;
             }
             None => out.line(&format!("shard {}: no whole checkpoint, so nothing is deleted", shard.shard))?,

@@ -418,7 +418,10 @@ async fn a_survey_tells_what_a_run_deletes_and_why() {
     }
     assert!(found.groups.iter().all(|group| group.objects > 0 && group.fate.goes() == group.deleted));
     let left_bytes: u64 = found.groups.iter().filter(|group| !group.deleted).map(|group| group.objects).sum();
-    assert_eq!(left_bytes as usize, left.iter().filter(|key| Key::parse(key).is_some_and(|key| key.shard().is_some())).count());
+    assert_eq!(
+        left_bytes as usize,
+        left.iter().filter(|key| Key::parse(key).is_some_and(|key| key.shard().is_some())).count()
+    );
 }
 
 #[tokio::test]

@@ -3,9 +3,7 @@
 use super::super::{PartitionState, State};
 use super::history::check_invariants;
 use super::world::{NO_JOB, World};
-use crate::model::{
-    Answer, CheckpointRef, Control, LogStart, ObjectId, Offset, Place, Rejection, TopicPartition,
-};
+use crate::model::{Answer, CheckpointRef, Control, LogStart, ObjectId, Offset, Place, Rejection, TopicPartition};
 
 fn setup() -> (World, TopicPartition) {
     let mut world = World::new();

@@ -102,7 +102,8 @@ fn vary(rng: &mut Rng, profile: &mut Profile) {
     knobs.object = *rng.pick(&[0, 100, 400]);
     knobs.rest = *rng.pick(&[20, 80, 200]);
     knobs.retention = *rng.pick(&[None, Some(4_000), Some(15_000)]);
-    knobs.archive_retention = knobs.retention.and_then(|log| *rng.pick(&[None, Some(log), Some(3 * log), Some(600_000)]));
+    knobs.archive_retention =
+        knobs.retention.and_then(|log| *rng.pick(&[None, Some(log), Some(3 * log), Some(600_000)]));
     knobs.answers_lost = *rng.pick(&[0, 10, 100]);
     knobs.bucket_delay = *rng.pick(&[2, 20, 200]);
     knobs.sync_delay = *rng.pick(&[0, 1, 5]);

@@ -26,9 +26,10 @@ impl Case {
     /// Three records acknowledged in partition 0 one after the other, read, flushed (the first two) and replicated.
     fn good() -> Self {
         let mut case = Self { history: History::default(), end: End::default() };
-        case.history
-            .topics
-            .insert("t".to_owned(), Topic { created: Some(0), deleting: None, deleted: None, retention: None, archive: None });
+        case.history.topics.insert(
+            "t".to_owned(),
+            Topic { created: Some(0), deleting: None, deleted: None, retention: None, archive: None },
+        );
         for (at, value) in ["a", "b", "c"].into_iter().enumerate() {
             case.send(value, Outcome::Written(Durability::Quorum, vec![Some((0, at as u64))]));
         }

@@ -4,10 +4,17 @@ use std::time::Duration;
 
 use tidelog::model::NodeId;
 
+use crate::clients::EPOCH;
 use crate::errands::Errand;
 use crate::history::Millis;
+use crate::machine::Machine;
 use crate::plan::{Fault, Shape, Who};
 use crate::world::World;
+
+/// A clock that is wrong by no more than this, milliseconds, is not called wrong.
+const RIGHT: i64 = 10_000;
+/// Wrong clocks are at least this far apart, milliseconds: several times what log time takes for agreement.
+const APART: i64 = 20_000;
 
 /// How a fault ends.
 #[derive(Debug, Clone)]
@@ -85,10 +92,7 @@ impl World {
                 disk.set_limit(Some(disk.used() + room));
                 world.later(lasts, Undo::Disk(id));
             }),
-            Fault::ClockJump(who, by) => self.with(who, |world, id| {
-                let clock = &world.machines[&id].clock;
-                clock.set_wall(clock.wall().saturating_add_signed(by));
-            }),
+            Fault::ClockJump(who, by) => self.with(who, |world, id| world.set_clock(id, by)),
             Fault::BucketErrors(before, after, lasts) => {
                 self.store.change(|rules| (rules.before, rules.after) = (before, after));
                 self.later(lasts, Undo::BucketErrors);
@@ -115,6 +119,20 @@ impl World {
         if let Some(id) = self.whom(who) {
             act(self, id);
         }
+    }
+
+    /// A clock is set. No two that are wrong are wrong by the same: log time believes a majority that agrees, and one that is
+    /// wrong cannot be told from one that is right (docs/decisions/0015-log-time-of-a-group.md).
+    fn set_clock(&mut self, id: u64, by: i64) {
+        let right = (EPOCH + self.now).cast_signed();
+        let wrong_by = |machine: &Machine| machine.clock.wall().cast_signed() - right;
+        let others = self.machines.values().filter(|machine| machine.id != id && !machine.is_retired);
+        let wrong: Vec<i64> = others.map(wrong_by).filter(|by| by.abs() > RIGHT).collect();
+        let mut error = wrong_by(&self.machines[&id]) + by;
+        while wrong.iter().any(|other| (other - error).abs() <= APART) {
+            error += APART * by.signum();
+        }
+        self.machines[&id].clock.set_wall(right.saturating_add(error).max(0).cast_unsigned());
     }
 
     /// The machine's power goes; it starts again after `off`.

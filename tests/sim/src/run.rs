@@ -257,6 +257,12 @@ fn settled(world: &World) -> Option<String> {
     None
 }
 
+/// Whether some shard has not been told yet what the catalog wants.
+fn has_pending_topics(world: &World) -> bool {
+    let mut shards = world.processes().filter_map(Machine::queue).flat_map(|queue| queue.status().shards);
+    shards.any(|shard| shard.pending_topics > 0)
+}
+
 /// Every partition takes a record again, and what is there can be flushed.
 fn fresh_writes(world: &mut World, rng: &Rng) -> Result<(), String> {
     let mut writes = Vec::new();
@@ -316,6 +322,10 @@ fn check_what_is_left(world: &mut World, rng: &Rng) -> Verdict {
 
 /// The final scans, the replicas, and the checker over everything.
 fn check(world: &mut World, rng: &Rng) -> Verdict {
+    // Or a topic that nobody answered for appears between the scans.
+    if !world.until(ENDS, |world| world.now % 10 == 0 && !has_pending_topics(world)) {
+        world.problems.push("a change of a topic does not take effect".to_owned());
+    }
     let mut end = End { http: scan(world, rng), ..End::default() };
     let mut last = None;
     let settled = world.until(ENDS, |world| {

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::plan::{self, Horizon, kind};
 use crate::checkpoints;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::checkpoint::NamedObject;
 use crate::model::{Checkpoint, CheckpointRef, LogTime, ObjectId, ShardId, TopicId};
 use crate::store::keys::{self, Key};
@@ -108,13 +108,18 @@ pub struct Judged<'a> {
 /// Surveys all shards that the bucket has and tells `each` object to its caller. `now` is wall time, `grace` is `gc.grace`.
 ///
 /// # Errors
-/// The bucket's, or `corrupt` if a checkpoint that is kept cannot be read: a leader deletes nothing then either.
+/// The bucket's, `bucket_is_backup`, or `corrupt` if a checkpoint that is kept cannot be read: a leader deletes nothing then
+/// either.
 pub async fn survey(
     bucket: &Bucket,
     now: LogTime,
     grace: Duration,
     mut each: impl FnMut(Judged<'_>),
 ) -> Result<Vec<Survey>> {
+    if bucket.exists(&Key::BackupPlace.to_string()).await? {
+        let message = format!("{} holds backups: no cluster collects garbage there", bucket.url());
+        return Err(Error::new(ErrorKind::Conflict, "bucket_is_backup", message));
+    }
     let mut shards = BTreeMap::new();
     let mut counts: BTreeMap<Pile, (u64, u64)> = BTreeMap::new();
     for prefix in [keys::SHARDS, keys::ARCHIVE] {

@@ -65,7 +65,12 @@ impl RaftNode {
                 speaks_for_itself(from, &told.vote)?;
                 self.receive_lost(told).await.map(|()| Bytes::new())
             }
-            kind::STATUS => wire::encode_status(&self.own_status()),
+            kind::STATUS => {
+                if !body.is_empty() {
+                    self.receive_held(from, &body).await?;
+                }
+                wire::encode_status(&self.own_status())
+            }
             kind::FOLLOW => return self.receive_follow(&body).await,
             kind::READ_ENTRIES => return self.receive_entries_asked(&body).await,
             other => Err(Error::invalid("peer_message", format!("this build knows no calls of kind {other}"))),
@@ -146,7 +151,8 @@ impl RaftNode {
             node: inner.node,
             directory: inner.directory,
             applied: status.applied,
-            last_log: status.last_log,
+            // Raft itself does not say so in its first moments.
+            last_log: inner.shared.log.last_index().unwrap_or(status.last_log),
             checkpoint: inner.shared.pointer().map(|pointer| pointer.reference),
             wall_ms: inner.shared.clock.get().map_or(0, |clock| clock.wall()),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -17,6 +17,7 @@ mod journal;
 
 mod access;
 mod asleep;
+mod backup;
 mod bad_input;
 mod bench;
 mod bucket;

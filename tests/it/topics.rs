@@ -151,3 +151,14 @@ async fn parquet_files_outlive_the_log_for_as_long_as_the_topic_says() {
     .await;
     assert!(std::path::Path::new(&path).exists(), "{path}");
 }
+
+/// What a handler does after the change itself may fail, and the change stays: the answer has to say so.
+#[tokio::test]
+async fn an_answer_that_fails_after_the_change_does_not_say_that_nothing_was_written() {
+    let server = Server::start_with(Settings::default().env("TIDELOG_FAILPOINTS", "topic.changed=error@1")).await;
+    let http = Http::new(server.url());
+    let failed = http.json(Method::PUT, "/v1/topics/t", &json!({})).await;
+    failed.error(500, "internal");
+    assert_eq!(failed.json()["error"]["outcome"], "written");
+    http.get("/v1/topics/t").await.expect(200);
+}

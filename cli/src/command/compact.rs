@@ -1,8 +1,9 @@
 //! `tidelog compact`: a compactor in a process of its own, over the server's HTTP API.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tidelog::config::{Config, Log, LogFormat, Sources};
 use tidelog::error::{Error, ErrorKind};
 use tidelog::queue::{ClaimedJob, CompletedJob, JobRef};
@@ -24,7 +25,6 @@ pub(super) async fn run(args: CompactArgs) -> Result<()> {
         args::LogFormat::Json => LogFormat::Json,
     };
     logging::start(&Log { format, ..config.log.clone() })?;
-    let mut signals = Signals::new()?;
     let client = connect(&args.remote)?;
     let url = match args.bucket {
         Some(url) => url,
@@ -34,12 +34,9 @@ pub(super) async fn run(args: CompactArgs) -> Result<()> {
     let name = format!("compact-{}", std::process::id());
     let worker = Worker::new(RemoteJobs(client), bucket, name, config.archive.interval);
     let shutdown = CancellationToken::new();
+    let mut signals = Signals::new()?;
     if args.once {
-        let mut count = 0_u64;
-        while worker.work_once(&shutdown).await? {
-            count += 1;
-        }
-        return output::line(&format!("{count} archive jobs done, nothing is due"));
+        return once(&worker, &shutdown, signals).await;
     }
     output::line(&format!("compacting {url} for {}", args.remote.server))?;
     let work = tokio::spawn(worker.run(shutdown.clone()));
@@ -48,6 +45,26 @@ pub(super) async fn run(args: CompactArgs) -> Result<()> {
     shutdown.cancel();
     signals.end_at_next();
     work.await.context("the worker broke off")
+}
+
+/// Does what is due. A signal ends it: the job in hand is given back.
+async fn once(worker: &Worker<RemoteJobs>, shutdown: &CancellationToken, mut signals: Signals) -> Result<()> {
+    let mut work = pin!(async {
+        let mut count = 0_u64;
+        while worker.work_once(shutdown).await? {
+            count += 1;
+        }
+        Ok::<_, Error>(count)
+    });
+    let name = tokio::select! {
+        done = &mut work => return output::line(&format!("{} archive jobs done, nothing is due", done?)),
+        name = signals.next() => name,
+    };
+    shutdown.cancel();
+    signals.end_at_next();
+    // That it was not done is said below.
+    let _ = work.await;
+    bail!("ended by {name} before everything was done that is due")
 }
 
 /// The jobs of a server.

@@ -431,6 +431,10 @@ async fn a_survey_of_a_bucket_without_a_checkpoint_judges_nothing() {
     shard.bucket.put(&key, vec![Bytes::from_static(b"?")]).await.unwrap();
     let surveys = survey(&shard.bucket, u64::MAX, GRACE, |judged| panic!("{judged:?}")).await.unwrap();
     assert_eq!((surveys.len(), &surveys[0].checkpoint, surveys[0].groups.len()), (1, &None, 0));
+    let place = Key::BackupPlace.to_string();
+    shard.bucket.put(&place, vec![Bytes::from_static(b"{}")]).await.unwrap();
+    let refused = survey(&shard.bucket, u64::MAX, GRACE, |_| {}).await.unwrap_err();
+    assert_eq!(refused.code(), "bucket_is_backup");
 }
 
 fn checkpoint(time: u64, index: u64) -> CheckpointRef {

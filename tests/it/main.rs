@@ -22,6 +22,7 @@ mod bad_input;
 mod bench;
 mod bucket;
 mod bucket_check;
+mod calls;
 mod client;
 mod clock;
 mod cluster;

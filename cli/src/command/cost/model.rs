@@ -48,7 +48,7 @@ const INDEX_EVERY: f64 = 64.0;
 /// `archive.job_size`, `archive.file_size`, parts of an upload, and `archive_after_ms`.
 const JOB: f64 = 512.0 * MIB;
 const FILE: f64 = 128.0 * MIB;
-const PART: f64 = 8.0 * MIB;
+const PART: f64 = 64.0 * MIB;
 const ARCHIVE_AFTER: f64 = 60.0;
 /// `gc.grace` and a run of the garbage collection.
 const GARBAGE: f64 = 4_200.0;

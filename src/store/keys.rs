@@ -18,6 +18,12 @@ pub const NODES: &str = "nodes";
 pub const SHARDS: &str = "shards";
 /// Prefix of the Parquet files.
 pub const ARCHIVE: &str = "archive";
+/// Says that a place holds backups and is no cluster's bucket.
+pub const BACKUP_PLACE: &str = "backup.json";
+/// Prefix of what says what a backup consists of.
+pub const BACKUPS: &str = "backups";
+/// Says from which backup a bucket is or was being made.
+pub const RESTORE: &str = "restore.json";
 
 const MILLIS_PER_DAY: u64 = 86_400_000;
 
@@ -40,6 +46,12 @@ pub enum Key {
     IndexPart(ShardId, ObjectId),
     /// `archive/{namespace}/{topic}/{topic_id}/dt=YYYY-MM-DD/{shard:05}-{ulid}.parquet`
     Archive(ArchiveKey),
+    /// `backup.json`
+    BackupPlace,
+    /// `backups/{ulid}.json`
+    Backup(ObjectId),
+    /// `restore.json`
+    Restore,
 }
 
 /// The parts of an archive file's key.
@@ -66,6 +78,9 @@ impl Key {
         let parts: Vec<&str> = text.split('/').collect();
         let key = match parts.as_slice() {
             [CLUSTER] => Self::Cluster,
+            [BACKUP_PLACE] => Self::BackupPlace,
+            [RESTORE] => Self::Restore,
+            [BACKUPS, name] => Self::Backup(name.strip_suffix(".json")?.parse().ok()?),
             [INCARNATIONS, name] => Self::Incarnation(Incarnation(digits(name.strip_suffix(".json")?, 10)?)),
             [NODES, name] => {
                 let (incarnation, node) = name.strip_suffix(".json")?.split_once('-')?;
@@ -115,7 +130,14 @@ impl Key {
     #[must_use]
     pub const fn object_id(&self) -> Option<ObjectId> {
         match self {
-            Self::Cluster | Self::Incarnation(_) | Self::Node(..) | Self::Group(..) => None,
+            // A backup's time is the wall's, and nothing collects it.
+            Self::Cluster
+            | Self::Incarnation(_)
+            | Self::Node(..)
+            | Self::Group(..)
+            | Self::BackupPlace
+            | Self::Backup(_)
+            | Self::Restore => None,
             Self::Segment(_, id) | Self::IndexPart(_, id) => Some(*id),
             Self::Checkpoint(_, checkpoint) => Some(checkpoint.id),
             Self::Archive(key) => Some(key.id),
@@ -127,7 +149,13 @@ impl Key {
     pub const fn shard(&self) -> Option<ShardId> {
         match self {
             // What a shard begins with is none of its objects.
-            Self::Cluster | Self::Incarnation(_) | Self::Node(..) | Self::Group(..) => None,
+            Self::Cluster
+            | Self::Incarnation(_)
+            | Self::Node(..)
+            | Self::Group(..)
+            | Self::BackupPlace
+            | Self::Backup(_)
+            | Self::Restore => None,
             Self::Segment(shard, _) | Self::IndexPart(shard, _) | Self::Checkpoint(shard, _) => Some(*shard),
             Self::Archive(key) => Some(key.shard),
         }
@@ -138,6 +166,9 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster => f.write_str(CLUSTER),
+            Self::BackupPlace => f.write_str(BACKUP_PLACE),
+            Self::Restore => f.write_str(RESTORE),
+            Self::Backup(id) => write!(f, "{BACKUPS}/{id}.json"),
             Self::Incarnation(number) => write!(f, "{INCARNATIONS}/{:010}.json", number.0),
             Self::Group(incarnation, shard) => write!(f, "{GROUPS}/{:010}-{:05}.json", incarnation.0, shard.0),
             Self::Node(incarnation, node) => write!(f, "{NODES}/{:010}-{:010}.json", incarnation.0, node.0),
@@ -159,10 +190,16 @@ pub fn checkpoints_of(shard: ShardId) -> String {
     format!("{SHARDS}/{:05}/checkpoints", shard.0)
 }
 
-/// Prefix of all that belongs to a shard except its archive files.
+/// Prefix of a shard's segments.
 #[must_use]
-pub fn objects_of(shard: ShardId) -> String {
-    format!("{SHARDS}/{:05}", shard.0)
+pub fn segments_of(shard: ShardId) -> String {
+    format!("{SHARDS}/{:05}/segments", shard.0)
+}
+
+/// Prefix of a shard's index parts.
+#[must_use]
+pub fn index_of(shard: ShardId) -> String {
+    format!("{SHARDS}/{:05}/index", shard.0)
 }
 
 /// The day of `time`, days since 1970-01-01.
@@ -230,6 +267,9 @@ mod tests {
         let checkpoint = CheckpointRef { incarnation: Incarnation(2), index: 45, id };
         let expected = [
             (Key::Cluster, "cluster.json".to_owned()),
+            (Key::BackupPlace, "backup.json".to_owned()),
+            (Key::Backup(id), format!("backups/{id}.json")),
+            (Key::Restore, "restore.json".to_owned()),
             (Key::Incarnation(Incarnation(1)), "incarnations/0000000001.json".to_owned()),
             (Key::Node(Incarnation(2), NodeId(3)), "nodes/0000000002-0000000003.json".to_owned()),
             (Key::Group(Incarnation(2), shard), "groups/0000000002-00003.json".to_owned()),

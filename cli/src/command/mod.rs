@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod admin;
+mod backup;
 mod bench;
 mod bucket;
 mod cluster;
@@ -8,6 +9,7 @@ mod compact;
 mod consume;
 mod cost;
 mod dev_cluster;
+mod gc;
 mod produce;
 mod serve;
 mod token;
@@ -15,9 +17,12 @@ mod topic;
 mod verify;
 
 use anyhow::{Context, Result};
+pub(crate) use backup::{BackupArgs, RebuildArgs, RestoreArgs};
 pub(crate) use bench::args::BenchCommand;
 pub(crate) use cost::CostArgs;
+pub(crate) use gc::GcArgs;
 pub(crate) use token::TokenCommand;
+pub(crate) use verify::VerifyArgs;
 
 use crate::args::Command;
 use crate::output;
@@ -41,9 +46,13 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Topic(command) => topic::run(command).await,
             Command::Produce(args) => produce::run(&args).await,
             Command::Consume(args) => consume::run(&args).await,
+            Command::Backup(args) => backup::run(&args).await,
+            Command::Restore(args) => backup::restore(&args).await,
+            Command::Rebuild(args) => backup::rebuild(&args).await,
             Command::Bucket(command) => bucket::run(command).await,
             Command::Ready { remote } => ready(&remote).await,
             Command::Verify(args) => verify::run(&args).await,
+            Command::Gc(args) => gc::run(&args).await,
             Command::Admin(command) => admin::run(command).await,
             Command::DevCluster(args) => dev_cluster::run(&args).await,
         }

@@ -1,4 +1,4 @@
-//! The kinds of objects that are created only if absent: `cluster.json`, `incarnations/{n:010}.json`,
+//! The kinds of objects that are created only if absent: `cluster.json` and `incarnations/{n:010}.json` (`checkpoints/lives.rs`),
 //! `nodes/{incarnation:010}-{node:010}.json` for each number that a node of that life has or had, and
 //! `groups/{incarnation:010}-{shard:05}.json` for the members with which a shard begins.
 
@@ -9,37 +9,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Request;
-use crate::clock::Millis;
+use crate::checkpoints::lives::{self, FORMAT, IncarnationFile, create, read};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Incarnation, NodeId, ShardId};
 use crate::raft::{Member, NodeIdentity};
 use crate::store::keys::{self, Key};
-use crate::store::{Bucket, Created, StoreError};
+use crate::store::{Bucket, Created};
 
-/// Of all.
-const FORMAT: u32 = 1;
-/// They are a few hundred bytes.
-const MAX_FILE_BYTES: u64 = 64 << 10;
-
-/// What `cluster.json` says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ClusterFile {
-    format: u32,
-    pub(super) cluster_id: String,
-    created_ms: Millis,
-}
-
-/// What `incarnations/{n:010}.json` says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct IncarnationFile {
-    format: u32,
-    incarnation: u64,
-    /// The WAL directory that began it.
-    directory: Uuid,
-    started_ms: Millis,
-    /// Begun with `--restore`: records acknowledged after the checkpoint are gone.
-    restored: bool,
-}
+pub(super) use crate::checkpoints::lives::{ClusterFile, cluster};
 
 /// What `nodes/{incarnation:010}-{node:010}.json` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,15 +42,9 @@ struct FirstMember {
     address: String,
 }
 
-/// `cluster.json`, if it is there.
-pub(super) async fn cluster(bucket: &Bucket) -> Result<Option<ClusterFile>> {
-    read(bucket, &Key::Cluster).await
-}
-
 /// Creates `cluster.json` for the cluster of `identity`.
 pub(super) async fn create_cluster(bucket: &Bucket, request: &Request<'_>, identity: &NodeIdentity) -> Result<()> {
-    let cluster = ClusterFile { format: FORMAT, cluster_id: identity.cluster.clone(), created_ms: request.now };
-    match create(bucket, &Key::Cluster, &cluster).await? {
+    match lives::create_cluster(bucket, &ClusterFile::new(identity.cluster.clone(), request.now)).await? {
         Created::New => Ok(()),
         Created::Exists => Err(lost_race()),
     }
@@ -81,7 +52,7 @@ pub(super) async fn create_cluster(bucket: &Bucket, request: &Request<'_>, ident
 
 /// Whether the directory of `identity` began its incarnation.
 pub(super) async fn owns(bucket: &Bucket, identity: &NodeIdentity) -> Result<bool> {
-    let file = read::<IncarnationFile>(bucket, &Key::Incarnation(identity.incarnation)).await?;
+    let file = lives::incarnation(bucket, identity.incarnation).await?;
     Ok(file.is_some_and(|file| file.directory == identity.directory))
 }
 
@@ -92,14 +63,8 @@ pub(super) async fn create_incarnation(
     identity: &NodeIdentity,
     restored: bool,
 ) -> Result<()> {
-    let file = IncarnationFile {
-        format: FORMAT,
-        incarnation: identity.incarnation.0,
-        directory: identity.directory,
-        started_ms: request.now,
-        restored,
-    };
-    match create(bucket, &Key::Incarnation(identity.incarnation), &file).await? {
+    let file = IncarnationFile::new(identity.incarnation, identity.directory, request.now, restored);
+    match lives::create_incarnation(bucket, &file).await? {
         Created::New => Ok(()),
         // An earlier attempt of this directory, at another time.
         Created::Exists if owns(bucket, identity).await? => Ok(()),
@@ -185,21 +150,4 @@ fn lost_race() -> Error {
         "cluster_started_elsewhere",
         "another node started this cluster from the bucket just now",
     )
-}
-
-async fn create(bucket: &Bucket, key: &Key, file: &impl Serialize) -> Result<Created> {
-    let bytes = serde_json::to_vec_pretty(file)
-        .map_err(|error| Error::internal(format!("{key} cannot be encoded")).with_source(error))?;
-    Ok(bucket.put_if_absent(&key.to_string(), bytes.into()).await?)
-}
-
-async fn read<T: for<'a> Deserialize<'a>>(bucket: &Bucket, key: &Key) -> Result<Option<T>> {
-    let bytes = match bucket.get(&key.to_string(), MAX_FILE_BYTES).await {
-        Ok(bytes) => bytes,
-        Err(StoreError::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let file = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::corrupt(format!("{key} is not what this program writes")).with_source(error))?;
-    Ok(Some(file))
 }

@@ -112,6 +112,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("parquet", ARROW),
     ("axum", &["gateway/"]),
     ("object_store::path", &["src/store/"]),
+    ("aws_config", &["src/store/aws.rs"]),
     ("anyhow", &["cli/"]),
     ("reqwest", &["client/"]),
 ];

@@ -4,10 +4,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tidelog::config::{Config, Log, LogFormat, Sources};
+use tidelog::config::{Config, Log, LogFormat, Sources, StartProbe};
 use tidelog::error::{Error, ErrorKind};
 use tidelog::queue::{ClaimedJob, CompletedJob, JobRef};
-use tidelog::store::Bucket;
+use tidelog::store::{Bucket, Usage};
 use tidelog_client::Client;
 use tidelog_compactor::{Jobs, Worker};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,9 @@ use super::connect;
 use super::serve::{logging, signals::Signals};
 use crate::args::{self, CompactArgs};
 use crate::output;
+
+/// How long a start waits for the bucket's answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Works until a signal, or with `--once` until nothing is left.
 pub(super) async fn run(args: CompactArgs) -> Result<()> {
@@ -31,6 +34,7 @@ pub(super) async fn run(args: CompactArgs) -> Result<()> {
         None => client.status().await?.bucket.url,
     };
     let bucket = Bucket::open(&url, &config.store).with_context(|| format!("cannot open the bucket {url}"))?;
+    probe(&bucket, config.store.probe).await?;
     let name = format!("compact-{}", std::process::id());
     let worker = Worker::new(RemoteJobs(client), bucket, name, config.archive.interval);
     let shutdown = CancellationToken::new();
@@ -45,6 +49,20 @@ pub(super) async fn run(args: CompactArgs) -> Result<()> {
     shutdown.cancel();
     signals.end_at_next();
     work.await.context("the worker broke off")
+}
+
+/// Whether the bucket lets a compactor do its work; one that is away is waited for by the jobs themselves.
+async fn probe(bucket: &Bucket, mode: StartProbe) -> Result<()> {
+    if mode == StartProbe::Off {
+        return Ok(());
+    }
+    match tokio::time::timeout(PATIENCE, bucket.probe_for(Usage::Converts)).await {
+        Ok(Err(unusable)) if unusable.refused && mode == StartProbe::Refuse => return Err(unusable.into()),
+        Ok(Err(unusable)) => tracing::warn!("{unusable}: starting all the same"),
+        Err(_) => tracing::warn!(bucket = bucket.url(), "the bucket does not answer yet"),
+        Ok(Ok(())) => {}
+    }
+    Ok(())
 }
 
 /// Does what is due. A signal ends it: the job in hand is given back.

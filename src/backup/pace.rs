@@ -92,3 +92,19 @@ impl Rate {
         tokio::time::sleep_until(until).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_are_spread_over_time_whoever_takes_them() {
+        let (rate, begun) = (Rate::new(Some(1_000)), Instant::now());
+        futures::future::join_all((0..10).map(|_| rate.take(500))).await;
+        // The tenth begins when the nine before it are through.
+        assert_eq!(begun.elapsed().as_millis(), 4_500);
+        let (unbounded, begun) = (Rate::new(None), Instant::now());
+        unbounded.take(u64::MAX).await;
+        assert_eq!(begun.elapsed().as_millis(), 0);
+    }
+}

@@ -1,12 +1,16 @@
 //! `tidelog backup` and `tidelog restore` with real processes: beside a server that goes on, killed at each step, and a server that
 //! starts from what was restored.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::DEADLINE;
 use crate::support::binary::{Ran, command, ran, run, text};
 use crate::support::http::{Answer, Http, send};
 use crate::support::s3::S3;
@@ -205,6 +209,87 @@ async fn several_shards_go_to_s3_and_back() {
     let (status, _dir) = other.terminate();
     assert!(status.success(), "{status}");
     run("", &["verify", "--bucket", &restored]).ok();
+}
+
+/// Everything small and soon: flushes, conversions and garbage collection many times while a backup is taken.
+fn busy() -> Settings {
+    let settings = [
+        ("flush.bytes", "64KiB"),
+        ("flush.interval", "100ms"),
+        ("flush.checkpoint_gap", "20ms"),
+        ("archive.interval", "100ms"),
+        ("gc.interval", "100ms"),
+        // The shortest grace that is allowed with these deadlines.
+        ("gc.grace", "8100ms"),
+        ("store.attempt_timeout", "2s"),
+        ("store.deadline", "2s"),
+        ("flush.deadline", "2s"),
+        ("fetch.deadline", "2s"),
+        ("fetch.bucket_deadline", "2s"),
+        ("archive.claim", "2s"),
+        ("archive.deadline", "2s"),
+    ];
+    settings.iter().fold(Settings::default(), |settings, (key, value)| settings.set(key, value))
+}
+
+/// Calls the binary beside what else this test does.
+async fn beside(args: &[&str]) -> Ran {
+    let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+    let call = move || run("", &args.iter().map(String::as_str).collect::<Vec<_>>());
+    tokio::task::spawn_blocking(call).await.unwrap()
+}
+
+/// The names of all objects, below any directory.
+fn names(directory: &Path) -> BTreeSet<String> {
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    files_under(directory).iter().map(name).filter(|name| !name.contains('#')).collect()
+}
+
+#[tokio::test]
+async fn backups_are_whole_although_garbage_is_collected_meanwhile() {
+    let server = Server::start_with(busy()).await;
+    let http = Http::new(server.url());
+    http.create_topic("t", &json!({"partitions": PARTITIONS, "archive_after_ms": 0})).await;
+    http.create_topic("other", &json!({"archive_after_ms": 0})).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = tokio::spawn({
+        let (stop, http) = (Arc::clone(&stop), Http::new(server.url()));
+        async move {
+            for round in 0.. {
+                produce(&http, round).await;
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+        }
+    });
+    http.flush("t", false).await;
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("backups");
+    let (bucket, place) = (url(&server.bucket()), url(&at));
+    let backup = ["backup", "--bucket", &bucket, "--to", &place, "--json", "--parallel", "1"];
+    let begun = Instant::now();
+    loop {
+        let taken = parsed(&beside(&backup).await.ok());
+        assert_eq!(taken["passed_over"], json!([]), "{taken}");
+        beside(&["verify", "--bucket", &place]).await.ok();
+        // What was copied and is no longer in the bucket was collected while backups were taken.
+        let kept = names(&server.bucket());
+        if names(&at).iter().filter(|name| name.ends_with(".seg") && !kept.contains(*name)).count() > 20 {
+            break;
+        }
+        assert!(begun.elapsed() < DEADLINE, "nothing was collected");
+    }
+    stop.store(true, Ordering::Relaxed);
+    load.await.unwrap();
+    let all = everything(&http).await;
+    let restored = url(&dir.path().join("restored"));
+    run("", &["restore", "--from", &place, "--bucket", &restored]).ok();
+    let other = Server::start_with(Settings::default().arg("--bucket").arg(&restored)).await;
+    for (partition, records) in everything(&Http::new(other.url())).await {
+        assert!(!records.is_empty(), "{partition}");
+        assert_eq!(records[..], all[&partition][..records.len()], "{partition}");
+    }
 }
 
 #[test]

@@ -95,7 +95,9 @@ impl Survey {
 
     fn note(&mut self, key: &Key) {
         let life = match key {
-            Key::Incarnation(incarnation) => Some(*incarnation),
+            Key::Incarnation(incarnation) | Key::Node(incarnation, _) | Key::Group(incarnation, _) => {
+                Some(*incarnation)
+            }
             Key::Checkpoint(shard, reference) => {
                 let objects = self.shards.entry(*shard).or_default();
                 objects.index = objects.index.max(reference.index);

@@ -82,7 +82,7 @@ pub enum StartProbe {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Flush {
-    /// Bytes of tail that cause a flush, and the size at which segments are cut.
+    /// Bytes of tail that cause a flush; more than twice as many are shared out evenly over segments of at least this size.
     #[serde(with = "units::size")]
     pub bytes: u64,
     /// Age of the oldest tail record that causes a flush.
@@ -91,7 +91,7 @@ pub struct Flush {
     /// Age of a change of metadata alone that causes a checkpoint.
     #[serde(with = "units::duration")]
     pub metadata_interval: Duration,
-    /// The least time between two checkpoints.
+    /// The least time between two checkpoints, from begin to begin.
     #[serde(with = "units::duration")]
     pub checkpoint_gap: Duration,
     /// Segments uploaded at once.
@@ -196,6 +196,8 @@ pub struct Gc {
     /// Time between two runs.
     #[serde(with = "units::duration")]
     pub interval: Duration,
+    /// Objects that a run lists at most besides checkpoints; the next one goes on where it ended.
+    pub list_limit: u64,
 }
 
 /// `[archive]`: segments to Parquet.

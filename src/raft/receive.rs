@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::Snapshot;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::RaftError;
 use openraft::raft::VoteResponse;
 use uuid::Uuid;
 
 use super::machine::{CheckpointSnapshot, Prepared};
 use super::node::RaftNode;
+use super::options::CheckpointFiles;
 use super::publish::check_gateway;
 use super::types::{LogId, TypeConfig, Vote};
 use super::wire::{self, NamedSnapshot, PeerStatus, kind};
@@ -101,7 +103,8 @@ impl RaftNode {
     /// Fetches the checkpoint that the leader names, restores it, and has openraft install it.
     ///
     /// All that can fail for want of a bucket or of sound bytes is done before openraft is asked: an error in its callback
-    /// would end the node. It goes on in a task of its own when the caller gives up, so that nothing else touches the files.
+    /// would end the node. It goes on in a task of its own when the caller gives up, so that nothing else touches the files, and is
+    /// given up itself, while it fetches, once another node leads.
     async fn receive_snapshot(&self, from: NodeId, named: NamedSnapshot) -> Result<Bytes> {
         speaks_for_itself(from, &named.vote)?;
         let Ok(one_at_a_time) = Arc::clone(&self.inner.adopting).try_lock_owned() else {
@@ -110,7 +113,16 @@ impl RaftNode {
         let node = self.clone();
         let installing = tokio::spawn(async move {
             let _one_at_a_time = one_at_a_time;
-            let prepared = node.prepare(from, &named).await?;
+            let fetching = node.inner.checkpoints.fetch(named.reference, from);
+            let files = tokio::select! {
+                biased;
+                files = fetching => files?,
+                // The next leader names another one, which has to wait for this no longer than for the disk.
+                () = node.outvoted(named.vote) => {
+                    return Err(Error::unavailable("another node leads than the one that named the checkpoint"));
+                }
+            };
+            let prepared = node.prepare(files, &named).await?;
             let snapshot = CheckpointSnapshot { reference: named.reference, prepared: Some(prepared) };
             let snapshot = Snapshot { meta: named.meta, snapshot };
             let installed = node.inner.raft.install_full_snapshot(named.vote, snapshot).await;
@@ -120,8 +132,14 @@ impl RaftNode {
         installed.map_err(|error| Error::internal("installing a checkpoint panicked").with_source(error))?
     }
 
-    async fn prepare(&self, leader: NodeId, named: &NamedSnapshot) -> Result<Prepared> {
-        let files = self.inner.checkpoints.fetch(named.reference, leader).await?;
+    /// Returns once this node knows a vote above `vote`.
+    async fn outvoted(&self, vote: Vote) {
+        let mut metrics = self.inner.raft.metrics();
+        // One that has stopped takes no checkpoint over either.
+        let _ = metrics.wait_until(|metrics| metrics.vote > vote || metrics.running_state.is_err()).await;
+    }
+
+    async fn prepare(&self, files: CheckpointFiles, named: &NamedSnapshot) -> Result<Prepared> {
         if files.reference != named.reference {
             return Err(Error::internal("the source of checkpoints fetched another one than was asked for"));
         }

@@ -23,6 +23,7 @@ mod bench;
 mod bucket;
 mod bucket_check;
 mod bucket_start;
+mod calls;
 mod client;
 mod clock;
 mod cluster;

@@ -8,6 +8,7 @@
 pub(crate) mod away;
 pub(crate) mod binary;
 pub(crate) mod cluster;
+pub(crate) mod far;
 pub(crate) mod faults;
 pub(crate) mod history;
 pub(crate) mod http;
@@ -22,6 +23,7 @@ pub(crate) mod readers;
 pub(crate) mod s3;
 pub(crate) mod server;
 pub(crate) mod small_disk;
+pub(crate) mod table;
 pub(crate) mod wal;
 
 use std::future::Future;

@@ -20,7 +20,7 @@ use super::faults::Faults;
 use super::server::Settings;
 
 /// The only one that there is.
-pub(super) const BUCKET: &str = "tidelog";
+pub(crate) const BUCKET: &str = "tidelog";
 const ACCESS_KEY: &str = "test-access-key";
 const SECRET_KEY: &str = "test-secret-key";
 /// Of what fails at random.
@@ -125,7 +125,13 @@ impl S3 {
         self.environment().into_iter().fold(settings, |settings, (name, value)| settings.env(name, value))
     }
 
-    fn environment(&self) -> [(&'static str, &str); 5] {
+    /// Where it listens.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.endpoint.trim_start_matches("http://").parse().unwrap()
+    }
+
+    /// What `tidelog` needs in its environment to reach it.
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 5] {
         [
             ("AWS_ENDPOINT", &self.endpoint),
             ("AWS_ALLOW_HTTP", "true"),

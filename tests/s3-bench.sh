@@ -14,7 +14,7 @@
 #
 # TMPDIR                    is on the disk that is measured
 # TIDELOG_TEST_S3_ENDPOINT  another S3 server, such as http://10.0.0.1:9000, without TLS; with AWS_ACCESS_KEY_ID and the like. What
-#                           is written to it stays, below s3-bench-*
+#                           is written to it stays, below s3b-*
 # TIDELOG_TEST_S3_BUCKET    its bucket             default: tidelog
 #
 # Exits 101 if a target is missed.

@@ -68,8 +68,11 @@ impl RaftNode {
                 self.receive_lost(told).await.map(|()| Bytes::new())
             }
             kind::STATUS => {
-                if !body.is_empty() {
-                    self.receive_held(from, &body).await?;
+                // What a newer build says is passed over: nodes of two versions have to know of each other.
+                if !body.is_empty()
+                    && let Err(error) = self.receive_held(from, &body).await
+                {
+                    tracing::debug!(%from, ?error, "what the nodes hold is not understood");
                 }
                 wire::encode_status(&self.own_status())
             }

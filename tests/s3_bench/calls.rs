@@ -16,7 +16,7 @@ use super::support::table::{Table, Target};
 /// Mebibytes that are written.
 const WRITTEN_MIB: u64 = 1_024;
 /// Fewer of them say nothing: a run ends with a flush that is smaller than the others.
-const LEAST_MIB: u64 = 512;
+const LEAST_MIB: u64 = 256;
 /// Requests of 1 MiB a second: as many as make flushes of hardly more than 64 MiB, one checkpoint a second at most.
 const RATE: &str = "48";
 const TOPIC: &str = "bench";

@@ -29,7 +29,7 @@ impl Place {
     /// A prefix that nobody has written to.
     pub(crate) async fn open() -> Self {
         // Short: the S3 server of the tests keeps an upload in parts in a file whose name is the whole key in base64.
-        let prefix = format!("s3-bench-{:06x}", rand::random::<u32>() >> 8);
+        let prefix = format!("s3b-{:06x}", rand::random::<u32>() >> 8);
         if let Ok(endpoint) = std::env::var(ENDPOINT) {
             let place = endpoint.strip_prefix("http://").expect("an endpoint of plain HTTP");
             let place = place.trim_end_matches('/');

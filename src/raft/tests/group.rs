@@ -78,6 +78,11 @@ impl Net {
         *self.rules.lock().unwrap() = Rules::default();
     }
 
+    /// Everything passes again, as slowly as before.
+    pub(super) fn join(&self) {
+        self.rules.lock().unwrap().cut.clear();
+    }
+
     /// Nothing that others send reaches `node` any more, no answer either; what it sends arrives.
     pub(super) fn deafen(&self, node: u64) {
         self.rules.lock().unwrap().deaf.insert(node);

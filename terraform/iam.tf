@@ -47,11 +47,13 @@ locals {
             Resource = [local.objects_arn]
           },
           {
-            Sid       = "List"
-            Effect    = "Allow"
-            Action    = ["s3:ListBucket"]
-            Resource  = [local.bucket_arn]
-            Condition = { StringLike = { "s3:prefix" = [var.bucket_prefix, "${var.bucket_prefix}/*"] } }
+            Sid      = "List"
+            Effect   = "Allow"
+            Action   = ["s3:ListBucket"]
+            Resource = [local.bucket_arn]
+            # IfExists: a read of what is not there has no prefix, and S3 denies it to whoever may not list then, where Tidelog has
+            # to be told that it is not there.
+            Condition = { StringLikeIfExists = { "s3:prefix" = [var.bucket_prefix, "${var.bucket_prefix}/*"] } }
           },
           {
             Sid      = "Settings"

@@ -4,7 +4,7 @@
 //! that is off) will refuse it until somebody changes something: the start ends, so that a bad setting ends the first restart
 //! of a rolling one and not the last. `store.probe = "warn"` is for starting all the same. A store that is away is no
 //! reason: a node with a log starts without it, and a gateway follows nodes. A node without a log has nothing else to start
-//! from, and waits as long as any call.
+//! from: it waits for the look to end, and whether what the bucket answers is enough for a start is decided there.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Tries the bucket as `store.probe` says.
 ///
 /// # Errors
-/// `unavailable` with the sentence if the bucket refuses, or is away and there is no log to start from.
+/// `unavailable` with the sentence if the bucket refuses.
 pub(super) async fn at_start(bucket: &Bucket, config: &Config) -> Result<()> {
     if config.store.probe == StartProbe::Off {
         return Ok(());
@@ -45,7 +45,7 @@ pub(super) async fn at_start(bucket: &Bucket, config: &Config) -> Result<()> {
             info!(bucket = bucket.url(), ?usage, "the bucket can be used");
             Ok(())
         }
-        Ok(Err(unusable)) => decide(unusable, config.store.probe, needs_bucket),
+        Ok(Err(unusable)) => decide(unusable, config.store.probe),
         Err(broken) => Err(Error::internal("the look at the bucket broke off").with_source(broken)),
     }
 }
@@ -61,8 +61,8 @@ fn usage(config: &Config) -> Usage {
     }
 }
 
-fn decide(unusable: Unusable, mode: StartProbe, needs_bucket: bool) -> Result<()> {
-    if mode == StartProbe::Refuse && (unusable.refused || needs_bucket) {
+fn decide(unusable: Unusable, mode: StartProbe) -> Result<()> {
+    if mode == StartProbe::Refuse && unusable.refused {
         return Err(unusable.into());
     }
     warn!("{unusable}: starting all the same");
@@ -88,17 +88,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_refusal_or_the_lack_of_anything_to_start_from_ends_a_start() {
-        for (mode, refused, needs_bucket, starts) in [
-            (StartProbe::Refuse, true, false, false),
-            (StartProbe::Refuse, true, true, false),
-            (StartProbe::Refuse, false, true, false),
-            (StartProbe::Refuse, false, false, true),
-            (StartProbe::Warn, true, false, true),
-            (StartProbe::Warn, true, true, true),
+    fn only_a_refusal_ends_a_start_and_only_if_it_is_to() {
+        for (mode, refused, starts) in [
+            (StartProbe::Refuse, true, false),
+            (StartProbe::Refuse, false, true),
+            (StartProbe::Warn, true, true),
+            (StartProbe::Warn, false, true),
         ] {
-            let decided = decide(unusable(refused), mode, needs_bucket);
-            assert_eq!(decided.is_ok(), starts, "{mode:?} {refused} {needs_bucket}");
+            assert_eq!(decide(unusable(refused), mode).is_ok(), starts, "{mode:?} {refused}");
         }
     }
 }

@@ -168,7 +168,7 @@ run "roles_have_no_wildcards" {
     condition = alltrue(flatten([
       for policy in aws_iam_role_policy.machine : [
         for statement in jsondecode(policy.policy).Statement :
-        toset(statement.Condition.StringLike["s3:prefix"]) == toset(["tidelog", "tidelog/*"]) if statement.Sid == "List"
+        toset(statement.Condition.StringLikeIfExists["s3:prefix"]) == toset(["tidelog", "tidelog/*"]) if statement.Sid == "List"
       ]
     ]))
     error_message = "only the prefix may be listed"

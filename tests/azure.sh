@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Tidelog over Azure's object store, as far as it can be had without an account: Azurite, Microsoft's own emulator, from its
+# package. The suite that every kind of bucket passes, then a node that is killed, stopped and started from the bucket alone.
+#
+#   tests/azure.sh
+#
+# TIDELOG    the binary                         default: target/debug/tidelog
+# AZURITE    Azurite's program for blobs        default: installed by npm below target/
+#
+# Without npm it says that it was skipped, and exits 0; with CI=true that is a failure.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+tidelog=${TIDELOG:-$target/debug/tidelog}
+version=3.37.0
+azurite=${AZURITE:-$target/azurite/node_modules/.bin/azurite-blob}
+if [ ! -x "$azurite" ]; then
+    if ! command -v npm >/dev/null; then
+        echo "skipped: npm is not installed, so Azurite cannot be"
+        [ "${CI:-}" != true ]
+        exit
+    fi
+    npm install --silent --no-fund --no-audit --prefix "$target/azurite" "azurite@$version" >/dev/null
+fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/tidelog-azure.XXXXXX")
+started=()
+cleanup() {
+    status=$?
+    [ "${#started[@]}" -eq 0 ] || kill -9 "${started[@]}" 2>/dev/null || true
+    wait 2>/dev/null || true
+    [ "$status" -eq 0 ] || tail -n 20 "$work"/*.log >&2 || true
+    rm -rf "$work"
+    exit "$status"
+}
+trap cleanup EXIT
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+until_up() { # URL: waits until something answers there
+    for _ in $(seq 300); do
+        if curl -s -o "$work/up" "$1"; then return; fi
+        sleep 0.1
+    done
+    echo "azure: nothing answers at $1" >&2
+    exit 1
+}
+
+port=$(free_port)
+"$azurite" --silent --skipApiVersionCheck --disableTelemetry --blobHost 127.0.0.1 --blobPort "$port" --location "$work/azurite" >"$work/azurite.log" 2>&1 &
+started+=($!)
+# Account and key are those that every Azurite has.
+export AZURE_STORAGE_ACCOUNT_NAME=devstoreaccount1 AZURE_ALLOW_HTTP=true
+export AZURE_STORAGE_ACCOUNT_KEY='Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=='
+export AZURE_STORAGE_ENDPOINT=http://127.0.0.1:$port/$AZURE_STORAGE_ACCOUNT_NAME
+until_up "http://127.0.0.1:$port/"
+
+echo "--- a container"
+python3 - <<'PYTHON'
+import base64, email.utils, hashlib, hmac, os, urllib.request
+account, endpoint = os.environ["AZURE_STORAGE_ACCOUNT_NAME"], os.environ["AZURE_STORAGE_ENDPOINT"]
+date = email.utils.formatdate(usegmt=True)
+what = f"PUT\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:{date}\nx-ms-version:2021-08-06\n/{account}/{account}/tidelog\nrestype:container"
+key = base64.b64decode(os.environ["AZURE_STORAGE_ACCOUNT_KEY"])
+signature = base64.b64encode(hmac.new(key, what.encode(), hashlib.sha256).digest()).decode()
+headers = {"x-ms-date": date, "x-ms-version": "2021-08-06", "Authorization": f"SharedKey {account}:{signature}", "Content-Length": "0"}
+urllib.request.urlopen(urllib.request.Request(f"{endpoint}/tidelog?restype=container", method="PUT", headers=headers))
+PYTHON
+
+echo "--- the suite of buckets"
+TIDELOG_TEST_BUCKET=az://tidelog/suite cargo test --quiet --locked --manifest-path "$root/Cargo.toml" -p tidelog --lib -- \
+    store::tests::the_bucket_that_the_environment_names
+
+echo "--- bucket check"
+"$tidelog" bucket check --quick --bucket az://tidelog/check
+if "$tidelog" bucket check --quick --bucket az://nothing/check; then
+    echo "azure: a container that is not there passed the check" >&2
+    exit 1
+fi
+
+http=$(free_port) admin=$(free_port)
+export TIDELOG_SERVER=http://127.0.0.1:$http TIDELOG_ADMIN_SERVER=http://127.0.0.1:$admin
+serve() {
+    "$tidelog" serve --bucket az://tidelog/log --data-dir "$work/data" --listen "127.0.0.1:$http" --admin-listen "127.0.0.1:$admin" \
+        >>"$work/serve.log" 2>&1 &
+    server=$!
+    started+=("$server")
+    until_up "$TIDELOG_SERVER/readyz"
+}
+echo "--- a node that is killed, stopped, and started from the bucket alone"
+serve
+seq 1 1000 | "$tidelog" produce numbers --create
+"$tidelog" topic flush numbers --archive
+seq 1001 2000 | "$tidelog" produce numbers
+kill -9 "$server"
+wait "$server" 2>/dev/null || true
+serve
+kill -TERM "$server"
+wait "$server"
+rm -rf "$work/data"
+serve
+"$tidelog" consume numbers --output value | sort -n | diff - <(seq 1 2000)
+"$tidelog" verify --bucket az://tidelog/log
+echo "azure: ok"

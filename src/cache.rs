@@ -276,6 +276,12 @@ impl BlockCache {
         }
     }
 
+    /// Keeps a block that was fetched beside another one. The bytes should own their memory.
+    pub fn insert(&self, key: BlockKey, bytes: Bytes) {
+        counter!(CACHE_FETCHED_BYTES).increment(bytes.len() as u64);
+        drop(self.inner.insert(key, Block::new(key, bytes)));
+    }
+
     /// Drops a block whose content turned out to be damaged although it is what was fetched, so that the next reader
     /// fetches it again.
     pub fn forget(&self, key: &BlockKey) {

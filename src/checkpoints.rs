@@ -1,7 +1,8 @@
 //! Checkpoints in the bucket: listing them, loading one with all it names, and telling whether everything it names is there.
 //!
-//! For starts from the bucket and for `verify`; the flush writes them, gc deletes them. Only reads.
+//! For starts from the bucket, `verify` and backups; the flush writes them, gc deletes them. Only reads, but for what [`lives`] creates.
 
+pub mod lives;
 #[cfg(test)]
 pub(crate) mod tests;
 

@@ -134,6 +134,15 @@ impl Error {
         self
     }
 
+    /// The same error of a step that came after one which wrote something: that nothing was written is not so for all of it.
+    #[must_use]
+    pub fn in_part(mut self) -> Self {
+        if self.0.outcome == Outcome::NotWritten {
+            self.0.outcome = Outcome::Partial;
+        }
+        self
+    }
+
     /// Adds a number that a program may read.
     #[must_use]
     pub fn with_number(mut self, name: &'static str, value: u64) -> Self {

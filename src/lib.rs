@@ -10,10 +10,11 @@
 //! | 3 | `state` | the replicated state machine; pure and deterministic |
 //! | 4 | `store`, `cache`, `peer` | the bucket, the block cache, calls between nodes |
 //! | 5 | `raft`, `checkpoints` | the only place that names openraft; checkpoints read from the bucket |
-//! | 6 | `produce`, `flush`, `fetch`, `archive`, `gc`, `verify` | a pure plan beside its executor |
+//! | 6 | `produce`, `flush`, `fetch`, `archive`, `gc`, `verify`, `backup` | a pure plan beside its executor |
 //! | 7 | `shard`, `queue` | one Raft group wired; the facade that everything above uses |
 
 pub mod archive;
+pub mod backup;
 pub mod blocking;
 pub mod cache;
 pub mod checkpoints;

@@ -19,14 +19,17 @@ locals {
       "tidelog_raft_is_leader", "tidelog_raft_away_members", "tidelog_raft_lag_entries", "tidelog_segments",
       "tidelog_produce_refused_total", "tidelog_uptime_seconds",
     ]
-    task   = ["tidelog_job_last_success_age_seconds"]
-    status = ["tidelog_http_requests_total"]
+    task    = ["tidelog_job_last_success_age_seconds"]
+    status  = ["tidelog_http_requests_total"]
+    outcome = ["tidelog_bucket_calls_total"]
   }
+  # Of a label with many values, those that anything looks at.
+  metric_values = { outcome = "denied" }
 
   metric_declarations = [
     for label, names in local.metrics : {
-      source_labels    = ["job"]
-      label_matcher    = "^tidelog$"
+      source_labels    = concat(["job"], contains(keys(local.metric_values), label) ? [label] : [])
+      label_matcher    = "^${join(";", compact(["tidelog", lookup(local.metric_values, label, "")]))}$"
       dimensions       = [label == "plain" ? ["cluster", "kind"] : ["cluster", "kind", label]]
       metric_selectors = ["^(${join("|", names)})$"]
     }

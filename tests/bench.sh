@@ -16,6 +16,7 @@
 #
 # TIDELOG   the binary                                   default: target/release/tidelog
 # BENCH_DIR where the temporary directory is made        default: TMPDIR, else /tmp; has to be on the disk to be measured
+# BUCKET    where the bucket is, such as s3://name/prefix: each server gets a prefix of its own below it    default: the data directory
 # SCALE     a factor for durations and sizes             default: 1; figures are kept only of 1
 # KEEP      keeps the JSON reports and the server's log if set
 #
@@ -27,6 +28,8 @@ binary=${TIDELOG:-$root/target/release/tidelog}
 [ -x "$binary" ] || { echo "bench: no binary $binary: run cargo build --release or set TIDELOG" >&2; exit 2; }
 for tool in python3 curl; do command -v "$tool" >/dev/null || { echo "bench: $tool is missing" >&2; exit 2; }; done
 scale=${SCALE:-1}
+bucket=()
+servers=0
 all="lone many slow burst steady ndjson catchup memory wide"
 
 work=$(mktemp -d "${BENCH_DIR:-${TMPDIR:-/tmp}}/tidelog-bench.XXXXXX")
@@ -49,7 +52,8 @@ cleanup() {
 trap cleanup EXIT
 
 serve() { # [NAME=VALUE ...]: starts a server with this in its environment; the data directory is kept if it is there
-    env TIDELOG__HTTP__MAX_CONNECTION_AGE=0s "$@" "$binary" serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --data-dir "$work/data" >"$work/serve.out" 2>>"$work/serve.log" &
+    env TIDELOG__HTTP__MAX_CONNECTION_AGE=0s "$@" "$binary" serve --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --data-dir "$work/data" \
+        "${bucket[@]}" >"$work/serve.out" 2>>"$work/serve.log" &
     server=$!
     local url= tries=0
     while :; do
@@ -67,6 +71,8 @@ serve() { # [NAME=VALUE ...]: starts a server with this in its environment; the 
 fresh() { # as serve, on an empty directory
     stop_server
     rm -rf "$work/data"
+    servers=$((servers + 1))
+    [ -z "${BUCKET:-}" ] || bucket=(--bucket "$BUCKET/$servers")
     serve "$@"
 }
 # calc EXPRESSION: Python over the reports of this line by name, such as calc "lone['latency']['p50_us']"

@@ -11,47 +11,39 @@
 # FLIGHTS_DATA  as tests/flights.sh takes it
 set -euo pipefail
 
-root=$(cd "$(dirname "$0")/.." && pwd)
-target=${CARGO_TARGET_DIR:-$root/target}
-export TIDELOG=${TIDELOG:-$target/debug/tidelog} S3_SERVER=${S3_SERVER:-$target/debug/examples/s3-server}
-python=$("$root/tests/python.sh")
-work=$(mktemp -d "${TMPDIR:-/tmp}/tidelog-minio.XXXXXX")
-export STATE=$work/topology NETWORK=${NETWORK:-78}
-local=$root/minio/run-local.sh
-cleanup() {
-    status=$?
-    "$local" down || status=1
-    [ "$status" -eq 0 ] || tail -n 15 "$STATE"/logs/*.log >&2 || true
-    rm -rf "$work"
-    exit "$status"
-}
-trap cleanup EXIT
+# shellcheck source=tests/common.sh
+. "$(dirname "$0")/common.sh"
+topology minio 78
 
 echo "--- compose.yaml"
-if command -v docker-compose >/dev/null; then
+if installable docker-compose docker-compose; then
     for profile in minio seaweedfs; do
         COMPOSE_PROFILES=$profile docker-compose -f "$root/minio/compose.yaml" config -q
         echo "compose.yaml is valid with the profile $profile"
     done
 else
-    echo "skipped: docker-compose is not installed"
+    skip "compose.yaml: docker-compose is not installed"
 fi
 for script in "$root"/minio/*.sh; do
     if [ "$(head -n 1 "$script")" = '#!/bin/sh' ]; then sh -n "$script"; else bash -n "$script"; fi
 done
-if command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ]; then
+if installable haproxy haproxy; then
     # The names of services are not known here: what is checked is the rest.
     sed -E 's/gateway-[12]:7070/127.0.0.1:7070/' "$root/minio/haproxy.cfg" >"$work/haproxy.cfg"
     PATH=$PATH:/usr/sbin haproxy -c -q -f "$work/haproxy.cfg"
     echo "haproxy.cfg is valid"
+else
+    skip "haproxy.cfg and the load balancer: haproxy is not installed"
 fi
 
-if command -v systemd-analyze >/dev/null; then
+if installable systemd-analyze systemd; then
     # The binary is not installed where the unit has it.
     sed "s#/usr/local/bin/tidelog#$TIDELOG#" "$root/packaging/systemd/tidelog.service" >"$work/tidelog.service"
     systemd-analyze verify "$work/tidelog.service" 2>"$work/unit" || true
     if grep -F tidelog.service "$work/unit"; then exit 1; fi
     echo "tidelog.service is valid"
+else
+    skip "tidelog.service: systemd-analyze is not installed"
 fi
 
 echo "--- what the image is built from"
@@ -67,11 +59,11 @@ sys.exit(f"minio: .dockerignore leaves out {missing}" if missing or not targets 
 PYTHON
 
 echo "--- up"
-"$local" up --detach
-"$local" status
-eval "$("$local" env)"
+"$cluster" up --detach
+"$cluster" status
+eval "$("$cluster" env)"
 
-mkdir -p "$work/bin" "$work/blocks" "$work/here"
+mkdir -p "$work/bin" "$work/here"
 ln -s "$TIDELOG" "$work/bin/tidelog"
 # Stands for DuckDB's command line, with its reader of S3 from a package.
 cat >"$work/bin/duckdb" <<SHIM
@@ -85,11 +77,7 @@ for statement in filter(str.strip, sys.argv[1].split(";")):
         print(shown)
 SHIM
 chmod +x "$work/bin/duckdb"
-awk -v folder="$work/blocks" '
-    /^```sh$/ { number++; file = sprintf("%s/%02d.sh", folder, number); inside = 1; next }
-    /^```$/ { inside = 0; next }
-    inside { print > file }
-' "$root/minio/README.md"
+sh_blocks "$root/minio/README.md" "$work/blocks"
 count=0
 for block in "$work"/blocks/*.sh; do
     count=$((count + 1))
@@ -97,14 +85,13 @@ for block in "$work"/blocks/*.sh; do
     cat "$block"
     (cd "$work/here" && PATH=$work/bin:$PATH bash -euo pipefail "$block" </dev/null 2>&1) | tee "$work/out.$count"
     if grep -q '"error"' "$work/out.$count"; then
-        echo "minio: block $count answered an error" >&2
-        exit 1
+        fail "block $count answered an error"
     fi
 done
-[ "$count" -ge 4 ] || { echo "minio: only $count blocks were found" >&2; exit 1; }
+[ "$count" -ge 4 ] || fail "only $count blocks were found"
 cat "$work"/out.* >"$work/all"
 for needle in '"offset":0' 'alice' '450' 'can be written' '"currency":"USD"'; do
-    grep -q -- "$needle" "$work/all" || { echo "minio: nothing shows $needle" >&2; exit 1; }
+    grep -q -- "$needle" "$work/all" || fail "nothing shows $needle"
 done
 
 echo "--- a gateway that leaves and a node that crashes while records come"
@@ -115,7 +102,7 @@ written() {
 }
 after() { # RECORDS COMMAND…
     until [ "$(written)" -ge "$1" ]; do
-        kill -0 "$producer" 2>/dev/null || { echo "minio: the producer ended early" >&2; exit 1; }
+        kill -0 "$producer" 2>/dev/null || fail "the producer ended early"
     done
     shift
     "$@"
@@ -129,41 +116,40 @@ trickle() { # as many records as the argument says, in 50 pieces with a request 
 }
 trickle 20000 | "$TIDELOG" produce orderly >"$work/orderly" 2>&1 &
 producer=$!
-after 2000 "$local" stop gateway-1
-after 5000 "$local" kill node-2
-"$local" start gateway-1
-"$local" start node-2
+after 2000 "$cluster" stop gateway-1
+after 5000 "$cluster" kill node-2
+"$cluster" start gateway-1
+"$cluster" start node-2
 wait "$producer" || { cat "$work/orderly" >&2; exit 1; }
 cat "$work/orderly"
 "$TIDELOG" topic flush orderly --archive
 "$TIDELOG" consume orderly --output value | sort -n >"$work/consumed"
-seq 1 20000 | cmp - "$work/consumed" || { echo "minio: records are missing, or there twice" >&2; exit 1; }
+seq 1 20000 | cmp - "$work/consumed" || fail "records are missing, or there twice"
 "$TIDELOG" admin status >"$work/members"
 [ "$(grep -c reachable "$work/members")" -ge 3 ] || { cat "$work/members" >&2; exit 1; }
 
 if [ -z "${S3_ENDPOINT:-}" ]; then
     echo "--- a bucket that goes away while records come"
-    "$local" kill s3
+    "$cluster" kill s3
     seq 20001 30000 | "$TIDELOG" produce orderly
-    "$local" start s3
+    "$cluster" start s3
     "$TIDELOG" topic flush orderly --archive
     "$TIDELOG" consume orderly --output value | sort -n >"$work/consumed"
-    seq 1 30000 | cmp - "$work/consumed" || { echo "minio: records are missing, or there twice" >&2; exit 1; }
+    seq 1 30000 | cmp - "$work/consumed" || fail "records are missing, or there twice"
     "$TIDELOG" verify --bucket "$TIDELOG_BUCKET" | tail -n 1
 fi
 
 echo "--- a right that the policy lacks"
 # The bucket is Tidelog's, another one is not: the probe has to say so.
 if "$TIDELOG" bucket check --quick --bucket s3://another/place >"$work/denied" 2>&1; then
-    echo "minio: another bucket could be written" >&2
-    exit 1
+    fail "another bucket could be written"
 fi
 cat "$work/denied"
-grep -q 's3:PutObject' "$work/denied" || { echo "minio: the probe does not name the right" >&2; exit 1; }
+grep -q 's3:PutObject' "$work/denied" || fail "the probe does not name the right"
 
-"$local" down
+"$cluster" down
 echo "--- flights"
 if [ "${1:-200000}" != 0 ]; then
-    TOPOLOGY=$local STATE=$work/flights "$root/tests/flights.sh" "${1:-200000}"
+    TOPOLOGY=$cluster STATE=$work/flights "$root/tests/flights.sh" "${1:-200000}"
 fi
 echo "minio: done"

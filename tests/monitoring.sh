@@ -3,37 +3,29 @@
 # metrics of a running topology (minio/run-local.sh) that has done some work; where Prometheus is installed it scrapes that
 # topology, and has to load the rules and to have something for every query.
 #
+#   tests/monitoring.sh [static]    static: only what needs no processes, with src/metrics for the metrics
+#
 # TIDELOG, S3_SERVER   as tests/minio.sh takes them
 set -euo pipefail
 
-root=$(cd "$(dirname "$0")/.." && pwd)
-target=${CARGO_TARGET_DIR:-$root/target}
-export TIDELOG=${TIDELOG:-$target/debug/tidelog} S3_SERVER=${S3_SERVER:-$target/debug/examples/s3-server}
-python=$("$root/tests/python.sh")
-work=$(mktemp -d "${TMPDIR:-/tmp}/tidelog-monitoring.XXXXXX")
-export STATE=$work/topology NETWORK=${NETWORK:-79}
-local=$root/minio/run-local.sh
-cleanup() {
-    status=$?
-    "$local" down || status=1
-    [ "$status" -eq 0 ] || tail -n 15 "$STATE"/logs/*.log >&2 || true
-    rm -rf "$work"
-    exit "$status"
-}
-trap cleanup EXIT
+# shellcheck source=tests/common.sh
+. "$(dirname "$0")/common.sh"
+topology monitoring 79
 
-if command -v promtool >/dev/null; then
+if installable promtool prometheus; then
     promtool check rules "$root"/monitoring/rules/*.yml
     promtool test rules "$root/monitoring/rules.test.yml"
     # The rules are where the settings say only in a container.
     sed "s#/etc/prometheus/rules#$root/monitoring/rules#" "$root/minio/prometheus.yml" >"$work/prometheus.yml"
     promtool check config "$work/prometheus.yml"
 else
-    echo "skipped: promtool is not installed"
+    skip "the rules of alerts: promtool is not installed"
 fi
+"$python" "$root/tests/monitoring.py" source
+[ "${1:-}" != static ] || exit 0
 
-"$local" up --detach
-eval "$("$local" env)"
+"$cluster" up --detach
+eval "$("$cluster" env)"
 work_a_little() { # every part of the cluster does something, again and again until what is measured has changed
     seq 1 "$1" | "$TIDELOG" produce numbers --create --partitions 6 >/dev/null
     "$TIDELOG" topic flush numbers --archive >/dev/null
@@ -55,15 +47,15 @@ touch "$work/enough"
 [ "$failed" -eq 0 ] || exit 1
 if [ -n "${PROMETHEUS:-}" ]; then
     # What is wrong has to be noticed, through the labels that series really have in Prometheus.
-    "$local" kill node-3
+    "$cluster" kill node-3
     if [ -z "${S3_ENDPOINT:-}" ]; then
-        "$local" kill s3
+        "$cluster" kill s3
         seq 1 1000 | "$TIDELOG" produce numbers >/dev/null
         "$python" "$root/tests/monitoring.py" pending TidelogProcessGone TidelogMemberAway TidelogBucketAway
-        "$local" start s3
+        "$cluster" start s3
     else
         "$python" "$root/tests/monitoring.py" pending TidelogProcessGone TidelogMemberAway
     fi
-    "$local" start node-3
+    "$cluster" start node-3
 fi
 echo "monitoring: done"

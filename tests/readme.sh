@@ -6,25 +6,23 @@
 # succeed, and the outputs have to hold what the README shows them for.
 set -euo pipefail
 
-root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=tests/common.sh
+. "$(dirname "$0")/common.sh"
 binary=${TIDELOG:-$root/target/debug/tidelog}
-[ -x "$binary" ] || { echo "readme: no binary $binary: run cargo build" >&2; exit 1; }
+[ -x "$binary" ] || fail "no binary $binary: run cargo build"
 python=$("$root/tests/python.sh")
 work=$(mktemp -d "${TMPDIR:-/tmp}/tidelog-readme.XXXXXX")
 server=
-cleanup() {
-    status=$?
+end_server() {
     if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then
         kill -TERM "$server" 2>/dev/null || true
         wait "$server" 2>/dev/null || true
     fi
-    [ "$status" -eq 0 ] || tail -n 20 "$work/serve.log" >&2 || true
-    rm -rf "$work"
-    exit "$status"
+    [ "$1" = 0 ] || tail -n 20 "$work/serve.log" >&2 || true
 }
-trap cleanup EXIT
+at_exit end_server
 
-mkdir "$work/bin" "$work/blocks" "$work/home"
+mkdir "$work/bin" "$work/home"
 # Stands for cargo: only the form that the README uses.
 cat >"$work/bin/cargo" <<'SHIM'
 #!/usr/bin/env bash
@@ -36,11 +34,7 @@ chmod +x "$work/bin/cargo"
 export TIDELOG_BINARY=$binary
 PATH=$work/bin:$(dirname "$python"):$PATH
 
-awk -v folder="$work/blocks" '
-    /^```sh$/ { number++; file = sprintf("%s/%02d.sh", folder, number); inside = 1; next }
-    /^```$/ { inside = 0; next }
-    inside { print > file }
-' "$root/README.md"
+sh_blocks "$root/README.md" "$work/blocks"
 
 cd "$work/home"
 count=0
@@ -50,9 +44,9 @@ for block in "$work"/blocks/*.sh; do
     cat "$block"
     if grep -Eq -- '-- (serve|dev-cluster .*)$' "$block"; then
         # What the block before the cluster stopped gives its port back by its end.
-        [ -z "$server" ] || wait "$server" || { echo "readme: the server did not stop cleanly" >&2; exit 1; }
+        [ -z "$server" ] || wait "$server" || fail "the server did not stop cleanly"
         # Alone in its block, so that a signal reaches it and no shell.
-        [ "$(wc -l <"$block")" -eq 1 ] || { echo "readme: a block that starts a server has one line" >&2; exit 1; }
+        [ "$(wc -l <"$block")" -eq 1 ] || fail "a block that starts a server has one line"
         bash -euo pipefail -c "exec $(cat "$block")" >"$work/serve.out" 2>"$work/serve.log" </dev/null &
         server=$!
         ports=7070
@@ -60,9 +54,9 @@ for block in "$work"/blocks/*.sh; do
         for port in $ports; do
             tries=0
             until curl --silent --fail --max-time 5 --output /dev/null "http://127.0.0.1:$port/readyz"; do
-                kill -0 "$server" 2>/dev/null || { echo "readme: the server ended" >&2; exit 1; }
+                kill -0 "$server" 2>/dev/null || fail "the server ended"
                 tries=$((tries + 1))
-                [ "$tries" -lt 600 ] || { echo "readme: the server is not ready after a minute" >&2; exit 1; }
+                [ "$tries" -lt 600 ] || fail "the server is not ready after a minute"
                 sleep 0.1
             done
         done
@@ -70,18 +64,17 @@ for block in "$work"/blocks/*.sh; do
     else
         bash -euo pipefail "$block" </dev/null 2>&1 | tee "$work/out.$count"
         if grep -q '"error"' "$work/out.$count"; then
-            echo "readme: block $count answered an error" >&2
-            exit 1
+            fail "block $count answered an error"
         fi
     fi
 done
-[ "$count" -ge 5 ] || { echo "readme: only $count blocks were found" >&2; exit 1; }
+[ "$count" -ge 5 ] || fail "only $count blocks were found"
 cat "$work"/out.* >"$work/all"
 for needle in '"offset":0' '"duplicate":true' '"next_offset"' 'alice' 'archived' 'learner\|voter'; do
-    grep -q -- "$needle" "$work/all" || { echo "readme: nothing shows $needle" >&2; exit 1; }
+    grep -q -- "$needle" "$work/all" || fail "nothing shows $needle"
 done
 # The cluster, as Ctrl-C would.
 kill -TERM "$server"
-wait "$server" || { echo "readme: the cluster did not stop cleanly" >&2; exit 1; }
+wait "$server" || fail "the cluster did not stop cleanly"
 server=
 echo "README: $count blocks executed"

@@ -3,38 +3,28 @@
 # stops at one that does not come back, refuses while one is down; and after that the runbook of a lost volume (replace-node),
 # with the lost voter's address and a new number. Needs jq, python3 and a built tidelog (TIDELOG, default target/debug/tidelog).
 set -euo pipefail
-cd "$(dirname "$0")/.."
+# shellcheck source=tests/common.sh
+. "$(dirname "$0")/common.sh"
+cd "$root"
 
 tidelog=$(realpath "${TIDELOG:-target/debug/tidelog}")
-home=$(mktemp -d)
+work=$(mktemp -d "${TMPDIR:-/tmp}/tidelog-roll.XXXXXX")
+home=$work
 mkdir "$home/bin"
 ln -s "$tidelog" "$home/bin/tidelog"
 export PATH="$home/bin:$PATH"
-passed=0
 
-finish() {
-    local status=$? pid
+end_processes() {
+    local pid
     for pid in "$home"/*.pid "$home"/producer; do
         [ -e "$pid" ] && kill -9 "$(cat "$pid")" 2>/dev/null || true
     done
-    if [ "$status" != 0 ]; then tail -n 20 "$home"/*.log >&2 || true; fi
-    rm -rf "$home"
-    exit "$status"
+    [ "$1" = 0 ] || tail -n 20 "$home"/*.log >&2 || true
 }
-trap finish EXIT
+at_exit end_processes
 
-fail() { echo "tests/roll.sh: $*" >&2; exit 1; }
-ok() { echo "ok: $*"; passed=$((passed + 1)); }
-
-# Ports that nothing uses now: for clients, operators and peers of four nodes.
-read -ra ports < <(python3 - <<'PYTHON'
-import socket
-sockets = [socket.socket() for _ in range(12)]
-for each in sockets:
-    each.bind(("127.0.0.1", 0))
-print(*(each.getsockname()[1] for each in sockets))
-PYTHON
-)
+# For clients, operators and peers of four nodes.
+read -ra ports < <(free_ports 12)
 client() { echo "${ports[$(($1 * 3 - 3))]}"; }
 admin() { echo "${ports[$(($1 * 3 - 2))]}"; }
 peer() { echo "${ports[$(($1 * 3 - 1))]}"; }
@@ -65,7 +55,7 @@ voters() {
 }
 voters 1 a "$(admin 1)" 2 b "$(admin 2)" 3 c "$(admin 3)" >"$home/voters.json"
 
-roll() { ROLL_VOTERS="$home/voters.json" ROLL_RESTART="$home/start" ROLL_STEADY=2 terraform/roll.sh "$@"; }
+roll() { ROLL_VOTERS="$home/voters.json" ROLL_RESTART="$home/start" ROLL_STEADY=2 ROLL_PATIENCE=8 terraform/roll.sh "$@"; }
 pids() { cat "$home"/{1,2,3}.pid; }
 # Whether the cluster is well: then roll.sh gets as far as finding that there is no node 9.
 well() {
@@ -120,7 +110,7 @@ ok "all voters were restarted under load, and $acknowledged records are there"
 
 : >"$home/started"
 status=0
-said=$(ROLL_RESTART=true ROLL_TIMEOUT=5 ROLL_VOTERS="$home/voters.json" terraform/roll.sh 2>&1) || status=$?
+said=$(ROLL_RESTART=true ROLL_TIMEOUT=5 ROLL_PATIENCE=30 ROLL_VOTERS="$home/voters.json" terraform/roll.sh 2>&1) || status=$?
 [ "$status" = 1 ] || fail "a voter that does not come back is an error: $said"
 grep -q "did not come back well" <<<"$said" || fail "not told which voter is away: $said"
 [ "$(grep -c draining <<<"$said")" = 1 ] || fail "went on with another voter: $said"
@@ -133,11 +123,34 @@ said=$(roll 2>&1) || status=$?
 [ ! -s "$home/started" ] || fail "a voter was restarted while another one is down"
 ok "it refuses while a voter is down: $(sed -n 2p <<<"$said")"
 
-for node in 1 2 3; do
-    kill -0 "$(cat "$home/$node.pid")" 2>/dev/null || "$home/start" $node
-done
+down=
+for node in 1 2 3; do kill -0 "$(cat "$home/$node.pid")" 2>/dev/null || down=$down$node; done
+grep -q "goes on with it: roll.sh restart $down\$" <<<"$said" || fail "not told what goes on with node $down: $said"
+status=0
+said=$(roll restart $((down % 3 + 1)) 2>&1) || status=$?
+[ "$status" = 1 ] && grep -q "nothing is restarted" <<<"$said" || fail "another voter was restarted while $down is down: $said"
+[ ! -s "$home/started" ] || fail "a voter was restarted while another one is down"
+roll restart "$down"
+[ "$(cat "$home/started")" = "$down" ] || fail "node $down alone was to be started: $(cat "$home/started")"
 wait_well
-ok "once it is back the cluster is well"
+ok "named, the voter that is down is started, and no other may be"
+
+# Killed where it does the most harm: a voter is drained, and nobody has started it again.
+printf '#!/bin/sh\nkill -9 $PPID\n' >"$home/killed"
+chmod +x "$home/killed"
+: >"$home/started"
+status=0
+said=$(ROLL_RESTART="$home/killed" ROLL_STEADY=2 ROLL_VOTERS="$home/voters.json" terraform/roll.sh restart 2>&1) || status=$?
+[ "$status" = 137 ] && [ "$(grep -c draining <<<"$said")" = 1 ] || fail "it was to be killed after draining one voter ($status): $said"
+status=0
+said=$(roll 2>&1) || status=$?
+again=$(sed -n 's/.*goes on with it: roll.sh //p' <<<"$said")
+[ "$status" = 1 ] && [ -n "$again" ] || fail "not told how to go on after being killed: $said"
+# shellcheck disable=SC2086
+roll $again
+wait_well
+[ "restart $(cat "$home/started")" = "$again" ] || fail "only $again was to be started: $(cat "$home/started")"
+ok "killed between draining and restarting, it is told how to go on, and does"
 
 # README, "A lost volume": the voter comes back empty, under a new number, with its address.
 kill -9 "$(cat "$home/2.pid")"
@@ -157,4 +170,4 @@ ok "a lost volume is replaced under a new number, at the same address"
 
 roll restart 4
 ok "the new voter is restarted like the others"
-echo "$passed passed, 0 failed"
+echo "roll: done"

@@ -57,6 +57,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("archive", BELOW_SHARD),
     ("gc", BELOW_SHARD),
     ("verify", BELOW_SHARD),
+    ("backup", BELOW_SHARD),
     ("retention", BELOW_SHARD),
 ];
 const FOUNDATION: &[&str] = &["error", "clock", "config", "metrics", "failpoint", "planted", "disk", "blocking"];
@@ -111,6 +112,7 @@ const PLACES: &[(&str, &[&str])] = &[
     ("parquet", ARROW),
     ("axum", &["gateway/"]),
     ("object_store::path", &["src/store/"]),
+    ("aws_config", &["src/store/aws.rs"]),
     ("anyhow", &["cli/"]),
     ("reqwest", &["client/"]),
 ];

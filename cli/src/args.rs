@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::{BenchCommand, CostArgs, TokenCommand};
+use crate::command::{BackupArgs, BenchCommand, CostArgs, RebuildArgs, RestoreArgs, TokenCommand};
 use crate::input::Format;
 pub(crate) use crate::remote::{AdminRemote, AdminServer, Remote};
 use crate::start::Start;
@@ -40,6 +40,12 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     /// Read every object that the newest checkpoint names and check it
     Verify(VerifyArgs),
+    /// Copy the state of a cluster and its records from its bucket elsewhere; only what is not there yet
+    Backup(BackupArgs),
+    /// Make a new bucket, of a new cluster, out of a backup
+    Restore(RestoreArgs),
+    /// Make checkpoints of nothing but segments and archive files, when those there were are lost
+    Rebuild(RebuildArgs),
     /// Check whether a bucket can be used
     #[command(subcommand)]
     Bucket(BucketCommand),

@@ -22,7 +22,7 @@ const MESSAGES: usize = 4;
 /// `corrupt` if a segment is not what its checksums say, or whatever the bucket says.
 pub async fn convert(bucket: &Bucket, job: &ClaimedJob) -> Result<CompletedJob> {
     let (work, queue) = mpsc::channel(MESSAGES);
-    let encoder = Encoder::new(tokio::runtime::Handle::current(), bucket.clone(), job.clone());
+    let encoder = Encoder::new(bucket.clone(), job.clone());
     let encoding = tidelog::blocking::spawn_future(encoder.run(queue));
     let (read, encoded) = tokio::join!(read(bucket, job, work), encoding);
     let encoded = encoded.map_err(|error| Error::internal("the encoder broke off").with_source(error))?;

@@ -9,11 +9,10 @@ use tidelog::format::batch;
 use tidelog::model::{ArchiveFile, ArchiveRange, ObjectId, StoredBatch, StoredRecord, Topic, TopicId, TopicPartition};
 use tidelog::store::Bucket;
 use tidelog::store::keys::{ArchiveKey, Key};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::upload::{self, Part};
+use crate::upload::{self, Part, Room};
 
 /// Files that are complete but not yet in the bucket; the encoder waits for the oldest one beyond.
 const UPLOADS: usize = 4;
@@ -31,8 +30,8 @@ pub(crate) type Encoded = (Vec<ArchiveFile>, Vec<ArchiveRange>);
 
 /// Encodes what the reader sends.
 pub(crate) struct Encoder {
-    runtime: Handle,
     bucket: Bucket,
+    room: Room,
     job: ClaimedJob,
     topic: Option<TopicId>,
     /// The open files of `topic` by append day. At most one of them has a row group in progress.
@@ -51,11 +50,11 @@ struct Open {
 }
 
 impl Encoder {
-    /// Writes the files of `job` into `bucket`, with uploads on `runtime`.
-    pub(crate) fn new(runtime: Handle, bucket: Bucket, job: ClaimedJob) -> Self {
+    /// Writes the files of `job` into `bucket`.
+    pub(crate) fn new(bucket: Bucket, job: ClaimedJob) -> Self {
         Self {
-            runtime,
             bucket,
+            room: Room::new(),
             job,
             topic: None,
             open: BTreeMap::new(),
@@ -140,7 +139,7 @@ impl Encoder {
             id,
         });
         let writer = ArchiveWriter::new(id, topic, day)?;
-        let (parts, upload) = upload::start(&self.runtime, self.bucket.clone(), key.to_string());
+        let (parts, upload) = upload::start(self.bucket.clone(), key.to_string());
         Ok(Open { writer, parts, upload })
     }
 
@@ -148,7 +147,7 @@ impl Encoder {
     async fn send_bytes(&mut self, day: u32) -> Result<()> {
         let Some(open) = self.open.get_mut(&day) else { return Ok(()) };
         let bytes = open.writer.take_bytes();
-        if bytes.is_empty() || open.parts.send(Part::Bytes(bytes)).await.is_ok() {
+        if bytes.is_empty() || open.parts.send(self.room.take(bytes).await?).await.is_ok() {
             return Ok(());
         }
         match self.open.remove(&day) {
@@ -168,7 +167,8 @@ impl Encoder {
     async fn finish(&mut self, open: Open) -> Result<()> {
         let FinishedArchive { bytes, file, ranges } = open.writer.finish()?;
         let parts = &open.parts;
-        let sent = parts.send(Part::Bytes(bytes)).await.is_ok() && parts.send(Part::End).await.is_ok();
+        let last = self.room.take(bytes).await?;
+        let sent = parts.send(last).await.is_ok() && parts.send(Part::End).await.is_ok();
         if !sent {
             return Err(failure_of(open.upload).await);
         }

@@ -7,11 +7,11 @@
 //!
 //! ```text
 //! reader (async)                     encoder (a blocking thread)          uploads (async)
-//! blocks, 16 ahead, verified ──▶ batches ──▶ rows ──▶ row groups ──▶ one task for each file
+//! blocks, 16 ahead, verified ──▶ batches ──▶ rows ──▶ row groups ──▶ one thread for each file
 //!                            1 MiB messages                    at most 2 waiting
 //! ```
 //!
-//! Memory is bounded: a block for each segment of the job and 16 on their way, one row group being encoded, some row
+//! Memory is bounded: a block for each segment of the job and 16 on their way, one row group being encoded, and 192 MiB of row
 //! groups and parts being uploaded. The worker reaches the queue through [`Jobs`] only, so it may be the same process or
 //! another.
 

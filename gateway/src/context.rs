@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use tidelog_api::{ErrorCode, headers};
+use tidelog_api::{ErrorCode, Outcome, headers};
 use uuid::Uuid;
 
 use crate::access::{Access, LoggedBody};
@@ -127,8 +127,9 @@ impl Begun {
 
 async fn whatever_becomes_of_it(answer: impl Future<Output = Response>) -> Response {
     AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
-        // The panic hook has written where it was.
-        ApiError::new(ErrorCode::Internal, "the server failed to handle the request").into_response()
+        // The panic hook has written where it was; what had been done by then nobody knows.
+        let error = ApiError::new(ErrorCode::Internal, "the server failed to handle the request");
+        error.with_outcome(Outcome::Unknown).into_response()
     })
 }
 
@@ -166,7 +167,9 @@ fn of_framework(status: StatusCode) -> ApiError {
             ApiError::new(ErrorCode::UnsupportedMediaType, "the content type is not taken here")
         }
         _ if status.is_client_error() => ApiError::parameter("request", "the request is malformed"),
-        _ => ApiError::new(ErrorCode::Internal, "the server failed to handle the request"),
+        _ => {
+            ApiError::new(ErrorCode::Internal, "the server failed to handle the request").with_outcome(Outcome::Unknown)
+        }
     }
 }
 
@@ -227,6 +230,13 @@ mod tests {
     fn with(name: &'static str, value: &str) -> HeaderMap {
         let value = HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""));
         HeaderMap::from_iter([(http::HeaderName::from_static(name), value)])
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panicked_may_have_written() {
+        let response = whatever_becomes_of_it(async { panic!("on purpose") }).await;
+        let outcome = response.extensions().get::<Failure>().and_then(|Failure(error)| error.outcome());
+        assert_eq!((response.status(), outcome), (StatusCode::INTERNAL_SERVER_ERROR, Some(Outcome::Unknown)));
     }
 
     #[test]

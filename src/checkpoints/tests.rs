@@ -1,22 +1,23 @@
 //! A shard in memory over a real bucket: applies commands, flushes and archives with the real formats. For the
-//! tests of `gc` and `verify`.
+//! tests of `gc`, `verify` and `backup`.
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
 use super::Missing;
 use crate::error::{Error, ErrorKind};
-use crate::format::archive::{ArchiveWriter, append_day};
+use crate::format::archive::{ArchiveWriter, FinishedArchive, append_day};
 use crate::format::batch;
 use crate::format::checkpoint::{encode_checkpoint, encode_part};
 use crate::format::segment::SegmentWriter;
 use crate::model::{
     Answer, Append, CheckpointRef, Command, Compression, Control, Incarnation, IndexPartRef, LogIndex, LogTime,
-    LoggedCommand, NamedSettings, ObjectId, Record, ShardId, StoredBatch, TopicId, TopicPartition, TopicSettings,
+    LoggedCommand, NamedSettings, ObjectId, Record, ShardId, StoredBatch, StoredRecord, Topic, TopicId, TopicPartition,
+    TopicSettings, Triple,
 };
 use crate::state::State;
 use crate::store::Bucket;
@@ -91,6 +92,11 @@ impl Shard {
 
     /// Appends a batch of `count` records.
     pub(crate) fn append(&self, partition: TopicPartition, count: usize) {
+        self.append_as(partition, count, None);
+    }
+
+    /// The same as a producer.
+    pub(crate) fn append_as(&self, partition: TopicPartition, count: usize, triple: Option<Triple>) {
         let record = |at: usize| Record {
             timestamp: i64::try_from(self.time()).unwrap(),
             key: None,
@@ -98,7 +104,7 @@ impl Shard {
             headers: Vec::new(),
         };
         let records: Vec<Record> = (0..count).map(record).collect();
-        let encoded = batch::encode(&records, Compression::None, None).unwrap();
+        let encoded = batch::encode(&records, Compression::None, triple).unwrap();
         let next = self.inner().next;
         self.inner().batches.insert(next, encoded.bytes.clone());
         let append = Append {
@@ -106,7 +112,7 @@ impl Shard {
             batch: encoded.bytes,
             position: 0,
             info: encoded.info,
-            triple: None,
+            triple,
             idempotency: None,
             digest: 0,
             expected_offset: None,
@@ -158,7 +164,7 @@ impl Shard {
         checkpoint
     }
 
-    /// Archives all live segments of one topic and day into one file.
+    /// Archives all live segments, which are of one day, into one file a topic; gives the key of that of `topic`.
     pub(crate) async fn archive(&self, topic: TopicId) -> Key {
         let view = self.state();
         let segments: Vec<ObjectId> = view.segments().map(|segment| segment.info.id).collect();
@@ -168,20 +174,33 @@ impl Shard {
             segments: segments.clone(),
         };
         let Answer::Job(job) = self.control(claim) else { unreachable!("the claim was declined") };
-        let topic = view.topic(topic).unwrap();
-        let day = append_day(self.time());
-        let id = self.object();
-        let mut writer = ArchiveWriter::new(id, topic, day).unwrap();
-        let mut stored = Vec::new();
+        let mut stored: BTreeMap<TopicId, Vec<(u32, StoredRecord)>> = BTreeMap::new();
         for segment in &segments {
             let object = self.bucket.get(&Key::Segment(SHARD, *segment).to_string(), u64::MAX).await.unwrap();
-            stored.extend(records_of(*segment, &object));
+            for (partition, record) in records_of(*segment, &object) {
+                stored.entry(partition.topic).or_default().push((partition.partition, record));
+            }
         }
-        stored.sort_by_key(|(partition, record)| (*partition, record.offset));
-        for (partition, record) in &stored {
+        let (mut files, mut ranges, mut keys) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for (id, mut records) in stored {
+            records.sort_by_key(|(partition, record)| (*partition, record.offset));
+            let (key, finished) = self.archive_file(view.topic(id).unwrap(), &records);
+            self.put(&key, vec![finished.bytes]).await;
+            files.push(finished.file);
+            ranges.extend(finished.ranges);
+            keys.insert(id, key);
+        }
+        let archived = Control::Archived { job, files, ranges };
+        assert_eq!(self.control(archived), Answer::Done);
+        keys.remove(&topic).unwrap()
+    }
+
+    fn archive_file(&self, topic: &Topic, records: &[(u32, StoredRecord)]) -> (Key, FinishedArchive) {
+        let (day, id) = (append_day(self.time()), self.object());
+        let mut writer = ArchiveWriter::new(id, topic, day).unwrap();
+        for (partition, record) in records {
             writer.push(*partition, record).unwrap();
         }
-        let finished = writer.finish().unwrap();
         let key = Key::Archive(ArchiveKey {
             namespace: topic.namespace.clone(),
             topic: topic.name.clone(),
@@ -190,10 +209,7 @@ impl Shard {
             shard: SHARD,
             id,
         });
-        self.put(&key, vec![finished.bytes]).await;
-        let archived = Control::Archived { job, files: vec![finished.file], ranges: finished.ranges };
-        assert_eq!(self.control(archived), Answer::Done);
-        key
+        (key, writer.finish().unwrap())
     }
 
     async fn put(&self, key: &Key, parts: Vec<Bytes>) {
@@ -202,7 +218,7 @@ impl Shard {
 }
 
 /// All records of a segment with their partitions.
-fn records_of(id: ObjectId, object: &Bytes) -> Vec<(u32, crate::model::StoredRecord)> {
+pub(crate) fn records_of(id: ObjectId, object: &Bytes) -> Vec<(TopicPartition, StoredRecord)> {
     use crate::format::segment::{Footer, FrameReader, Seek, block_bytes, verify, verify_block};
     let (footer, _): (Footer, u64) = verify(id, object).unwrap();
     let mut records = Vec::new();
@@ -213,7 +229,7 @@ fn records_of(id: ObjectId, object: &Bytes) -> Vec<(u32, crate::model::StoredRec
             let block = object.slice(place.start as usize..place.end as usize);
             reader.feed(&verify_block(id, index, &block).unwrap()).unwrap();
             while let Some(batch) = reader.next().unwrap() {
-                records.extend(batch::decode(&batch).unwrap().into_iter().map(|r| (range.partition.partition, r)));
+                records.extend(batch::decode(&batch).unwrap().into_iter().map(|r| (range.partition, r)));
             }
         }
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Config;
 
 /// `[cost]`: prices, all in one currency. The defaults are those of Amazon S3 Standard in us-east-1, from a machine in the
-/// same region, with nodes in several zones.
+/// same region, with nodes in several zones; docs/cost.md says where they are from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cost {
@@ -25,16 +25,28 @@ pub struct Cost {
     pub stored_per_gib_month: f64,
 }
 
+/// The defaults, in US dollars: `tidelog cost` reckons with the same, and with others besides.
+impl Cost {
+    /// Of 1,000 calls that write or list.
+    pub const S3_PUT_1000: f64 = 0.005;
+    /// Of 1,000 calls that read.
+    pub const S3_GET_1000: f64 = 0.0004;
+    /// Of a GB that is stored for a month, below 50 TB.
+    pub const S3_GB_MONTH: f64 = 0.023;
+    /// Of a GB from one zone to another, on either side.
+    pub const CROSS_ZONE_GB: f64 = 0.01;
+}
+
 impl Default for Cost {
     fn default() -> Self {
         Self {
             currency: "USD".to_owned(),
-            put_per_1000: 0.005,
-            get_per_1000: 0.0004,
+            put_per_1000: Self::S3_PUT_1000,
+            get_per_1000: Self::S3_GET_1000,
             read_per_gib: 0.0,
             written_per_gib: 0.0,
-            peer_per_gib: 0.01,
-            stored_per_gib_month: 0.023,
+            peer_per_gib: Self::CROSS_ZONE_GB,
+            stored_per_gib_month: Self::S3_GB_MONTH,
         }
     }
 }

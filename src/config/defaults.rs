@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::peer::Peer;
 use super::sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
-    Shutdown, Store, Tail, TopicRules, Wal,
+    Shutdown, StartProbe, Store, Tail, TopicRules, Wal,
 };
 use super::{Admin, Auth, Cluster, Config, Cost, ListenerTls, Role};
 
@@ -89,7 +89,15 @@ impl Default for Admin {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { attempt_timeout: secs(30), deadline: minutes(2), concurrency: 64 }
+        Self {
+            attempt_timeout: secs(30),
+            deadline: minutes(2),
+            concurrency: 64,
+            probe: StartProbe::Refuse,
+            hedge_percent: 5,
+            checksums: true,
+            archive_class: "STANDARD".to_owned(),
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub use load::{ConfigError, Sources};
 pub use peer::{Peer, PeerTls, is_host_and_port};
 pub use sections::{
     Archive, Cache, Fetch, Flush, Gc, Http, Idempotency, Log, LogFormat, Metrics, Produce, Producer, Raft, Retention,
-    Shutdown, Store, Tail, TopicRules, Wal,
+    Shutdown, StartProbe, Store, Tail, TopicRules, Wal,
 };
 
 /// All settings of a process.

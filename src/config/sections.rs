@@ -56,13 +56,33 @@ pub struct Store {
     pub deadline: Duration,
     /// Calls in flight to the bucket at once for each kind of work: flushes, conversions, reads, garbage collection, the rest.
     pub concurrency: u32,
+    /// What becomes of a start whose bucket refuses what the process has to do with it.
+    pub probe: StartProbe,
+    /// Of the reads of blocks at most so many per cent are asked a second time when the answer is late; 0: none.
+    pub hedge_percent: u32,
+    /// Whether objects are written with a SHA-256 that the store checks and keeps.
+    pub checksums: bool,
+    /// Storage class of archive files in S3, by its name there.
+    pub archive_class: String,
+}
+
+/// What is done about a bucket that does not let a process do what it has to, when the process starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartProbe {
+    /// The start ends with an error that says what is wrong.
+    Refuse,
+    /// The log says what is wrong.
+    Warn,
+    /// Nothing is tried.
+    Off,
 }
 
 /// `[flush]`: tail to segments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Flush {
-    /// Bytes of tail that cause a flush, and the size at which segments are cut.
+    /// Bytes of tail that cause a flush; more than twice as many are shared out evenly over segments of at least this size.
     #[serde(with = "units::size")]
     pub bytes: u64,
     /// Age of the oldest tail record that causes a flush.
@@ -71,7 +91,7 @@ pub struct Flush {
     /// Age of a change of metadata alone that causes a checkpoint.
     #[serde(with = "units::duration")]
     pub metadata_interval: Duration,
-    /// The least time between two checkpoints.
+    /// The least time between two checkpoints, from begin to begin.
     #[serde(with = "units::duration")]
     pub checkpoint_gap: Duration,
     /// Segments uploaded at once.

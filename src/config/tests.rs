@@ -113,11 +113,20 @@ fn every_wrong_key_is_reported_with_its_origin() {
 #[test]
 fn rules_between_settings_are_reported_together() {
     let text = "bucket = \"ftp://x\"\n[gc]\ngrace = \"30m\"\n[produce]\nmemory = \"1MiB\"\n[raft]\nheartbeat = \"1s\"\n\
-                [log]\nsample = 2.0\n[http]\ncors_origins = [\"*\"]\n[flush]\nuploads = 0\n";
+                [log]\nsample = 2.0\n[http]\ncors_origins = [\"*\"]\n[flush]\nuploads = 0\n\
+                [store]\nhedge_percent = 21\narchive_class = \"GLACIER\"\n";
     let problems = Config::load(&file(text)).unwrap_err().problems;
-    for key in
-        ["bucket", "gc.grace", "produce.memory", "raft.heartbeat", "log.sample", "http.cors_origins", "flush.uploads"]
-    {
+    for key in [
+        "bucket",
+        "gc.grace",
+        "produce.memory",
+        "raft.heartbeat",
+        "log.sample",
+        "http.cors_origins",
+        "flush.uploads",
+        "store.hedge_percent",
+        "store.archive_class",
+    ] {
         assert!(
             problems.iter().any(|problem| problem.starts_with(&format!("{key}:"))),
             "{key} is not among {problems:#?}"

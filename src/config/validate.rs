@@ -11,6 +11,10 @@ const MAX_ENTRY: u64 = 4 << 20;
 const MAX_WAL_FILE: u64 = 128 << 20;
 /// `gc.grace` must exceed this many times the longest upload or plan deadline.
 const GRACE_FACTOR: u32 = 4;
+/// Storage classes whose objects are not there when they are asked for.
+const ASLEEP: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+/// Asking more often than that is not for the few that are late.
+const MAX_HEDGE_PERCENT: u32 = 20;
 
 impl Config {
     /// Checks every rule and reports every problem at once.
@@ -132,6 +136,10 @@ impl Config {
         if self.store.attempt_timeout > self.store.deadline {
             problems.push("store.attempt_timeout: is longer than store.deadline".to_owned());
         }
+        if self.store.hedge_percent > MAX_HEDGE_PERCENT {
+            let found = self.store.hedge_percent;
+            problems.push(format!("store.hedge_percent: {found} is more than {MAX_HEDGE_PERCENT}"));
+        }
         if self.fetch.bucket_deadline > self.fetch.deadline {
             problems.push("fetch.bucket_deadline: is longer than fetch.deadline".to_owned());
         }
@@ -151,6 +159,12 @@ impl Config {
             && !["file:///", "memory:///", "s3://"].iter().any(|scheme| url.starts_with(scheme))
         {
             problems.push(format!("bucket: {url:?} does not start with file:///, memory:/// or s3://"));
+        }
+        let class = &self.store.archive_class;
+        if class.is_empty() || !class.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
+            problems.push(format!("store.archive_class: {class:?} is not a storage class such as \"STANDARD_IA\""));
+        } else if ASLEEP.contains(&class.as_str()) {
+            problems.push(format!("store.archive_class: objects of {class} cannot be read until they are restored"));
         }
         for origin in &self.http.cors_origins {
             let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));

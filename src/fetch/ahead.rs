@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::pieces::Pieces;
+use super::pieces::{Pieces, along};
 use super::plan::{Piece, Source as Tier, Wanted, plan};
 use super::source::Source;
 use crate::format::segment;
@@ -68,6 +68,11 @@ impl Ahead {
         Some((known?, permit))
     }
 
+    /// Whether a page that begins at `start` goes on where another ended.
+    pub(super) fn follows(&self, partition: TopicPartition, start: Offset) -> bool {
+        self.lock().bytes.contains_key(&(partition, start))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Ends> {
         // Hints only.
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
@@ -98,7 +103,7 @@ impl<S: Source> Pieces<'_, S> {
                 let range = footer.range(self.partition)?;
                 let end = seek.position.saturating_add(piece.budget).min(range.position + range.len);
                 for index in segment::blocks(seek.position, end) {
-                    self.objects.block(info, index).await.ok()?;
+                    self.objects.block(info, index, &along(index, range, info)).await.ok()?;
                 }
             }
             Tier::Archive(file) => {

@@ -173,7 +173,7 @@ impl<S: Source> Fetcher<S> {
         loop {
             let view = self.0.source.view();
             let found = existing(&view, topic, partition)?;
-            match self.pieces(&view, topic, partition).locate(found, timestamp).await {
+            match self.pieces(&view, topic, partition, false).locate(found, timestamp).await {
                 Ok(offset) => return Ok(offset.unwrap_or(found.bounds().high_watermark)),
                 Err(failure) => self.again(failure, &mut plans).await?,
             }
@@ -269,7 +269,8 @@ impl<S: Source> Fetcher<S> {
         }
         let wanted =
             Wanted { start, end, max_records: request.max_records as u64, max_bytes: request.max_bytes as u64 };
-        let (full, hold) = self.read(&self.pieces(view, topic, partition), found, wanted).await?;
+        let follows = self.0.ahead.follows(partition, start);
+        let (full, hold) = self.read(&self.pieces(view, topic, partition, follows), found, wanted).await?;
         topic_traffic(&topic.name, Direction::Fetched, full.0 - start, stored_bytes(&full.1));
         if full.0 < end {
             self.read_ahead(topic, partition, start, full.0);
@@ -332,13 +333,19 @@ impl<S: Source> Fetcher<S> {
         let give_up = Instant::now() + self.0.options.deadline;
         tokio::spawn(async move {
             let view = fetcher.0.source.view();
-            let _ = timeout_at(give_up, fetcher.pieces(&view, &topic, partition).warm(next, bytes)).await;
+            let _ = timeout_at(give_up, fetcher.pieces(&view, &topic, partition, true).warm(next, bytes)).await;
             drop(permit);
         });
     }
 
-    fn pieces<'a>(&'a self, view: &'a State, topic: &'a Arc<Topic>, partition: TopicPartition) -> Pieces<'a, S> {
-        Pieces { source: &self.0.source, objects: &self.0.objects, view, topic, partition }
+    fn pieces<'a>(
+        &'a self,
+        view: &'a State,
+        topic: &'a Arc<Topic>,
+        partition: TopicPartition,
+        follows: bool,
+    ) -> Pieces<'a, S> {
+        Pieces { source: &self.0.source, objects: &self.0.objects, view, topic, partition, follows }
     }
 }
 

@@ -65,7 +65,7 @@ impl<S: Source> Pieces<'_, S> {
                     }
                 }
                 None => match reader.needs() {
-                    Some(index) => reader.feed(&self.objects.block(info, index).await?)?,
+                    Some(index) => reader.feed(&self.objects.block(info, index, &(index..index)).await?)?,
                     None => return Ok(None),
                 },
             }

@@ -13,6 +13,7 @@ mod pieces;
 pub mod plan;
 mod raft;
 mod recent;
+mod runs;
 mod source;
 #[cfg(test)]
 mod tests;

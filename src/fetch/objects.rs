@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::recent::Recent;
+use super::runs::{Runs, Segment};
 use crate::cache::{BlockCache, BlockKey, BlockKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::archive::ArchiveReader;
@@ -60,6 +61,7 @@ pub(super) struct Objects {
     /// Of all shards: ids of objects are unique.
     footers: Arc<Recent<Footer>>,
     archives: Arc<Recent<ArchiveReader>>,
+    runs: Arc<Runs>,
 }
 
 /// A part of an object: how the cache knows it, and where its bytes are.
@@ -79,7 +81,8 @@ impl Part {
 impl Objects {
     pub(super) fn new(bucket: Bucket, cache: BlockCache, shard: ShardId, patience: Duration) -> Self {
         let (footers, archives) = (Arc::new(Recent::new(FOOTER_BYTES)), Arc::new(Recent::new(FOOTER_BYTES)));
-        Self { bucket, cache, shard, patience, footers, archives }
+        let runs = Arc::new(Runs::new());
+        Self { bucket, cache, shard, patience, footers, archives, runs }
     }
 
     /// Those of another shard, through the same caches.
@@ -91,6 +94,7 @@ impl Objects {
             patience: self.patience,
             footers: Arc::clone(&self.footers),
             archives: Arc::clone(&self.archives),
+            runs: Arc::clone(&self.runs),
         }
     }
 
@@ -102,18 +106,25 @@ impl Objects {
         let range = info.footer_start..info.bytes;
         let weight = range.end.saturating_sub(range.start);
         let part = self.segment_part(info, BlockKind::SegmentFooter, 0, range);
-        let footer = self.verified(&part, |bytes| Footer::decode(info.id, &bytes)).await?;
+        let footer = self.verified(&part, self.load(&part).await?, |bytes| Footer::decode(info.id, &bytes)).await?;
         Ok(self.footers.insert(info.id, footer, weight))
     }
 
-    /// The verified logical bytes of a block of a segment.
-    pub(super) async fn block(&self, info: &SegmentInfo, index: u32) -> Result<Bytes, Failure> {
+    /// The verified logical bytes of a block of a segment. Others of `run` come with it if it comes from the bucket.
+    pub(super) async fn block(&self, info: &SegmentInfo, index: u32, run: &Range<u32>) -> Result<Bytes, Failure> {
         let range = segment::block_bytes(index, info.footer_start);
         if range.is_empty() {
             return Err(Error::corrupt(format!("segment {} has no block {index}", info.id)).into());
         }
         let part = self.segment_part(info, BlockKind::SegmentBlock, u64::from(index), range);
-        self.verified(&part, |bytes| segment::verify_block(info.id, index, &bytes)).await
+        let fetch = || {
+            let (bucket, key, patience) = (self.bucket.clone(), part.key.to_string(), self.patience);
+            let read = move |range| get(bucket, key, range, patience);
+            let from = Segment { info: *info, cache: self.cache.clone(), read };
+            Arc::clone(&self.runs).block(from, index, run.clone())
+        };
+        let bytes = self.cache.get_or_fetch(part.name, fetch).await?;
+        self.verified(&part, bytes, |bytes| segment::verify_block(info.id, index, &bytes)).await
     }
 
     fn segment_part(&self, info: &SegmentInfo, kind: BlockKind, index: u64, range: Range<u64>) -> Part {
@@ -130,7 +141,7 @@ impl Objects {
         let range = file.footer_start..file.bytes;
         let weight = range.end.saturating_sub(range.start);
         let part = self.archive_part(object, BlockKind::ArchiveFooter, 0, range);
-        let reader = self.verified(&part, |bytes| ArchiveReader::open(file, bytes)).await?;
+        let reader = self.verified(&part, self.load(&part).await?, |bytes| ArchiveReader::open(file, bytes)).await?;
         Ok(self.archives.insert(file.id, reader, weight))
     }
 
@@ -205,9 +216,9 @@ impl Objects {
         Part { name: BlockKey { object: file.id, kind, index }, key, range }
     }
 
-    /// Loads a part and decodes it, which verifies it.
-    async fn verified<T>(&self, part: &Part, decode: impl Fn(Bytes) -> Result<T>) -> Result<T, Failure> {
-        match decode(self.load(part).await?) {
+    /// Decodes a part that was loaded, which verifies it.
+    async fn verified<T>(&self, part: &Part, bytes: Bytes, decode: impl Fn(Bytes) -> Result<T>) -> Result<T, Failure> {
+        match decode(bytes) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 Ok(decode(self.reload(part, &error).await?).map_err(|error| part.damaged(error))?)
             }

@@ -1,5 +1,6 @@
 //! Reads one piece of a plan from the tier that has it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ::metrics::counter;
@@ -9,11 +10,12 @@ use futures::stream;
 
 use super::objects::{ArchiveObject, Failure, Objects};
 use super::plan::{Piece, Source as Tier};
+use super::runs;
 use super::source::Source;
 use crate::error::{Error, Result};
 use crate::format::segment::{self, FrameReader};
 use crate::metrics::FETCH_PIECES;
-use crate::model::{Chunk, LogIndex, ObjectId, StoredBatch, TailRef, Topic, TopicPartition};
+use crate::model::{Chunk, LogIndex, ObjectId, SegmentInfo, SegmentRange, StoredBatch, TailRef, Topic, TopicPartition};
 use crate::state::State;
 
 /// Log entries and blocks of one piece that are read at a time.
@@ -41,6 +43,8 @@ pub(super) struct Pieces<'a, S> {
     pub(super) view: &'a State,
     pub(super) topic: &'a Arc<Topic>,
     pub(super) partition: TopicPartition,
+    /// The reader goes on where another page ended, and will go on after this one.
+    pub(super) follows: bool,
 }
 
 impl<S: Source> Pieces<'_, S> {
@@ -84,9 +88,12 @@ impl<S: Source> Pieces<'_, S> {
         // An interval of the index may lie before the first batch that is wanted.
         let wanted = piece.budget.saturating_add(segment::INDEX_INTERVAL_BYTES);
         let end = seek.position.saturating_add(wanted).min(range.position + range.len);
-        let mut blocks = stream::iter(segment::blocks(seek.position, end))
-            .map(|index| self.objects.block(info, index))
-            .buffered(READ_AHEAD);
+        let wanted = segment::blocks(seek.position, end);
+        let block = |index| {
+            let run = if self.follows { along(index, range, info) } else { wanted.clone() };
+            async move { self.objects.block(info, index, &run).await }
+        };
+        let mut blocks = stream::iter(wanted.clone()).map(block).buffered(READ_AHEAD);
         let mut reader = FrameReader::new(range, seek);
         let mut bytes = 0;
         while bytes < piece.budget {
@@ -95,7 +102,7 @@ impl<S: Source> Pieces<'_, S> {
                 let payload = match blocks.next().await {
                     Some(payload) => payload?,
                     // The last batch goes on beyond what was expected.
-                    None => self.objects.block(info, index).await?,
+                    None => self.objects.block(info, index, &(index..index)).await?,
                 };
                 reader.feed(&payload)?;
                 continue;
@@ -139,6 +146,12 @@ impl<S: Source> Pieces<'_, S> {
         let live = self.view.file(self.partition.topic, file).ok_or_else(unnamed)?;
         Ok(ArchiveObject { topic: Arc::clone(self.topic), file: live.file.clone() })
     }
+}
+
+/// The blocks that are to come with block `index` to a reader who goes on over a partition's `range` of a segment.
+pub(super) fn along(index: u32, range: &SegmentRange, info: &SegmentInfo) -> Range<u32> {
+    let own = segment::blocks(range.position, range.position.saturating_add(range.len));
+    runs::along(index, &own, segment::block_count(info.footer_start))
 }
 
 /// The batch that `place` names, out of its entry.

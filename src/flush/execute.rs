@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::plan::{self, PlannedSegment};
@@ -162,7 +162,7 @@ impl Flusher {
         built
     }
 
-    /// Builds the segments in order, at most `uploads` in memory, each uploading while the next is built.
+    /// Builds the segments in order, at most `uploads` in memory: some are read and built while others are uploaded.
     async fn build(
         &self,
         view: &Arc<State>,
@@ -170,52 +170,68 @@ impl Flusher {
         uploads: &mut Uploads,
         keys: &mut Vec<String>,
     ) -> Result<(Vec<SegmentInfo>, Vec<Vec<SegmentRange>>)> {
-        let slots = Arc::new(Semaphore::new(self.options.uploads.max(1)));
+        let at_once = self.options.uploads.max(1);
+        let slots = Arc::new(Semaphore::new(at_once));
         let mut infos = Vec::with_capacity(planned.len());
         let mut ranges = Vec::with_capacity(planned.len());
-        for planned in planned {
-            let slot = Arc::clone(&slots).acquire_owned();
-            let slot =
-                slot.await.map_err(|closed| Error::internal("the upload slots are closed").with_source(closed))?;
+        let mut rest = planned.as_slice();
+        while !rest.is_empty() {
+            let (group, after) = rest.split_at(plan::read_together(rest, at_once.div_ceil(2)));
+            rest = after;
+            let mut free = slots_for(&slots, group.len()).await?;
             // What failed so far fails the flush before more is built.
             while let Some(uploaded) = uploads.try_join_next() {
                 uploaded.map_err(joined)??;
             }
-            let finished = self.segment(view, &planned).await?;
-            let key = Key::Segment(self.options.shard, finished.info.id).to_string();
-            keys.push(key.clone());
-            let bucket = self.bucket.clone();
-            uploads.spawn(async move {
-                let _slot = slot;
-                let put = bucket.put(&key, finished.bytes).await;
-                failpoint::hit_async("flush.segments").await?;
-                put.map_err(Error::from)
-            });
-            ::metrics::counter!(metrics::FLUSH_SEGMENT_BYTES).increment(finished.info.bytes);
-            infos.push(finished.info);
-            ranges.push(finished.ranges);
+            for (planned, batches) in group.iter().zip(self.batches(group).await?) {
+                let finished = self.segment(view, planned, batches).await?;
+                let key = Key::Segment(self.options.shard, finished.info.id).to_string();
+                keys.push(key.clone());
+                let (bucket, slot) = (self.bucket.clone(), free.split(1));
+                uploads.spawn(async move {
+                    let _slot = slot;
+                    let put = bucket.put(&key, finished.bytes).await;
+                    failpoint::hit_async("flush.segments").await?;
+                    put.map_err(Error::from)
+                });
+                ::metrics::counter!(metrics::FLUSH_SEGMENT_BYTES).increment(finished.info.bytes);
+                infos.push(finished.info);
+                ranges.push(finished.ranges);
+            }
         }
         Ok((infos, ranges))
     }
 
-    /// Builds one segment: reads its log entries in log order, each once, and writes its batches in offset order.
-    async fn segment(&self, view: &Arc<State>, planned: &PlannedSegment) -> Result<FinishedSegment> {
-        let mut refs: Vec<(usize, usize, TailRef)> = Vec::new();
-        for (at, (_, batches)) in planned.partitions.iter().enumerate() {
-            refs.extend(batches.iter().enumerate().map(|(nth, batch)| (at, nth, *batch)));
+    /// The bytes of the batches of `segments`, by segment, partition and place: reads their log entries in log order, each once.
+    async fn batches(&self, segments: &[PlannedSegment]) -> Result<Vec<SegmentBytes>> {
+        let mut refs: Vec<(TailRef, [usize; 3])> = Vec::new();
+        let mut batches: Vec<SegmentBytes> = Vec::with_capacity(segments.len());
+        for (segment, planned) in segments.iter().enumerate() {
+            for (at, (_, placed)) in planned.partitions.iter().enumerate() {
+                refs.extend(placed.iter().enumerate().map(|(nth, batch)| (*batch, [segment, at, nth])));
+            }
+            batches.push(planned.partitions.iter().map(|(_, refs)| vec![Bytes::new(); refs.len()]).collect());
         }
-        refs.sort_unstable_by_key(|(_, _, batch)| (batch.log_index, batch.position));
-        let mut batches: Vec<Vec<Bytes>> =
-            planned.partitions.iter().map(|(_, refs)| vec![Bytes::new(); refs.len()]).collect();
+        refs.sort_unstable_by_key(|(batch, _)| (batch.log_index, batch.position));
         let mut entry: Option<(LogIndex, Bytes)> = None;
-        for (at, nth, batch) in refs {
+        for (batch, [segment, at, nth]) in refs {
             if entry.as_ref().is_none_or(|(index, _)| *index != batch.log_index) {
                 entry = Some((batch.log_index, self.read_entry(batch.log_index).await?));
             }
             if let Some((_, bytes)) = &entry {
-                batches[at][nth] = slice(bytes, &batch)?;
+                batches[segment][at][nth] = slice(bytes, &batch)?;
             }
         }
+        Ok(batches)
+    }
+
+    /// Builds one segment, its batches in offset order.
+    async fn segment(
+        &self,
+        view: &Arc<State>,
+        planned: &PlannedSegment,
+        batches: SegmentBytes,
+    ) -> Result<FinishedSegment> {
         let work = planned.partitions.iter().zip(batches).map(|((partition, refs), bytes)| {
             let topic = view.wanted(partition.topic).cloned();
             let topic = topic.ok_or_else(|| Error::internal("a partition with a tail has no topic"))?;
@@ -310,6 +326,16 @@ type Uploads = JoinSet<Result<()>>;
 
 fn joined(error: tokio::task::JoinError) -> Error {
     Error::internal("a task of the flush broke off").with_source(error)
+}
+
+/// The bytes of the batches of a segment, by partition.
+type SegmentBytes = Vec<Vec<Bytes>>;
+
+/// Room for so many segments in memory.
+async fn slots_for(slots: &Arc<Semaphore>, segments: usize) -> Result<OwnedSemaphorePermit> {
+    let count = u32::try_from(segments).unwrap_or(u32::MAX);
+    let free = Arc::clone(slots).acquire_many_owned(count).await;
+    free.map_err(|closed| Error::internal("the upload slots are closed").with_source(closed))
 }
 
 /// The bytes of a batch within its log entry.

@@ -8,6 +8,9 @@ const WINDOW_BYTES: u64 = 128 << 20;
 /// Partition ranges that one `Flushed` names at most, about: what bounds the size of the command.
 const MAX_RANGES: u64 = 32_768;
 
+/// Bytes of segments that are read together, about: each log entry of a window has batches of many segments.
+const READ_BYTES: u64 = 64 << 20;
+
 /// A segment to write: batches sorted by partition, then offset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PlannedSegment {
@@ -20,8 +23,9 @@ pub struct PlannedSegment {
 /// A batch of the tail with its partition.
 pub type TailBatch = (TopicPartition, TailRef);
 
-/// Cuts `tail` into segments of about `target` bytes: windows of the log in log order, each sorted by partition and
-/// offset. A segment ends with the batch that reaches the target; a partition may go on in the next one, and its
+/// Cuts `tail` into segments of at least `target` bytes, if it has as many, and less than twice that, but for a batch at the
+/// end: windows of the log in log order, each sorted by partition and offset. A window is shared out evenly, so that none ends
+/// with a small segment, which would be a call and a footer as any other. A partition may go on in the next segment, and its
 /// ranges follow each other in the order of the segments. Costs O(n log n) for n batches.
 #[must_use]
 pub fn cut(mut tail: Vec<TailBatch>, target: u64) -> Vec<PlannedSegment> {
@@ -32,10 +36,21 @@ pub fn cut(mut tail: Vec<TailBatch>, target: u64) -> Vec<PlannedSegment> {
     while !rest.is_empty() {
         let (head, tail) = rest.split_at_mut(window_end(rest, window));
         head.sort_unstable_by_key(|(partition, batch)| (*partition, batch.base_offset));
-        cut_window(head, target, &mut segments);
+        cut_window(head, share(head, target), &mut segments);
         rest = tail;
     }
     segments
+}
+
+/// How many of the first of `segments` are read together, each log entry once for all of them: at most `most`, at least one.
+#[must_use]
+pub fn read_together(segments: &[PlannedSegment], most: usize) -> usize {
+    let mut bytes = 0;
+    let fits = segments.iter().take(most).take_while(|segment| {
+        bytes += segment.bytes;
+        bytes <= READ_BYTES
+    });
+    fits.count().max(1)
 }
 
 /// The bytes of a window: larger if many partitions would be named once for each window.
@@ -63,6 +78,13 @@ fn window_end(batches: &[TailBatch], window: u64) -> usize {
     batches.len()
 }
 
+/// The bytes at which segments of a window end, so that all are about as large and none is smaller than `target`.
+fn share(window: &[TailBatch], target: u64) -> u64 {
+    let total: u64 = window.iter().map(|(_, batch)| u64::from(batch.len)).sum();
+    total.div_ceil((total / target.max(1)).max(1))
+}
+
+/// A segment ends with the batch that reaches `target`.
 fn cut_window(batches: &[TailBatch], target: u64, segments: &mut Vec<PlannedSegment>) {
     let mut current = PlannedSegment::default();
     for (partition, batch) in batches {
@@ -127,6 +149,30 @@ mod tests {
             }
         }
         assert_eq!(next, [300, 300]);
+    }
+
+    #[test]
+    fn no_segment_is_smaller_than_the_target_beside_others() {
+        let kib = 1 << 10;
+        for batches in [63, 64, 65, 70, 127, 128, 129, 200, 640, 650] {
+            let tail = (0..batches).map(|at| batch(at as u32 % 16, at / 16, at, kib)).collect();
+            let sizes: Vec<u64> = cut(tail, 64 << 10).iter().map(|segment| segment.bytes >> 10).collect();
+            assert_eq!(sizes.iter().sum::<u64>(), batches);
+            assert_eq!(sizes.len() as u64, (batches / 64).max(1), "{sizes:?}");
+            assert!(sizes.len() == 1 || sizes.iter().all(|size| (60..128).contains(size)), "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn segments_are_read_together_as_far_as_memory_allows() {
+        let segments = |mib: &[u64]| -> Vec<PlannedSegment> {
+            mib.iter().map(|mib| PlannedSegment { partitions: Vec::new(), bytes: mib << 20 }).collect()
+        };
+        assert_eq!(read_together(&segments(&[16; 9]), 8), 4);
+        assert_eq!(read_together(&segments(&[16; 9]), 2), 2);
+        assert_eq!(read_together(&segments(&[1, 1, 1]), 8), 3, "there are no more");
+        assert_eq!(read_together(&segments(&[100, 1]), 8), 1);
+        assert_eq!(read_together(&segments(&[60, 5, 1]), 8), 1, "in order");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Decides when a shard is flushed, and does it, one flush at a time.
 //!
 //! A flush is due when the tail has `flush.bytes`, when its oldest record is `flush.interval` old, when somebody waits
-//! for one, or when metadata alone changed `metadata_interval` ago; never sooner than `checkpoint_gap` after the last. A
+//! for one, or when metadata alone changed `metadata_interval` ago; never sooner than `checkpoint_gap` after the last began. A
 //! flush that fails is made anew with a pause that grows; nothing is lost meanwhile, the log keeps it all. Only the leader
 //! flushes: the task is dropped when the leadership ends, and [`super::follow`] takes its place.
 
@@ -34,7 +34,7 @@ pub struct Triggers {
     pub interval: Duration,
     /// Age of a change of metadata alone.
     pub metadata_interval: Duration,
-    /// The least time between two checkpoints.
+    /// The least time between two checkpoints, from begin to begin: who waits for one waits for no more than this and its own.
     pub checkpoint_gap: Duration,
 }
 
@@ -150,6 +150,7 @@ pub struct FlushTask {
     handle: FlushHandle,
     triggers: Triggers,
     clock: crate::clock::Clock,
+    /// When the last checkpoint was begun.
     last_checkpoint: Option<Instant>,
     tail_since: Option<Instant>,
     changed_since: Option<Instant>,
@@ -197,8 +198,14 @@ impl FlushTask {
                 return;
             }
             // The tick bounds how late a size or an age is noticed; a request wakes the task at once.
-            self.handle.woken(TICK).await;
+            self.handle.woken(self.gap_left().unwrap_or(TICK).min(TICK)).await;
         }
+    }
+
+    /// The time until the next checkpoint may begin, if that is not over.
+    fn gap_left(&self) -> Option<Duration> {
+        let end = self.last_checkpoint? + self.triggers.checkpoint_gap;
+        Some(end.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
     fn is_due(&mut self) -> bool {
@@ -212,7 +219,7 @@ impl FlushTask {
         let now = Instant::now();
         since(&mut self.tail_since, tail > 0, now);
         since(&mut self.changed_since, changed > flushed, now);
-        if self.last_checkpoint.is_some_and(|last| now < last + self.triggers.checkpoint_gap) {
+        if self.gap_left().is_some() {
             return false;
         }
         let wanted = self.handle.wanted();
@@ -224,7 +231,7 @@ impl FlushTask {
     }
 
     fn succeeded(&mut self, index: LogIndex, begun: Instant) {
-        self.last_checkpoint = Some(Instant::now());
+        self.last_checkpoint = Some(begun);
         (self.tail_since, self.changed_since) = (None, None);
         let wall = self.clock.wall();
         metrics::job_succeeded("flush", self.handle.0.shard.0);

@@ -212,6 +212,14 @@ const fn kind(key: &Key) -> &'static str {
         Key::Checkpoint(..) => "checkpoint",
         Key::IndexPart(..) => "index",
         Key::Archive(..) => "archive",
-        Key::Segment(..) | Key::Cluster | Key::Incarnation(_) => "segment",
+        // The others are of no shard, and never garbage.
+        Key::Segment(..)
+        | Key::Cluster
+        | Key::Incarnation(_)
+        | Key::Node(..)
+        | Key::Group(..)
+        | Key::BackupPlace
+        | Key::Backup(_)
+        | Key::Restore => "segment",
     }
 }

@@ -73,7 +73,13 @@ pub fn named_by(checkpoint: &Checkpoint) -> impl Iterator<Item = NamedObject> + 
 #[must_use]
 pub fn is_garbage(key: &Key, shard: ShardId, floor: ObjectId, named: &BTreeSet<NamedObject>) -> bool {
     let object = match key {
-        Key::Cluster | Key::Incarnation(_) => return false,
+        Key::Cluster
+        | Key::Incarnation(_)
+        | Key::Node(..)
+        | Key::Group(..)
+        | Key::BackupPlace
+        | Key::Backup(_)
+        | Key::Restore => return false,
         Key::Segment(_, id) => NamedObject::Segment(*id),
         Key::IndexPart(_, id) => NamedObject::IndexPart(*id),
         Key::Checkpoint(_, checkpoint) => NamedObject::Checkpoint(checkpoint.id),

@@ -30,6 +30,8 @@ metrics! {
     Counter BUCKET_WRITTEN_BYTES "tidelog_bucket_written_bytes_total" "Bytes written to the bucket";
     Counter BUCKET_READ_BYTES "tidelog_bucket_read_bytes_total" "Bytes read from the bucket";
     Counter BUCKET_RETRIES "tidelog_bucket_retries_total" "Attempts after the first of calls to the bucket";
+    Counter BUCKET_HEDGES "tidelog_bucket_hedged_reads_total" [outcome: "first" | "late"]
+        "Reads of blocks that were asked for a second time, by whether the second answer was the first to come";
     Counter BUCKET_JOB_CALLS "tidelog_bucket_job_calls_total"
         [task: "flush" | "archive" | "fetch" | "gc" | "other", kind: "put" | "put_part" | "get" | "delete" | "list"]
         "The same calls by what they are for";
@@ -38,6 +40,8 @@ metrics! {
         "Bytes to and from the bucket by what they are for";
     Gauge COST "tidelog_cost_estimate" [part: "put" | "get" | "read" | "written" | "peer"]
         "Estimated price of this process's calls and bytes since its start, at the prices of the section cost, in their currency";
+    Gauge BUCKET_CREDENTIALS_EXPIRY "tidelog_bucket_credentials_expiry_timestamp_seconds"
+        "When the credentials for the bucket that are in use end, in seconds since 1970; they are renewed before; 0 if they do not end";
     Gauge BUCKET_HEALTHY "tidelog_bucket_healthy" "1 if the last call to the bucket reached it, 0 if not";
 
     // Block cache

@@ -10,6 +10,7 @@ mod flush;
 mod jobs;
 mod observe;
 mod open;
+mod probe;
 mod produce;
 mod route;
 mod status;

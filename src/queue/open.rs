@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::produce::Secured;
-use super::{Inner, Queue};
+use super::{Inner, Queue, probe};
 use crate::cache::BlockCache;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -59,7 +59,8 @@ impl Queue {
     /// Opens the engine on the data directory of `config`; serves when this returns.
     ///
     /// # Errors
-    /// `data_dir_in_use` naming the holder; `peer_listen`; `unclean_bucket`, `cluster_mismatch`, `node_identity_mismatch`, `corrupt`; or the bucket's, if there is no
+    /// `data_dir_in_use` naming the holder; `unavailable` if the bucket refuses what this process has to do with it
+    /// (`store.probe`); `peer_listen`; `unclean_bucket`, `cluster_mismatch`, `node_identity_mismatch`, `corrupt`; or the bucket's, if there is no
     /// write-ahead log to start from.
     pub async fn open(options: Options) -> Result<Self> {
         let Options { config, clock, restore } = options;
@@ -68,6 +69,7 @@ impl Queue {
             .bucket_url()
             .map_err(|error| Error::invalid("invalid_bucket", "the bucket cannot be named").with_source(error))?;
         let bucket = Bucket::open(&url, &config.store)?;
+        probe::at_start(&bucket, &config).await?;
         Self::open_on(Options { config, clock, restore }, bucket, lock, None).await
     }
 

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::route::views;
 use super::{Queue, SettingsPatch, partition_not_found};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::failpoint;
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::topic::{MAX_PARTITIONS, check_name};
 use crate::model::{Answer, Control, NamedSettings, NodeId, ShardId, Topic, TopicDescription, TopicId, TopicSettings};
@@ -60,8 +61,16 @@ impl Queue {
         }
     }
 
-    /// What a topic is after a change that was answered.
+    /// What a topic is after a change that was answered: whatever goes wrong here, the change was made.
     async fn changed(&self, id: TopicId, name: &str) -> Result<TopicDescription> {
+        let described = async {
+            failpoint::hit_async("topic.changed").await?;
+            self.describe_changed(id, name).await
+        };
+        described.await.map_err(|error| error.with_outcome(Outcome::Written))
+    }
+
+    async fn describe_changed(&self, id: TopicId, name: &str) -> Result<TopicDescription> {
         let look = || self.read(|state| state.topic(id).filter(|topic| topic.deleted_at.is_none()).cloned());
         let topic = match look() {
             Some(topic) => topic,
@@ -152,7 +161,7 @@ impl Queue {
         let (id, _) = self.change(Control::UndeleteTopic { name: name.to_owned() }, deadline).await?;
         match id {
             Some(id) => self.changed(id, name).await,
-            None => self.describe_topic(name, None).await,
+            None => self.describe_topic(name, None).await.map_err(|error| error.with_outcome(Outcome::Written)),
         }
     }
 

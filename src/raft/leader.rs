@@ -4,21 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
+use super::control::{self, Proposes};
 use super::error::ProposeError;
 use super::node::RaftNode;
-use crate::error::{Error, Result};
-use crate::format::command;
+use crate::error::Result;
 use crate::log_clock::LogClock;
-use crate::model::{Answer, Command, Control, LogIndex, LogTime, LoggedCommand};
-
-/// How long a control command that was certainly not written is proposed again.
-const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
-/// Pause between two such attempts.
-const PROPOSE_PAUSE: Duration = Duration::from_millis(20);
-/// How long an answered control command waits for this node to apply it too.
-const CATCH_UP: Duration = Duration::from_secs(5);
+use crate::model::{Answer, Control, LogIndex, LogTime};
 
 /// Proposes commands, here or at the leader; clones share the node and the clock.
 #[derive(Clone)]
@@ -77,23 +69,20 @@ impl Leader {
     /// # Errors
     /// What `apply` declined; `not_leader` or `unavailable` with the outcome if it was not answered.
     pub async fn control(&self, control: Control) -> Result<(LogIndex, Answer)> {
-        let deadline = Instant::now() + PROPOSE_DEADLINE;
-        loop {
-            let logged = LoggedCommand { log_time: self.clock.now(), command: Command::Control(control.clone()) };
-            match self.propose(command::encode(&logged)?).await {
-                Ok((index, answer)) => {
-                    self.node.catch_up(index, CATCH_UP).await;
-                    return match answer {
-                        Answer::Rejected(rejection) => Err(Error::from(rejection)),
-                        answer => Ok((index, answer)),
-                    };
-                }
-                // Certainly not written: a fresh leader that waits for its first quorum says this too.
-                Err(ProposeError::NotWritten { .. }) if Instant::now() < deadline => {
-                    tokio::time::sleep(PROPOSE_PAUSE).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        control::control(self, control).await
+    }
+}
+
+impl Proposes for Leader {
+    fn log_time(&self) -> LogTime {
+        self.clock.now()
+    }
+
+    fn propose(&self, entry: Bytes) -> impl Future<Output = Result<(LogIndex, Answer), ProposeError>> + Send {
+        self.node.propose_anywhere(entry)
+    }
+
+    fn catch_up(&self, index: LogIndex, within: Duration) -> impl Future<Output = ()> + Send {
+        self.node.catch_up(index, within)
     }
 }

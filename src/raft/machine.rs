@@ -14,6 +14,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, S
 use openraft::{EntryPayload, OptionalSend};
 use tokio::sync::watch;
 
+use super::acknowledged::Acknowledged;
 use super::growth::Waiters;
 use super::leadership::Leadership;
 use super::meta::{MetaDir, Pointer};
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) meta: MetaDir,
     pub(crate) log: LogReader,
+    pub(super) acknowledged: Acknowledged,
     /// See [`Shared::newest`].
     newest: AtomicU32,
 }
@@ -92,6 +94,7 @@ impl Shared {
             waiters: Arc::default(),
             meta,
             log,
+            acknowledged: Acknowledged::default(),
             newest: AtomicU32::new(STATE_VERSION),
         }
     }

@@ -66,6 +66,22 @@ impl RaftNode {
         membership.nodes().map(status).collect()
     }
 
+    /// Begins the group with `members`, of which this node is one, unless something has happened in it here. The others may begin it
+    /// as well, with the same ones.
+    ///
+    /// # Errors
+    /// `conflict` if this node knows something of the group already; `unavailable` if it has stopped.
+    pub async fn begin(&self, members: BTreeMap<NodeId, Member>) -> Result<()> {
+        let members: BTreeMap<u64, Member> = members.into_iter().map(|(id, member)| (id.0, member)).collect();
+        match self.inner.raft.initialize(members).await {
+            Ok(()) => Ok(()),
+            Err(RaftError::APIError(refused)) => {
+                Err(Error::new(ErrorKind::Conflict, "conflict", format!("the group is begun already: {refused}")))
+            }
+            Err(RaftError::Fatal(fatal)) => Err(stopped(&fatal)),
+        }
+    }
+
     /// Whether the membership that this node knows is one between two: its voters are those of both.
     #[must_use]
     pub fn is_changing(&self) -> bool {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `node` | the handle |
 //! | `start`, `adopt` | from a directory to a running node; from a flush to a purge |
-//! | `leadership`, `leader` | who leads; proposing under log time |
+//! | `leadership`, `leader`, `control` | who leads; proposing under log time, once or again |
 //! | `propose`, `read` | proposals and linearizable reads of nodes that do not lead |
 //! | `hand_over` | giving leadership away while others propose |
 //! | `members`, `peers` | who belongs to the group, and what the leader knows of them |
@@ -27,6 +27,7 @@ mod acknowledged;
 mod adopt;
 mod checkpoint_files;
 mod contact;
+mod control;
 mod error;
 mod files;
 mod growth;

@@ -19,7 +19,7 @@ use openraft::raft::{
 
 use tokio::time::Instant;
 
-use super::acknowledged::{Acknowledged, TELL_DEADLINE, acknowledged_by};
+use super::acknowledged::{TELL_DEADLINE, acknowledged_by};
 use super::contact::Contact;
 use super::leadership::LEASE;
 use super::machine::{CheckpointSnapshot, Shared};
@@ -43,7 +43,6 @@ pub(crate) struct Network {
     transport: Arc<dyn Transport>,
     shared: Arc<Shared>,
     append_deadline: Duration,
-    acknowledged: Arc<Acknowledged>,
     contact: Arc<Contact>,
 }
 
@@ -52,8 +51,7 @@ impl Network {
     pub(crate) fn new(options: &RaftOptions, shared: Arc<Shared>) -> Self {
         let append_deadline = APPEND_DEADLINE.max(options.heartbeat * APPEND_HEARTBEATS);
         let contact = Arc::new(Contact::new(options.election_timeout * LEASE));
-        let (transport, acknowledged) = (Arc::clone(&options.transport), Arc::default());
-        Self { transport, shared, append_deadline, acknowledged, contact }
+        Self { transport: Arc::clone(&options.transport), shared, append_deadline, contact }
     }
 }
 
@@ -67,7 +65,6 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             transport: Arc::clone(&self.transport),
             shared: Arc::clone(&self.shared),
             append_deadline: self.append_deadline,
-            acknowledged: Arc::clone(&self.acknowledged),
             contact: Arc::clone(&self.contact),
             pace: Pace::default(),
         }
@@ -81,7 +78,6 @@ pub(crate) struct Peer {
     transport: Arc<dyn Transport>,
     shared: Arc<Shared>,
     append_deadline: Duration,
-    acknowledged: Arc<Acknowledged>,
     contact: Arc<Contact>,
     pace: Pace,
 }
@@ -182,15 +178,29 @@ impl Peer {
     async fn judge(&self, sent: &Sent, answer: &AppendEntriesResponse<TypeConfig>) -> Result<(), RPCError<TypeConfig>> {
         let Some(lost) = sent.lost(answer) else {
             if let Some(last) = acknowledged_by(answer, sent.last) {
-                self.acknowledged.note(self.target, self.member.directory, &sent.vote, last);
+                self.shared.acknowledged.note(self.target, self.member.directory, &sent.vote, last);
             }
             return Ok(());
         };
-        self.acknowledged.say(self.target, lost);
+        self.shared.acknowledged.say(self.target, lost);
         let told = wire::encode_lost(&Lost { vote: sent.vote, acknowledged: lost.index });
         let told = told.map_err(|error| unusable(&error))?;
         self.call(kind::LOST, vec![told], TELL_DEADLINE).await?;
         Err(unreachable(&"it has lost what it had acknowledged"))
+    }
+}
+
+impl Peer {
+    /// `answer`, unless it grants a vote that does not count: with less than it held the peer may let anybody win.
+    fn count(&self, answer: VoteResponse<TypeConfig>) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let last = answer.last_log_id.as_ref().map(|last| last.index);
+        match self.shared.acknowledged.lost(self.target, self.member.directory, last) {
+            Some(lost) if answer.vote_granted => {
+                self.shared.acknowledged.say(self.target, lost);
+                Err(unreachable(&"it has lost what it had acknowledged"))
+            }
+            _ => Ok(answer),
+        }
     }
 }
 
@@ -215,7 +225,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         self.keep_pace(&rpc.entries).await;
         self.hears_and_answers(&rpc.vote).await?;
         let body = wire::encode_append(&rpc).map_err(|error| unusable(&error))?;
-        let sent = Sent::of(&rpc, self.acknowledged.before(self.target, self.member.directory, &rpc.vote));
+        let sent = Sent::of(&rpc, self.shared.acknowledged.before(self.target, self.member.directory, &rpc.vote));
         drop(rpc);
         let answer = match self.call(kind::APPEND, body, self.append_deadline.max(option.hard_ttl())).await {
             Err(_) if planted::is(Bug::AckOnOneOfThree) => return Ok(AppendEntriesResponse::Success),
@@ -233,7 +243,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let body = wire::encode_vote(&rpc).map_err(|error| unusable(&error))?;
         let answer = self.call(kind::VOTE, vec![body], option.hard_ttl()).await?;
-        wire::decode_vote_answer(&answer).map_err(|error| unusable(&error))
+        self.count(wire::decode_vote_answer(&answer).map_err(|error| unusable(&error))?)
     }
 
     /// The default would grant.
@@ -244,7 +254,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
         let body = wire::encode_vote(&rpc).map_err(|error| unusable(&error))?;
         let answer = self.call(kind::PRE_VOTE, vec![body], option.hard_ttl()).await?;
-        wire::decode_vote_answer(&answer).map_err(|error| unusable(&error))
+        self.count(wire::decode_vote_answer(&answer).map_err(|error| unusable(&error))?)
     }
 
     async fn full_snapshot(
@@ -264,7 +274,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         };
         let answer = wire::decode_snapshot_answer(&answer).map_err(|error| unusable(&error))?;
         if let Some(last) = named.meta.last_log_id.filter(|_| answer.vote == named.vote) {
-            self.acknowledged.note(self.target, self.member.directory, &named.vote, last);
+            self.shared.acknowledged.note(self.target, self.member.directory, &named.vote, last);
         }
         Ok(answer)
     }

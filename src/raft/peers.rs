@@ -1,18 +1,20 @@
 //! What a leader knows of the other nodes: it asks each for its status every few seconds.
 //!
 //! The answers say which checkpoints must not be deleted, and are the witnesses of log time. They begin anew with each
-//! leadership: what an earlier leader was told is not known here.
+//! leadership: what an earlier leader was told is not known here. With the question goes what the nodes hold ([`super::acknowledged`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::leadership::Leadership;
 use super::node::{Inner, RaftNode};
+use super::transport::PeerAddress;
 use super::wire::{self, PeerStatus, kind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::log_clock::Sighting;
@@ -79,7 +81,12 @@ impl RaftNode {
         if node == self.inner.node {
             return Ok(self.own_status());
         }
-        let answer = self.inner.call(node, kind::STATUS, Vec::new(), ASK_DEADLINE).await;
+        self.ask_status(node, Bytes::new()).await
+    }
+
+    /// The same of another node, which is told what the nodes hold.
+    async fn ask_status(&self, node: NodeId, held: Bytes) -> Result<PeerStatus> {
+        let answer = self.inner.call(node, kind::STATUS, vec![held], ASK_DEADLINE).await;
         let status = wire::decode_status(&answer.map_err(super::TransportError::into_error)?)?;
         if status.node != node {
             return Err(Error::new(
@@ -89,6 +96,15 @@ impl RaftNode {
             ));
         }
         Ok(status)
+    }
+
+    /// Asks a node what it says of itself in this shard, whether it is a member or not.
+    ///
+    /// # Errors
+    /// `unavailable` if it does not answer in time; what it answers.
+    pub async fn status_at(&self, target: &PeerAddress) -> Result<PeerStatus> {
+        let answer = self.inner.transport.call(target, kind::STATUS, Vec::new(), ASK_DEADLINE).await;
+        wire::decode_status(&answer.map_err(super::TransportError::into_error)?)
     }
 
     /// The last answer of each other member since this node leads; of those that did not answer there is none. Empty on a node
@@ -102,10 +118,13 @@ impl RaftNode {
     async fn ask_members(&self) {
         let members = self.members();
         let others = members.iter().filter(|member| member.node != self.inner.node);
-        let asked = others.map(|member| async move {
+        // What cannot be encoded is not told.
+        let held = wire::encode_held(&self.held()).unwrap_or_default();
+        let asked = others.map(|member| async {
             let clock = self.inner.shared.clock.get();
             let before = clock.map(|clock| clock.monotonic());
-            let status = self.peer_status(member.node).await.ok()?;
+            let status = self.ask_status(member.node, held.clone()).await.ok()?;
+            self.tell_if_lost(status.node, status.directory, status.last_log).await;
             let seen =
                 clock.zip(before).and_then(|(clock, before)| Sighting::of(status.wall_ms, before, clock.monotonic()));
             Some((status, seen.filter(|_| member.voter)))

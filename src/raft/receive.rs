@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::Snapshot;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::RaftError;
 use openraft::raft::VoteResponse;
 use uuid::Uuid;
 
 use super::machine::{CheckpointSnapshot, Prepared};
 use super::node::RaftNode;
+use super::options::CheckpointFiles;
 use super::publish::check_gateway;
 use super::types::{LogId, TypeConfig, Vote};
 use super::wire::{self, NamedSnapshot, PeerStatus, kind};
@@ -65,7 +67,12 @@ impl RaftNode {
                 speaks_for_itself(from, &told.vote)?;
                 self.receive_lost(told).await.map(|()| Bytes::new())
             }
-            kind::STATUS => wire::encode_status(&self.own_status()),
+            kind::STATUS => {
+                if !body.is_empty() {
+                    self.receive_held(from, &body).await?;
+                }
+                wire::encode_status(&self.own_status())
+            }
             kind::FOLLOW => return self.receive_follow(&body).await,
             kind::READ_ENTRIES => return self.receive_entries_asked(&body).await,
             other => Err(Error::invalid("peer_message", format!("this build knows no calls of kind {other}"))),
@@ -96,7 +103,8 @@ impl RaftNode {
     /// Fetches the checkpoint that the leader names, restores it, and has openraft install it.
     ///
     /// All that can fail for want of a bucket or of sound bytes is done before openraft is asked: an error in its callback
-    /// would end the node. It goes on in a task of its own when the caller gives up, so that nothing else touches the files.
+    /// would end the node. It goes on in a task of its own when the caller gives up, so that nothing else touches the files, and is
+    /// given up itself, while it fetches, once another node leads.
     async fn receive_snapshot(&self, from: NodeId, named: NamedSnapshot) -> Result<Bytes> {
         speaks_for_itself(from, &named.vote)?;
         let Ok(one_at_a_time) = Arc::clone(&self.inner.adopting).try_lock_owned() else {
@@ -105,7 +113,16 @@ impl RaftNode {
         let node = self.clone();
         let installing = tokio::spawn(async move {
             let _one_at_a_time = one_at_a_time;
-            let prepared = node.prepare(from, &named).await?;
+            let fetching = node.inner.checkpoints.fetch(named.reference, from);
+            let files = tokio::select! {
+                biased;
+                files = fetching => files?,
+                // The next leader names another one, which has to wait for this no longer than for the disk.
+                () = node.outvoted(named.vote) => {
+                    return Err(Error::unavailable("another node leads than the one that named the checkpoint"));
+                }
+            };
+            let prepared = node.prepare(files, &named).await?;
             let snapshot = CheckpointSnapshot { reference: named.reference, prepared: Some(prepared) };
             let snapshot = Snapshot { meta: named.meta, snapshot };
             let installed = node.inner.raft.install_full_snapshot(named.vote, snapshot).await;
@@ -115,8 +132,14 @@ impl RaftNode {
         installed.map_err(|error| Error::internal("installing a checkpoint panicked").with_source(error))?
     }
 
-    async fn prepare(&self, leader: NodeId, named: &NamedSnapshot) -> Result<Prepared> {
-        let files = self.inner.checkpoints.fetch(named.reference, leader).await?;
+    /// Returns once this node knows a vote above `vote`.
+    async fn outvoted(&self, vote: Vote) {
+        let mut metrics = self.inner.raft.metrics();
+        // One that has stopped takes no checkpoint over either.
+        let _ = metrics.wait_until(|metrics| metrics.vote > vote || metrics.running_state.is_err()).await;
+    }
+
+    async fn prepare(&self, files: CheckpointFiles, named: &NamedSnapshot) -> Result<Prepared> {
         if files.reference != named.reference {
             return Err(Error::internal("the source of checkpoints fetched another one than was asked for"));
         }
@@ -146,7 +169,8 @@ impl RaftNode {
             node: inner.node,
             directory: inner.directory,
             applied: status.applied,
-            last_log: status.last_log,
+            // Raft itself does not say so in its first moments.
+            last_log: inner.shared.log.last_index().unwrap_or(status.last_log),
             checkpoint: inner.shared.pointer().map(|pointer| pointer.reference),
             wall_ms: inner.shared.clock.get().map_or(0, |clock| clock.wall()),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -120,9 +120,9 @@ impl Inner {
         let one_at_a_time = self.changing.lock().await;
         let mut voters = self.voters();
         voters.insert(node);
-        self.set_voters(voters).await?;
+        self.set_voters(voters).await.map_err(Error::in_part)?;
         drop(one_at_a_time);
-        self.match_others().await
+        self.match_others().await.map_err(Error::in_part)
     }
 
     async fn remove(&self, node: NodeId) -> Result<()> {
@@ -142,7 +142,7 @@ impl Inner {
         voters.remove(&node);
         self.set_voters(voters).await?;
         drop(one_at_a_time);
-        self.match_others().await
+        self.match_others().await.map_err(Error::in_part)
     }
 
     async fn replace(&self, old: NodeId, new: NodeId, address: String) -> Result<()> {
@@ -165,11 +165,11 @@ impl Inner {
         let mut voters = self.voters();
         voters.remove(&old);
         voters.insert(new);
-        self.set_voters(voters).await?;
+        self.set_voters(voters).await.map_err(Error::in_part)?;
         // A voter that was replaced has left with that; a learner has not.
-        self.node.remove_learner(old).await?;
+        self.node.remove_learner(old).await.map_err(Error::in_part)?;
         drop(one_at_a_time);
-        self.match_others().await
+        self.match_others().await.map_err(Error::in_part)
     }
 
     async fn transfer(&self, to: Option<NodeId>) -> Result<()> {
@@ -224,7 +224,8 @@ impl Inner {
         };
         self.node.add_learner(node, Member { address, directory }).await?;
         let caught_up = self.node.wait_caught_up(node, VOTER_LAG, Instant::now() + CATCH_UP).await;
-        caught_up.map_err(in_time)
+        // It is a learner now.
+        caught_up.map_err(|error| in_time(error).in_part())
     }
 
     /// If `node` leads, which is this one then, gives the leadership to another and says who leads.

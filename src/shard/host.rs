@@ -1,7 +1,7 @@
 //! All shards of a node: opening the first, which has the catalog, and then every other one that the catalog counts.
 //!
-//! A shard is begun by its founder, with the members that the first shard has then; the other nodes wait until its leader adds
-//! them or sends them what they missed. A start from the bucket begins every shard before it begins the first, so that nothing
+//! A shard is begun by its founder, with the members that the first shard has then (`founding`); the other nodes wait until its
+//! leader adds them or sends them what they missed. A start from the bucket begins every shard before it begins the first, so that nothing
 //! is served of a cluster that is there in part.
 //!
 //! | a crash right after | leaves |
@@ -23,10 +23,10 @@ use super::common::{Common, Endpoint};
 use super::gate::AppendGate;
 use super::life::Life;
 use super::network::Network;
-use super::{Shard, catalog, open, topics};
+use super::{Shard, catalog, founding, open, topics};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Outcome, Result};
 use crate::failpoint;
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{BackgroundJob, LogIndex, NodeId, ShardId, TopicId};
@@ -106,7 +106,13 @@ impl Shards {
             // Its leadership tries again.
             debug!(?error, "the number of shards could not be set at once");
         }
-        open_counted(&common, &zero).await?;
+        match open_counted(&common, &zero).await {
+            // It goes on with what it has, as a start does whose bucket is away.
+            Err(error) if error.kind() == ErrorKind::Unavailable && !zero.is_sole_voter() => {
+                warn!(?error, "a shard cannot be opened and this is tried again");
+            }
+            opened => opened?,
+        }
         let (ready, network) = (AtomicBool::new(false), Mutex::new(Some(network)));
         let shards = Self(Arc::new(Inner { common, zero, ready, network }));
         shards.start();
@@ -124,6 +130,11 @@ impl Shards {
         });
         let (common, zero) = (Arc::clone(&self.0.common), self.0.zero.clone());
         self.0.common.tasks.spawn("shards", async move { host(&common, &zero).await });
+        let (common, zero) = (Arc::clone(&self.0.common), self.0.zero.clone());
+        self.0.common.tasks.spawn("founding", async move {
+            founding::watch(&common, &zero).await;
+            None
+        });
     }
 
     /// The first shard, which has the catalog.
@@ -186,7 +197,10 @@ impl Shards {
     pub(crate) async fn close(&self) -> Result<()> {
         // All of them first, so that nothing is closed while the bucket is away.
         all(self.iter().map(Shard::flush_for_close)).await?;
-        all(self.iter().map(Shard::close)).await
+        let closed = join_all(self.iter().map(Shard::close)).await;
+        let nothing = |closed: &Result<()>| closed.as_ref().is_err_and(|error| error.outcome() == Outcome::NotWritten);
+        let in_part = !closed.iter().all(nothing);
+        closed.into_iter().collect::<Result<()>>().map_err(|error| if in_part { error.in_part() } else { error })
     }
 
     /// Returns why once the process has to end.
@@ -284,6 +298,10 @@ async fn start_of(common: &Common, zero: &Shard, shard: ShardId) -> Result<Start
     let founds = presence == WalPresence::Empty && node.with_state(|state| catalog::founder(state, shard)) == Some(me);
     let members = if founds { voters(node) } else { BTreeMap::new() };
     // One that is not a voter has nothing to begin, whoever was to begin it.
+    if !members.contains_key(&me) {
+        return Ok(Start::Join);
+    }
+    let members = founding::members_of(common, shard, members).await?;
     Ok(if members.contains_key(&me) { Start::New(members) } else { Start::Join })
 }
 
@@ -312,7 +330,8 @@ async fn begin_again(common: &Common, shard: ShardId, start: Start) -> Result<op
     open::start_node(common, shard, if there { Start::Wal } else { start }).await
 }
 
-fn voters(zero: &RaftNode) -> BTreeMap<NodeId, Member> {
+/// Who votes in the first shard.
+pub(super) fn voters(zero: &RaftNode) -> BTreeMap<NodeId, Member> {
     let voters = zero.members().into_iter().filter(|member| member.voter);
     voters.map(|member| (member.node, Member { address: member.address, directory: member.directory })).collect()
 }

@@ -7,22 +7,18 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::Shard;
 use super::admin::{self, Request, Seat};
+use super::asking::{self, Attempt, Attempts};
 use super::network::Calls;
 use super::slots::Slots;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{GroupStatus, MemberStatus, NodeId};
 use crate::peer::CallError;
 use crate::raft::{self, NodeIdentity, PeerAddress, RaftNode};
 
-/// How long a request looks for a leader that takes it.
-pub(super) const LEADER_PATIENCE: Duration = Duration::from_secs(10);
-/// Between two attempts to find one.
-pub(super) const PAUSE: Duration = Duration::from_millis(50);
 /// How long a request for the members waits for the leader before this node says what it knows itself.
 pub(super) const STATUS_DEADLINE: Duration = Duration::from_secs(2);
 /// How long the leader may take for a request of another node: catching up, and a change of the group before and after, of the
@@ -93,7 +89,10 @@ impl Members {
     pub(super) async fn run(&self, request: Request) -> Result<GroupStatus> {
         match request {
             Request::Status => Ok(self.ask_status().await),
-            request => self.ask_change(&request).await,
+            request => {
+                let asking = Asking { members: self, request, others: Vec::new() };
+                asking::until_taken(self.0.node.shard(), asking).await
+            }
         }
     }
 
@@ -106,48 +105,6 @@ impl Members {
                 self.known()
             }
         }
-    }
-
-    async fn ask_change(&self, request: &Request) -> Result<GroupStatus> {
-        let deadline = Instant::now() + LEADER_PATIENCE;
-        let mut others = Vec::new();
-        loop {
-            // A node that is not a member of the shard yet, or none any more, hears of no leader: any of the others may be it.
-            let leader = self.leader().or_else(|| others.pop());
-            let error = match &leader {
-                Some(leader) => match self.0.forward(leader, request, FORWARD_DEADLINE).await {
-                    Ok(status) => return Ok(status),
-                    // It may have happened; all requests may be repeated, but not for longer than one takes.
-                    Err(CallError::Unknown(error)) => return Err(error.with_outcome(Outcome::Unknown)),
-                    Err(CallError::Answered(error)) if error.kind() != ErrorKind::NotLeader => return Err(error),
-                    Err(CallError::NotSent(error) | CallError::Answered(error)) => error,
-                },
-                None => match self.run_here(request.clone()).await {
-                    Err(error) if error.kind() == ErrorKind::NotLeader => error,
-                    done => return done,
-                },
-            };
-            if Instant::now() + PAUSE >= deadline {
-                return Err(match error.kind() {
-                    ErrorKind::NotLeader => self.leaderless(error),
-                    _ => error,
-                });
-            }
-            if leader.is_none() {
-                others = self.0.elsewhere();
-                tokio::time::sleep(PAUSE).await;
-            } else if self.leader().is_some() {
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
-    }
-
-    fn leaderless(&self, error: Error) -> Error {
-        let message = match self.0.node.shard().0 {
-            0 => "the cluster has no leader".to_owned(),
-            shard => format!("shard {shard} has no leader"),
-        };
-        Error::unavailable(message).with_source(error)
     }
 
     /// Does what is asked for if this node leads. What was begun goes on when the caller goes away.
@@ -169,6 +126,32 @@ impl Members {
     /// The first of what was in the way; the rest is done all the same.
     pub(super) async fn match_others(&self) -> Result<()> {
         self.0.match_others().await
+    }
+}
+
+/// A request on its way to the leader.
+struct Asking<'a> {
+    members: &'a Members,
+    request: Request,
+    /// Who is still to be asked while this node hears of no leader.
+    others: Vec<PeerAddress>,
+}
+
+impl Attempts for Asking<'_> {
+    async fn attempt(&mut self) -> Attempt {
+        let inner = &self.members.0;
+        // A node that is not a member of the shard yet, or none any more, hears of no leader: any of the others may be it.
+        let Some(leader) = inner.leader().or_else(|| self.others.pop()) else {
+            return match self.members.run_here(self.request.clone()).await {
+                Err(error) if error.kind() == ErrorKind::NotLeader => {
+                    self.others = inner.elsewhere();
+                    Attempt::Again(error, false)
+                }
+                done => Attempt::Over(done),
+            };
+        };
+        let answer = inner.forward(&leader, &self.request, FORWARD_DEADLINE).await;
+        Attempt::of(answer, inner.leader().is_none())
     }
 }
 

@@ -5,13 +5,13 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | `host`, `common`, `slots` | the shards of a node, and what they share |
+//! | `host`, `founding`, `common`, `slots` | the shards of a node, who begins them, and what they share |
 //! | `open` | from settings to running tasks |
 //! | `life`, `hello` | the directory's place in the cluster, and what nodes ask each other for it |
 //! | `network`, `dispatch`, `message`, `profile` | the peers: calls to them, and answers |
 //! | `duty`, `reopening`, `upkeep`, `versions`, `adopt` | what a leader does and what the others do |
 //! | `catalog`, `topics` | how many shards there are, and what they have to know of topics |
-//! | `members`, `roster`, `change`, `admin`, `operate` | who is in the cluster, and changing it |
+//! | `members`, `roster`, `change`, `admin`, `asking`, `operate` | who is in the cluster, and changing it |
 //! | `gateway` | a process that keeps no log |
 //! | `balance` | leaderships go where they belong |
 //! | `archive_requests` | what is to be archived before its time, told to all |
@@ -21,6 +21,7 @@
 mod admin;
 mod adopt;
 mod archive_requests;
+mod asking;
 pub mod background;
 mod balance;
 mod catalog;
@@ -28,6 +29,7 @@ mod change;
 mod common;
 mod dispatch;
 mod duty;
+mod founding;
 mod gate;
 mod gateway;
 mod hello;
@@ -220,7 +222,8 @@ impl Shard {
         if !closed {
             return Err(Error::unavailable("the shard was opened again while it was being closed"));
         }
-        self.0.flush.flushed(index).await
+        // It takes nothing any more, whatever becomes of the checkpoint.
+        self.0.flush.flushed(index).await.map_err(Error::in_part)
     }
 
     /// Ends the tasks.

@@ -20,11 +20,22 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
+use super::http::{Answer, answer_in};
+use crate::config;
 use crate::metrics::cost::{self, BucketJob};
 use crate::metrics::{BUCKET_CALL_SECONDS, BUCKET_CALLS, BUCKET_HEALTHY, BUCKET_READ_BYTES, BUCKET_WRITTEN_BYTES};
 
 /// Bodies up to this are read within the attempt.
 const BUFFERED_BODY: u64 = 64 << 20;
+/// Bytes that an attempt moves in `store.attempt_timeout` at least; it may take a second more for each MiB beyond.
+const PROMPT_BYTES: usize = 16 << 20;
+/// How long nobody asks a second time after the store said that it is asked too much.
+const SLOW_FOR: Duration = Duration::from_secs(10);
+
+/// How long an attempt with a body of `bytes` may take.
+pub(super) fn timeout_for(timeout: Duration, bytes: usize) -> Duration {
+    timeout + Duration::from_secs((bytes.saturating_sub(PROMPT_BYTES) >> 20) as u64)
+}
 
 /// What is known of the bucket's reachability.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +44,8 @@ pub struct Health {
     pub last_success: Option<Instant>,
     /// Since when no call reached it, and the last error; `None` while it answers.
     pub failing: Option<(Instant, String)>,
+    /// Until when it is to be asked no more than has to be: it said that it is asked too much.
+    pub slowed: Option<Instant>,
 }
 
 /// The decorator; see the module's head.
@@ -45,21 +58,33 @@ pub(super) struct Attempts<S> {
 #[derive(Debug, Clone)]
 struct Limits {
     timeout: Duration,
+    /// Of a call that is tried again below.
+    deadline: Duration,
     job: BucketJob,
     health: Arc<Mutex<Health>>,
 }
 
 impl<S: ObjectStore> Attempts<S> {
     /// Attempts for `job`.
-    pub(super) fn new(inner: S, timeout: Duration, job: BucketJob, health: Arc<Mutex<Health>>) -> Self {
-        Self { inner, limits: Limits { timeout, job, health } }
+    pub(super) fn new(inner: S, settings: &config::Store, job: BucketJob, health: Arc<Mutex<Health>>) -> Self {
+        let limits = Limits { timeout: settings.attempt_timeout, deadline: settings.deadline, job, health };
+        Self { inner, limits }
     }
 }
 
 impl Limits {
     async fn run<T>(&self, kind: &'static str, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.run_within(self.timeout, kind, call).await
+    }
+
+    async fn run_within<T>(
+        &self,
+        timeout: Duration,
+        kind: &'static str,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
         let start = Instant::now();
-        let result = match tokio::time::timeout(self.timeout, call).await {
+        let result = match tokio::time::timeout(timeout, call).await {
             Ok(result) => result,
             Err(elapsed) => Err(Error::Generic { store: "bucket", source: Box::new(elapsed) }),
         };
@@ -76,6 +101,7 @@ impl Limits {
             Some(Error::AlreadyExists { .. } | Error::Precondition { .. }) => "already_exists",
             Some(Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) => "denied",
             Some(Error::Generic { source, .. }) if source.is::<tokio::time::error::Elapsed>() => "timeout",
+            Some(error) if answer_in(error).is_some_and(Answer::denies) => "denied",
             Some(_) => "error",
         };
         counter!(BUCKET_CALLS, "kind" => kind, "outcome" => outcome).increment(1);
@@ -88,7 +114,11 @@ impl Limits {
             let since = health.failing.as_ref().map_or_else(Instant::now, |(since, _)| *since);
             health.failing = Some((since, error.to_string()));
         } else {
-            *health = Health { last_success: Some(Instant::now()), failing: None };
+            health.last_success = Some(Instant::now());
+            health.failing = None;
+        }
+        if let Some(answer) = error.and_then(|error| answer_in(error)).filter(|answer| answer.slows_down()) {
+            health.slowed = Some(Instant::now() + answer.retry_after().unwrap_or_default().max(SLOW_FOR));
         }
     }
 
@@ -126,9 +156,10 @@ async fn buffered(result: GetResult, limits: &Limits) -> Result<GetResult> {
 #[deny(clippy::missing_trait_methods)]
 impl<S: ObjectStore> ObjectStore for Attempts<S> {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let len = payload.content_length() as u64;
-        let result = self.limits.run("put", self.inner.put_opts(location, payload, options)).await?;
-        self.limits.wrote(len);
+        let len = payload.content_length();
+        let timeout = timeout_for(self.limits.timeout, len);
+        let result = self.limits.run_within(timeout, "put", self.inner.put_opts(location, payload, options)).await?;
+        self.limits.wrote(len as u64);
         Ok(result)
     }
 
@@ -213,7 +244,7 @@ impl MultipartUpload for CountedUpload {
         let limits = self.limits.clone();
         let call = self.inner.put_part(data);
         async move {
-            limits.run("put_part", call).await?;
+            limits.run_within(limits.deadline, "put_part", call).await?;
             limits.wrote(len);
             Ok(())
         }
@@ -221,10 +252,10 @@ impl MultipartUpload for CountedUpload {
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        self.limits.run("put", self.inner.complete()).await
+        self.limits.run_within(self.limits.deadline, "put", self.inner.complete()).await
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.limits.run("delete", self.inner.abort()).await
+        self.limits.run_within(self.limits.deadline, "delete", self.inner.abort()).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::http::{Answer, answer_in};
 use crate::error::{Error, ErrorKind};
 
 /// Code of an [`Error`] that says that an object is not there.
@@ -57,6 +58,10 @@ impl StoreError {
     pub(super) fn new(operation: &'static str, key: &str, error: object_store::Error) -> Self {
         let key = key.to_owned();
         match error {
+            // What is in a bucket that is gone was not removed by anybody who knew of it.
+            object_store::Error::NotFound { .. } if said_by(&error).contains(NO_BUCKET) => {
+                Self::Refused { key, operation, source: Arc::new(error) }
+            }
             object_store::Error::NotFound { .. } => Self::NotFound { key },
             object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
                 Self::AlreadyExists { key }
@@ -73,25 +78,46 @@ impl StoreError {
     }
 }
 
+/// The code of S3 for a bucket that does not exist.
+pub(super) const NO_BUCKET: &str = "NoSuchBucket";
+
+/// All that an error and its causes say.
+pub(super) fn said_by(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        said.push_str(": ");
+        said.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    said
+}
+
+/// What a call to delete many objects says of each that it may not delete.
+const MAY_NOT_DELETE: &str = "(code: AccessDenied)";
+
 /// Whether the same call may succeed later. What is not known to be final is: a bucket that is away has many faces.
-pub(super) const fn is_transient(error: &object_store::Error) -> bool {
+pub(super) fn is_transient(error: &object_store::Error) -> bool {
     use object_store::Error::{
-        AlreadyExists, InvalidPath, NotFound, NotImplemented, NotModified, NotSupported, PermissionDenied,
+        AlreadyExists, Generic, InvalidPath, NotFound, NotImplemented, NotModified, NotSupported, PermissionDenied,
         Precondition, Unauthenticated, UnknownConfigurationKey,
     };
-    !matches!(
-        error,
+    match error {
+        Generic { source, .. } => {
+            !answer_in(error).is_some_and(Answer::is_final) && !source.to_string().ends_with(MAY_NOT_DELETE)
+        }
         AlreadyExists { .. }
-            | InvalidPath { .. }
-            | NotFound { .. }
-            | NotImplemented { .. }
-            | NotModified { .. }
-            | NotSupported { .. }
-            | PermissionDenied { .. }
-            | Precondition { .. }
-            | Unauthenticated { .. }
-            | UnknownConfigurationKey { .. }
-    )
+        | InvalidPath { .. }
+        | NotFound { .. }
+        | NotImplemented { .. }
+        | NotModified { .. }
+        | NotSupported { .. }
+        | PermissionDenied { .. }
+        | Precondition { .. }
+        | Unauthenticated { .. }
+        | UnknownConfigurationKey { .. } => false,
+        _ => true,
+    }
 }
 
 impl From<StoreError> for Error {

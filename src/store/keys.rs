@@ -4,16 +4,26 @@
 
 use std::fmt;
 
-use crate::model::{CheckpointRef, Incarnation, LogTime, ObjectId, ShardId, TopicId};
+use crate::model::{CheckpointRef, Incarnation, LogTime, NodeId, ObjectId, ShardId, TopicId};
 
 /// Describes the cluster; created once.
 pub const CLUSTER: &str = "cluster.json";
 /// Prefix of the lives of the cluster.
 pub const INCARNATIONS: &str = "incarnations";
+/// Prefix of the members with which shards begin.
+pub const GROUPS: &str = "groups";
+/// Prefix of the numbers of nodes that were given away.
+pub const NODES: &str = "nodes";
 /// Prefix of what belongs to shards.
 pub const SHARDS: &str = "shards";
 /// Prefix of the Parquet files.
 pub const ARCHIVE: &str = "archive";
+/// Says that a place holds backups and is no cluster's bucket.
+pub const BACKUP_PLACE: &str = "backup.json";
+/// Prefix of what says what a backup consists of.
+pub const BACKUPS: &str = "backups";
+/// Says from which backup a bucket is or was being made.
+pub const RESTORE: &str = "restore.json";
 
 const MILLIS_PER_DAY: u64 = 86_400_000;
 
@@ -24,6 +34,10 @@ pub enum Key {
     Cluster,
     /// `incarnations/{n:010}.json`
     Incarnation(Incarnation),
+    /// `nodes/{incarnation:010}-{node:010}.json`
+    Node(Incarnation, NodeId),
+    /// `groups/{incarnation:010}-{shard:05}.json`
+    Group(Incarnation, ShardId),
     /// `shards/{shard:05}/segments/{ulid}.seg`
     Segment(ShardId, ObjectId),
     /// `shards/{shard:05}/checkpoints/{incarnation:010}-{index:020}-{ulid}.ckpt`
@@ -32,6 +46,12 @@ pub enum Key {
     IndexPart(ShardId, ObjectId),
     /// `archive/{namespace}/{topic}/{topic_id}/dt=YYYY-MM-DD/{shard:05}-{ulid}.parquet`
     Archive(ArchiveKey),
+    /// `backup.json`
+    BackupPlace,
+    /// `backups/{ulid}.json`
+    Backup(ObjectId),
+    /// `restore.json`
+    Restore,
 }
 
 /// The parts of an archive file's key.
@@ -58,7 +78,19 @@ impl Key {
         let parts: Vec<&str> = text.split('/').collect();
         let key = match parts.as_slice() {
             [CLUSTER] => Self::Cluster,
+            [BACKUP_PLACE] => Self::BackupPlace,
+            [RESTORE] => Self::Restore,
+            [BACKUPS, name] => Self::Backup(name.strip_suffix(".json")?.parse().ok()?),
             [INCARNATIONS, name] => Self::Incarnation(Incarnation(digits(name.strip_suffix(".json")?, 10)?)),
+            [NODES, name] => {
+                let (incarnation, node) = name.strip_suffix(".json")?.split_once('-')?;
+                Self::Node(Incarnation(digits(incarnation, 10)?), NodeId(digits(node, 10)?))
+            }
+            [GROUPS, name] => {
+                let (incarnation, shard) = name.strip_suffix(".json")?.split_once('-')?;
+                let shard = ShardId(u32::try_from(digits(shard, 5)?).ok()?);
+                Self::Group(Incarnation(digits(incarnation, 10)?), shard)
+            }
             [SHARDS, shard, kind, name] => {
                 Self::parse_shard(ShardId(u32::try_from(digits(shard, 5)?).ok()?), kind, name)?
             }
@@ -98,7 +130,14 @@ impl Key {
     #[must_use]
     pub const fn object_id(&self) -> Option<ObjectId> {
         match self {
-            Self::Cluster | Self::Incarnation(_) => None,
+            // A backup's time is the wall's, and nothing collects it.
+            Self::Cluster
+            | Self::Incarnation(_)
+            | Self::Node(..)
+            | Self::Group(..)
+            | Self::BackupPlace
+            | Self::Backup(_)
+            | Self::Restore => None,
             Self::Segment(_, id) | Self::IndexPart(_, id) => Some(*id),
             Self::Checkpoint(_, checkpoint) => Some(checkpoint.id),
             Self::Archive(key) => Some(key.id),
@@ -109,7 +148,14 @@ impl Key {
     #[must_use]
     pub const fn shard(&self) -> Option<ShardId> {
         match self {
-            Self::Cluster | Self::Incarnation(_) => None,
+            // What a shard begins with is none of its objects.
+            Self::Cluster
+            | Self::Incarnation(_)
+            | Self::Node(..)
+            | Self::Group(..)
+            | Self::BackupPlace
+            | Self::Backup(_)
+            | Self::Restore => None,
             Self::Segment(shard, _) | Self::IndexPart(shard, _) | Self::Checkpoint(shard, _) => Some(*shard),
             Self::Archive(key) => Some(key.shard),
         }
@@ -120,7 +166,12 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster => f.write_str(CLUSTER),
+            Self::BackupPlace => f.write_str(BACKUP_PLACE),
+            Self::Restore => f.write_str(RESTORE),
+            Self::Backup(id) => write!(f, "{BACKUPS}/{id}.json"),
             Self::Incarnation(number) => write!(f, "{INCARNATIONS}/{:010}.json", number.0),
+            Self::Group(incarnation, shard) => write!(f, "{GROUPS}/{:010}-{:05}.json", incarnation.0, shard.0),
+            Self::Node(incarnation, node) => write!(f, "{NODES}/{:010}-{:010}.json", incarnation.0, node.0),
             Self::Segment(shard, id) => write!(f, "{SHARDS}/{:05}/segments/{id}.seg", shard.0),
             Self::IndexPart(shard, id) => write!(f, "{SHARDS}/{:05}/index/{id}.idx", shard.0),
             Self::Checkpoint(shard, CheckpointRef { incarnation, index, id }) => {
@@ -210,7 +261,12 @@ mod tests {
         let checkpoint = CheckpointRef { incarnation: Incarnation(2), index: 45, id };
         let expected = [
             (Key::Cluster, "cluster.json".to_owned()),
+            (Key::BackupPlace, "backup.json".to_owned()),
+            (Key::Backup(id), format!("backups/{id}.json")),
+            (Key::Restore, "restore.json".to_owned()),
             (Key::Incarnation(Incarnation(1)), "incarnations/0000000001.json".to_owned()),
+            (Key::Node(Incarnation(2), NodeId(3)), "nodes/0000000002-0000000003.json".to_owned()),
+            (Key::Group(Incarnation(2), shard), "groups/0000000002-00003.json".to_owned()),
             (Key::Segment(shard, id), format!("shards/00003/segments/{id}.seg")),
             (Key::IndexPart(shard, id), format!("shards/00003/index/{id}.idx")),
             (
@@ -240,6 +296,7 @@ mod tests {
             "cluster.json/x",
             "incarnations/1.json",
             "incarnations/+000000001.json",
+            "nodes/0000000002-3.json",
             &segment.replace("00003", "3"),
             &segment.replace(".seg", ".tmp"),
             &segment.to_lowercase(),

@@ -8,7 +8,11 @@
 //! This module knows no format; what an object holds is `format`'s.
 
 mod attempt;
+mod aws;
+mod credentials;
 mod error;
+mod hedge;
+mod http;
 pub mod keys;
 mod local;
 mod open;
@@ -16,6 +20,7 @@ mod probe;
 mod retry;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,20 +31,23 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::limit::LimitStore;
 use object_store::path::Path;
-use object_store::{
-    GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-};
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 pub use attempt::Health;
 pub use error::{OBJECT_MISSING, StoreError};
-pub use probe::Timing;
+pub use probe::{Timing, Unusable, Usage};
+pub use upload::Upload;
 
 use crate::config;
 use crate::error::Result;
 use crate::metrics::cost::BucketJob;
 
-/// Bytes of a part of an [`Upload`]; S3 wants at least 5 MiB.
-const PART_BYTES: usize = 8 << 20;
+/// Bytes of an [`Upload`] above which it is sent in parts of this size. Each part is a call that is paid for, and so are the
+/// begin and the end: an archive file of 128 MiB takes four calls.
+pub const PART_BYTES: usize = 64 << 20;
+
+/// The storage class of an object whose class nobody names.
+const DEFAULT_CLASS: &str = "STANDARD";
 
 /// An object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +74,7 @@ fn decorate(
     job: BucketJob,
     health: &Arc<Mutex<Health>>,
 ) -> Arc<dyn ObjectStore> {
-    let attempts = attempt::Attempts::new(Arc::clone(store), settings.attempt_timeout, job, Arc::clone(health));
+    let attempts = attempt::Attempts::new(Arc::clone(store), settings, job, Arc::clone(health));
     let limited = LimitStore::new(attempts, settings.concurrency.max(1) as usize);
     Arc::new(retry::Retry::new(limited, settings.deadline))
 }
@@ -83,6 +91,10 @@ struct Inner {
     /// With decorators, by job: each has a limit of its own.
     stores: [Arc<dyn ObjectStore>; BucketJob::ALL.len()],
     local: Option<Arc<local::LocalDurable>>,
+    /// Of a bucket in S3.
+    hedge: Option<hedge::Hedge>,
+    /// Storage class of archive files, if it is not that of all.
+    archive_class: Option<String>,
     url: String,
     health: Arc<Mutex<Health>>,
 }
@@ -108,6 +120,8 @@ impl Bucket {
         let mut bucket = Self::decorated(opened.store, &opened.url, settings);
         if let Some(inner) = Arc::get_mut(&mut bucket.inner) {
             inner.local = opened.local;
+            inner.hedge =
+                opened.is_remote.then(|| hedge::Hedge::new(settings.hedge_percent, Arc::clone(&inner.health)));
         }
         bucket
     }
@@ -117,7 +131,8 @@ impl Bucket {
     pub fn decorated(store: Arc<dyn ObjectStore>, url: &str, settings: &config::Store) -> Self {
         let health = Arc::default();
         let stores = BucketJob::ALL.map(|job| decorate(&store, settings, job, &health));
-        let inner = Arc::new(Inner { stores, local: None, url: url.to_owned(), health });
+        let archive_class = Some(settings.archive_class.clone()).filter(|class| class != DEFAULT_CLASS);
+        let inner = Arc::new(Inner { stores, local: None, hedge: None, archive_class, url: url.to_owned(), health });
         Self { inner, job: BucketJob::Other }
     }
 
@@ -209,14 +224,17 @@ impl Bucket {
         }
     }
 
-    /// Begins an object of unknown length; it appears when [`Upload::finish`] returns.
+    /// Begins an object of unknown length; it appears when [`Upload::finish`] returns. No call is made yet.
     ///
     /// # Errors
-    /// If the upload could not be begun within the deadline.
+    /// If it cannot be named so.
     pub async fn upload(&self, key: &str) -> Result<Upload, StoreError> {
-        let upload = self.store().put_multipart(&path("upload", key)?).await;
-        let upload = upload.map_err(|error| StoreError::new("upload", key, error))?;
-        Ok(Upload { key: key.to_owned(), upload, buffered: Vec::new(), buffered_bytes: 0 })
+        self.upload_in(key, PART_BYTES)
+    }
+
+    fn upload_in(&self, key: &str, part_bytes: usize) -> Result<Upload, StoreError> {
+        let class = self.inner.archive_class.as_deref().filter(|_| self.job == BucketJob::Archive);
+        Ok(Upload::new(key, path("upload", key)?, Arc::clone(self.store()), part_bytes).of_class(class))
     }
 
     /// Reads a whole object of at most `limit` bytes.
@@ -240,7 +258,14 @@ impl Bucket {
     /// bucket says.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
         let wanted = range.end.saturating_sub(range.start);
-        let bytes = self.get_part(key, GetRange::Bounded(range.clone())).await?;
+        let path = path("get", key)?;
+        let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
+        let read = || async { self.store().get_opts(&path, options.clone()).await?.bytes().await };
+        let read = match &self.inner.hedge {
+            Some(hedge) if self.job == BucketJob::Fetch => hedge.read(wanted, read).await,
+            _ => read().await,
+        };
+        let bytes = read.map_err(|error| StoreError::new("get", key, error))?;
         if bytes.len() as u64 != wanted {
             let what = format!("ends before byte {}", range.end);
             return Err(StoreError::Unexpected { key: key.to_owned(), what });
@@ -259,13 +284,6 @@ impl Bucket {
             return Ok(Bytes::new());
         }
         self.get_range(key, size.saturating_sub(len)..size).await
-    }
-
-    async fn get_part(&self, key: &str, range: GetRange) -> Result<Bytes, StoreError> {
-        let options = GetOptions { range: Some(range), ..GetOptions::default() };
-        let path = path("get", key)?;
-        let read = async { self.store().get_opts(&path, options).await?.bytes().await };
-        read.await.map_err(|error| StoreError::new("get", key, error))
     }
 
     /// The bytes of an object, which also tells that it exists.
@@ -336,52 +354,4 @@ impl Bucket {
 
 fn path(operation: &'static str, key: &str) -> Result<Path, StoreError> {
     Path::parse(key).map_err(|error| StoreError::new(operation, key, error.into()))
-}
-
-/// An object written in parts. Dropped before [`Upload::finish`] returned, it does not appear; on S3 its parts stay
-/// until the bucket's lifecycle rule removes them, so prefer [`Upload::abort`].
-#[derive(Debug)]
-pub struct Upload {
-    key: String,
-    upload: Box<dyn MultipartUpload>,
-    buffered: Vec<Bytes>,
-    buffered_bytes: usize,
-}
-
-impl Upload {
-    /// Adds bytes; holds at most one part in memory.
-    ///
-    /// # Errors
-    /// What the bucket says; the upload has to be aborted then.
-    pub async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.buffered_bytes += bytes.len();
-        self.buffered.push(bytes);
-        if self.buffered_bytes >= PART_BYTES { self.send().await } else { Ok(()) }
-    }
-
-    async fn send(&mut self) -> Result<(), StoreError> {
-        let parts: PutPayload = std::mem::take(&mut self.buffered).into_iter().collect();
-        self.buffered_bytes = 0;
-        self.upload.put_part(parts).await.map_err(|error| StoreError::new("upload", &self.key, error))
-    }
-
-    /// Makes the object appear, durable when this returns.
-    ///
-    /// # Errors
-    /// What the bucket says; whether the object exists is unknown then.
-    pub async fn finish(mut self) -> Result<(), StoreError> {
-        if !self.buffered.is_empty() {
-            self.send().await?;
-        }
-        let done = self.upload.complete().await;
-        done.map(|_| ()).map_err(|error| StoreError::new("upload", &self.key, error))
-    }
-
-    /// Gives the upload up and removes its parts.
-    ///
-    /// # Errors
-    /// What the bucket says; the parts are then left to its lifecycle rule.
-    pub async fn abort(mut self) -> Result<(), StoreError> {
-        self.upload.abort().await.map_err(|error| StoreError::new("upload", &self.key, error))
-    }
 }

@@ -1,28 +1,38 @@
 //! Opens a bucket by its URL and says what an external reader can open.
 //!
 //! `file:///absolute/path`, `memory:///` (fresh each time) and `memory:///name` (shared within the process),
-//! `s3://bucket/prefix` with credentials, region and endpoint from the environment (`AWS_ACCESS_KEY_ID`,
-//! `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_CA_BUNDLE`, web identity, instance metadata).
+//! `s3://bucket/prefix` with endpoint, authorities and keys from the environment (`AWS_ENDPOINT_URL`, `AWS_CA_BUNDLE`,
+//! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`), or credentials and region from wherever Amazon's own tools find
+//! them (`aws.rs`).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::memory::InMemory;
-use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{Certificate, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
+use super::aws::{self, Chain};
+use super::credentials::Renewed;
+use super::http::Connector;
 use super::local::LocalDurable;
+use crate::clock::Clock;
 use crate::config;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Environment variables that name an S3 endpoint, the most specific first.
 const ENDPOINT_VARIABLES: [&str; 3] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"];
+/// Environment variables that name the region.
+const REGION_VARIABLES: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+/// That of whoever does not name one.
+const DEFAULT_REGION: &str = "us-east-1";
+/// Environment variables of keys that do not end.
+const KEY_VARIABLES: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 /// Names a PEM file of authorities that are believed besides the well-known ones, as for Amazon's own tools.
 const CA_VARIABLE: &str = "AWS_CA_BUNDLE";
-/// Attempts of the S3 client's own: they alone cover the parts of a multipart upload.
+/// How often the S3 client goes on with a body that broke off. It sees nothing else to try again: `http.rs`.
 const CLIENT_RETRIES: usize = 3;
 
 static SHARED_MEMORY: Mutex<BTreeMap<String, Arc<InMemory>>> = Mutex::new(BTreeMap::new());
@@ -31,6 +41,8 @@ static SHARED_MEMORY: Mutex<BTreeMap<String, Arc<InMemory>>> = Mutex::new(BTreeM
 pub(super) struct Opened {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) local: Option<Arc<LocalDurable>>,
+    /// Whether it is beyond the network.
+    pub(super) is_remote: bool,
     pub(super) url: String,
 }
 
@@ -66,7 +78,7 @@ fn open_local(path: &str, create: bool) -> Result<Opened> {
     let root = local.root().to_str().ok_or_else(|| invalid(&url, "is not UTF-8"))?;
     let url = format!("file://{}", encode(root));
     let local = Arc::new(local);
-    Ok(Opened { store: Arc::clone(&local) as Arc<dyn ObjectStore>, local: Some(local), url })
+    Ok(Opened { store: Arc::clone(&local) as Arc<dyn ObjectStore>, local: Some(local), is_remote: false, url })
 }
 
 fn open_memory(name: &str) -> Opened {
@@ -76,7 +88,7 @@ fn open_memory(name: &str) -> Opened {
         let mut shared = SHARED_MEMORY.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(shared.entry(name.to_owned()).or_default())
     };
-    Opened { store, local: None, url: format!("memory:///{name}").trim_end_matches('/').to_owned() }
+    Opened { store, local: None, is_remote: false, url: format!("memory:///{name}").trim_end_matches('/').to_owned() }
 }
 
 fn open_s3(place: &str, settings: &config::Store) -> Result<Opened> {
@@ -86,38 +98,65 @@ fn open_s3(place: &str, settings: &config::Store) -> Result<Opened> {
     if bucket.is_empty() {
         return Err(invalid(&url, "names no bucket"));
     }
-    let retry =
-        RetryConfig { max_retries: CLIENT_RETRIES, retry_timeout: settings.attempt_timeout, ..RetryConfig::default() };
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
-    if let Some(bundle) = std::env::var_os(CA_VARIABLE) {
-        builder = builder.with_client_options(believing(bundle.as_ref())?);
+    let mut builder = fitted(AmazonS3Builder::from_env().with_bucket_name(bucket), settings);
+    let bundle = std::env::var_os(CA_VARIABLE).map(PathBuf::from);
+    if let Some(bundle) = &bundle {
+        builder = builder.with_client_options(believing(bundle)?);
     }
-    let endpoint = ENDPOINT_VARIABLES.iter().find_map(|name| std::env::var(name).ok());
+    let endpoint = named(&ENDPOINT_VARIABLES);
+    let region = named(&REGION_VARIABLES).or_else(|| aws::region(endpoint.is_none()));
     if let Some(endpoint) = endpoint {
         // An endpoint of one's own that has no TLS was meant so.
         builder = builder.with_allow_http(endpoint.starts_with("http://")).with_endpoint(endpoint);
+    }
+    if let Some(region) = &region {
+        builder = builder.with_region(region);
+    }
+    // One of the two alone is a mistake, which the client tells.
+    if named(&KEY_VARIABLES).is_none() {
+        let authorities = bundle.as_deref().map(read_bundle).transpose()?;
+        let chain = Chain::new(region.unwrap_or_else(|| DEFAULT_REGION.to_owned()), authorities);
+        builder = builder.with_credentials(Arc::new(Renewed::new(chain, Clock::system())));
     }
     let store = builder.build().map_err(|error| invalid(&url, "cannot be opened").with_source(error))?;
     let store: Arc<dyn ObjectStore> = if prefix.is_empty() {
         Arc::new(store)
     } else {
-        let prefix = Path::parse(prefix).map_err(|error| invalid(&url, "has a bad prefix").with_source(error))?;
+        let prefix = object_store::path::Path::parse(prefix)
+            .map_err(|error| invalid(&url, "has a bad prefix").with_source(error))?;
         Arc::new(PrefixStore::new(store, prefix))
     };
-    Ok(Opened { store, local: None, url })
+    Ok(Opened { store, local: None, is_remote: true, url })
+}
+
+/// The client as it has to be below the decorators.
+pub(super) fn fitted(builder: AmazonS3Builder, settings: &config::Store) -> AmazonS3Builder {
+    let retry =
+        RetryConfig { max_retries: CLIENT_RETRIES, retry_timeout: settings.attempt_timeout, ..RetryConfig::default() };
+    let builder = builder.with_retry(retry).with_http_connector(Connector::new(settings));
+    if settings.checksums { builder.with_checksum_algorithm(Checksum::SHA256) } else { builder }
+}
+
+/// The first of some environment variables that says something.
+fn named(variables: &[&str]) -> Option<String> {
+    variables.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+}
+
+fn unusable(bundle: &Path, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let message = format!("{CA_VARIABLE} names {}, which cannot be used", bundle.display());
+    Error::invalid("invalid_bucket", message).with_source(error)
+}
+
+fn read_bundle(bundle: &Path) -> Result<Vec<u8>> {
+    std::fs::read(bundle).map_err(|error| unusable(bundle, error))
 }
 
 /// Options of the client by which the authorities of a PEM file are believed besides the well-known ones; what the environment says of
 /// the client otherwise stays.
-pub(super) fn believing(bundle: &std::path::Path) -> Result<ClientOptions> {
-    let wrong = |error: Box<dyn std::error::Error + Send + Sync>| {
-        let message = format!("{CA_VARIABLE} names {}, which cannot be used", bundle.display());
-        Error::invalid("invalid_bucket", message).with_source(error)
-    };
-    let pem = std::fs::read(bundle).map_err(|error| wrong(error.into()))?;
-    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.into()))?;
+pub(super) fn believing(bundle: &Path) -> Result<ClientOptions> {
+    let certificates = Certificate::from_pem_bundle(&read_bundle(bundle)?).map_err(|error| unusable(bundle, error))?;
     if certificates.is_empty() {
-        return Err(wrong("there is no certificate in it".into()));
+        return Err(unusable(bundle, "there is no certificate in it"));
     }
     // What is not UTF-8 is somebody else's.
     let named = std::env::vars_os().filter_map(|(name, value)| {

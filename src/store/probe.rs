@@ -1,10 +1,10 @@
 //! Whether a bucket can be used, told in one sentence, and how fast it is.
 //!
 //! The probe writes, reads, lists and deletes one small object under `probe/`, which no other part of Tidelog looks at, so
-//! that each right that a server needs is tried. What an S3 store answers is sorted by its error code; what it says itself
-//! goes to the log.
+//! that each right that a server needs is tried; for a process that needs fewer rights, fewer. It also reads an object that
+//! is not there, since a store says "denied" instead of "not found" to whoever may not list. What an S3 store answers is
+//! sorted by its error code; what it says itself goes to the log.
 
-use std::error::Error as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -14,6 +14,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
 
 use super::Bucket;
+use super::aws::NO_CREDENTIALS;
+use super::error::{NO_BUCKET, is_transient, said_by};
 use crate::error::{Error, Result};
 
 /// Objects of the probe; the name says who may delete what a killed one left.
@@ -22,16 +24,22 @@ const PREFIX: &str = "probe";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Write,
+    /// Begins an upload in parts.
+    Begin,
     Read,
+    /// Reads what is not there.
+    Miss,
     List,
     Delete,
+    /// Gives an upload in parts up.
+    Abort,
 }
 
 impl Step {
     const fn verb(self) -> &'static str {
         match self {
-            Self::Write => "written",
-            Self::Read => "read",
+            Self::Write | Self::Begin | Self::Abort => "written",
+            Self::Read | Self::Miss => "read",
             Self::List => "listed",
             Self::Delete => "deleted",
         }
@@ -40,11 +48,41 @@ impl Step {
     /// What S3's policies call the right to do it.
     const fn right(self) -> &'static str {
         match self {
-            Self::Write => "s3:PutObject",
+            Self::Write | Self::Begin => "s3:PutObject",
             Self::Read => "s3:GetObject",
+            // Who may not list is told that what is not there is denied; a condition on the prefix has that effect too.
+            Self::Miss => "s3:GetObject, or s3:ListBucket without a condition,",
             Self::List => "s3:ListBucket",
             Self::Delete => "s3:DeleteObject",
+            Self::Abort => "s3:AbortMultipartUpload",
         }
+    }
+}
+
+/// What a process does with the bucket, which decides what is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// All that there is: a node that keeps a log.
+    Everything,
+    /// Reads, and writes archive files: a compactor.
+    Converts,
+    /// Reads: a gateway.
+    Reads,
+}
+
+/// Why a bucket cannot be used, in one sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Unusable {
+    /// The sentence.
+    pub message: String,
+    /// Whether the store was reached and said so, and will say it again: somebody has to change something.
+    pub refused: bool,
+}
+
+impl From<Unusable> for Error {
+    fn from(unusable: Unusable) -> Self {
+        Self::unavailable(unusable.message)
     }
 }
 
@@ -63,56 +101,88 @@ impl Bucket {
     /// Writes, reads, lists and deletes an object.
     ///
     /// # Errors
-    /// `unavailable`, with one sentence that says what is wrong.
-    pub async fn probe(&self) -> Result<()> {
+    /// One sentence that says what is wrong.
+    pub async fn probe(&self) -> Result<(), Unusable> {
+        self.probe_for(Usage::Everything).await
+    }
+
+    /// Tries what a process of that kind does. Nothing is left of it.
+    ///
+    /// # Errors
+    /// As [`Bucket::probe`].
+    pub async fn probe_for(&self, usage: Usage) -> Result<(), Unusable> {
         let (path, content) = object(64);
-        self.step(Step::Write, &path, &content).await?;
+        match usage {
+            Usage::Everything => {}
+            Usage::Converts => {
+                self.begins_and_aborts(&path).await?;
+                return self.finds(&path).await;
+            }
+            Usage::Reads => return self.finds(&path).await,
+        }
+        let done = self.object_store().put(&path, content.clone().into()).await;
+        self.told(Step::Write, done.map(|_| ()))?;
         let found = async {
-            self.step(Step::Read, &path, &content).await?;
-            self.step(Step::List, &path, &content).await
+            self.reads(&path, &content).await?;
+            self.lists(&path).await?;
+            self.finds(&Path::from(format!("{path}-none"))).await
         };
         let found = found.await;
         // Whatever was found: nothing is to be left of it.
-        let deleted = self.step(Step::Delete, &path, &content).await;
+        let deleted = self.told(Step::Delete, self.object_store().delete(&path).await);
         found.and(deleted)
     }
 
-    async fn step(&self, step: Step, path: &Path, content: &Bytes) -> Result<()> {
-        let store = self.object_store();
-        let done = match step {
-            Step::Write => store.put(path, content.clone().into()).await.map(|_| ()),
-            Step::Read => self.reads(path, content).await?,
-            Step::List => self.lists(path).await?,
-            Step::Delete => store.delete(path).await,
-        };
+    /// The error of a step as a sentence.
+    fn told<T>(&self, step: Step, done: object_store::Result<T>) -> Result<T, Unusable> {
         done.map_err(|error| {
-            let what = explain(&error, step.right());
+            let Explained { what, refused } = explain(&error, step.right());
             // The sentence says it; the store's own words are several lines of XML.
             tracing::debug!(%error, "the bucket's answer to the probe");
-            Error::unavailable(format!("bucket {} cannot be {}: {what}", self.url(), step.verb()))
+            self.unusable(step, &what, refused)
         })
     }
 
-    async fn reads(&self, path: &Path, content: &Bytes) -> Result<object_store::Result<()>> {
+    fn unusable(&self, step: Step, what: &str, refused: bool) -> Unusable {
+        Unusable { message: format!("bucket {} cannot be {}: {what}", self.url(), step.verb()), refused }
+    }
+
+    async fn reads(&self, path: &Path, content: &Bytes) -> Result<(), Unusable> {
         let read = async { self.object_store().get(path).await?.bytes().await }.await;
-        match read {
-            Ok(read) if read != *content => {
-                Err(Error::unavailable(format!("bucket {} answers with other bytes than were written", self.url())))
-            }
-            read => Ok(read.map(|_| ())),
+        match self.told(Step::Read, read)? {
+            read if read == *content => Ok(()),
+            _ => Err(self.unusable(Step::Read, "it answers with other bytes than were written", true)),
         }
     }
 
-    async fn lists(&self, path: &Path) -> Result<object_store::Result<()>> {
+    async fn lists(&self, path: &Path) -> Result<(), Unusable> {
         let mut listing = self.object_store().list(Some(&Path::from(PREFIX)));
         while let Some(listed) = listing.next().await {
-            match listed {
-                Ok(listed) if listed.location == *path => return Ok(Ok(())),
-                Ok(_) => {}
-                Err(error) => return Ok(Err(error)),
+            if self.told(Step::List, listed)?.location == *path {
+                return Ok(());
             }
         }
-        Err(Error::unavailable(format!("bucket {} does not list what was just written", self.url())))
+        Err(self.unusable(Step::List, "it does not list what was just written", true))
+    }
+
+    /// Whether it is told that `path`, which is not there, is not there, and that there is a listing.
+    async fn finds(&self, path: &Path) -> Result<(), Unusable> {
+        match self.object_store().get(path).await {
+            // A bucket that is not there is not found either.
+            Err(error @ object_store::Error::NotFound { .. }) if said_by(&error).contains(NO_BUCKET) => {
+                self.told(Step::Miss, Err(error))?;
+            }
+            Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => self.told(Step::Miss, Err(error))?,
+            Ok(_) => return Err(self.unusable(Step::Miss, "it has an object that nobody wrote", true)),
+        }
+        let listed = self.object_store().list(Some(&Path::from(PREFIX))).next().await;
+        self.told(Step::List, listed.transpose()).map(|_| ())
+    }
+
+    async fn begins_and_aborts(&self, path: &Path) -> Result<(), Unusable> {
+        let mut upload = self.told(Step::Begin, self.object_store().put_multipart(path).await)?;
+        self.told(Step::Abort, upload.abort().await)
     }
 
     /// Times `rounds` PUTs and GETs, one after another, of objects of `bytes`, and deletes them.
@@ -161,40 +231,45 @@ fn object(bytes: usize) -> (Path, Bytes) {
     (Path::from(format!("{PREFIX}/{name}")), content.into())
 }
 
-/// What is wrong and what to do about it; `right` is what the step needs.
-fn explain(error: &object_store::Error, right: &str) -> String {
-    let mut said = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        said.push_str(": ");
-        said.push_str(&cause.to_string());
-        source = cause.source();
-    }
+/// What is wrong and what to do about it.
+struct Explained {
+    what: String,
+    /// Whether the store said so itself, for good.
+    refused: bool,
+}
+
+/// Explains the error of a step that needs `right`.
+fn explain(error: &object_store::Error, right: &str) -> Explained {
+    let said = said_by(error);
     if let Some(known) = KNOWN.iter().find(|known| known.signs.iter().any(|sign| said.contains(sign))) {
-        return known.means.replace("{right}", right);
+        return Explained { what: known.means.replace("{right}", right), refused: known.refuses };
     }
-    match error {
+    let what = match error {
         object_store::Error::PermissionDenied { .. } => DENIED.replace("{right}", right),
         object_store::Error::Unauthenticated { .. } => UNKNOWN_KEY.to_owned(),
         _ => said,
-    }
+    };
+    Explained { what, refused: !is_transient(error) }
 }
 
 /// What is said by an error that has one of these in it.
 struct Known {
     signs: &'static [&'static str],
     means: &'static str,
+    /// Whether it is the store's own word, which will be the same the next time.
+    refuses: bool,
 }
 
 const DENIED: &str = "access is denied: the credentials lack {right} on this bucket and prefix";
 const UNKNOWN_KEY: &str = "the store does not know the access key: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
 
 /// In this order: an answer about the clock also says that access is denied. The codes are those of S3's table of errors.
-const KNOWN: [Known; 9] = [
-    Known { signs: &["NoSuchBucket"], means: "there is no such bucket: create it, or correct its name" },
+const KNOWN: [Known; 11] = [
+    Known { signs: &[NO_BUCKET], means: "there is no such bucket: create it, or correct its name", refuses: true },
     Known {
         signs: &["RequestTimeTooSkewed", "RequestExpired"],
         means: "this machine's clock is off by more than the store allows: set it by NTP",
+        refuses: true,
     },
     Known {
         signs: &[
@@ -205,20 +280,36 @@ const KNOWN: [Known; 9] = [
             "301 Moved Permanently",
         ],
         means: "the bucket is in another region: set AWS_REGION to it",
+        refuses: true,
     },
-    Known { signs: &["InvalidAccessKeyId", "InvalidClientTokenId", "NotSignedUp"], means: UNKNOWN_KEY },
+    // Whoever has them may be away.
+    Known {
+        signs: &[NO_CREDENTIALS],
+        means: "no credentials are found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile, or give the machine a role",
+        refuses: false,
+    },
+    Known { signs: &["InvalidAccessKeyId", "InvalidClientTokenId", "NotSignedUp"], means: UNKNOWN_KEY, refuses: true },
     Known {
         signs: &["SignatureDoesNotMatch"],
         means: "the secret key does not belong to the access key: check AWS_SECRET_ACCESS_KEY",
+        refuses: true,
     },
+    // New ones may come by themselves, from a role or from whoever changes the file that they are in.
     Known {
         signs: &["ExpiredToken", "InvalidToken"],
         means: "the session token is expired or wrong: get new credentials",
+        refuses: false,
     },
-    Known { signs: &["AccessDenied", "403 Forbidden"], means: DENIED },
+    Known {
+        signs: &["SlowDown", "TooManyRequests", "429 Too Many"],
+        means: "the store says that it is asked too much: try again later",
+        refuses: false,
+    },
+    Known { signs: &["AccessDenied", "403 Forbidden"], means: DENIED, refuses: true },
     Known {
         signs: &["certificate", "CertificateUnknown", "UnknownIssuer", "HandshakeFailure", "corrupt message"],
         means: "TLS with the endpoint fails: its certificate is not trusted here, or it speaks no TLS",
+        refuses: false,
     },
     Known {
         signs: &[
@@ -230,6 +321,7 @@ const KNOWN: [Known; 9] = [
             "deadline has elapsed",
         ],
         means: "the endpoint cannot be reached: check AWS_ENDPOINT_URL, the network and its firewall",
+        refuses: false,
     },
 ];
 
@@ -255,22 +347,34 @@ mod tests {
     #[test]
     fn each_answer_of_a_store_is_told_in_one_sentence() {
         let cases = [
-            ("<Code>NoSuchBucket</Code>", "no such bucket"),
-            ("<Code>RequestTimeTooSkewed</Code> 403 Forbidden", "clock"),
-            ("<Code>PermanentRedirect</Code>", "another region"),
-            ("received redirect without LOCATION", "another region"),
-            ("<Code>InvalidAccessKeyId</Code> 403 Forbidden", "does not know the access key"),
-            ("<Code>SignatureDoesNotMatch</Code> 403 Forbidden", "secret key"),
-            ("<Code>ExpiredToken</Code>", "expired"),
-            ("403 Forbidden: <Code>AccessDenied</Code>", "lack s3:PutObject"),
-            ("invalid peer certificate: UnknownIssuer", "TLS"),
-            ("tcp connect error: Connection refused (os error 111)", "cannot be reached"),
+            ("<Code>NoSuchBucket</Code>", "no such bucket", true),
+            ("<Code>RequestTimeTooSkewed</Code> 403 Forbidden", "clock", true),
+            ("<Code>PermanentRedirect</Code>", "another region", true),
+            ("received redirect without LOCATION", "another region", true),
+            ("<Code>InvalidAccessKeyId</Code> 403 Forbidden", "does not know the access key", true),
+            ("<Code>SignatureDoesNotMatch</Code> 403 Forbidden", "secret key", true),
+            ("<Code>ExpiredToken</Code>", "expired", false),
+            ("no credentials are found: dispatch failure: Connection refused", "give the machine a role", false),
+            ("403 Forbidden: <Code>AccessDenied</Code>", "lack s3:PutObject", true),
+            ("invalid peer certificate: UnknownIssuer", "TLS", false),
+            ("tcp connect error: Connection refused (os error 111)", "cannot be reached", false),
+            ("the store answers 503 Service Unavailable: <Code>SlowDown</Code>", "asked too much", false),
+            // What nobody knows is passed on as it is.
+            ("<Code>Strange</Code>", "Strange", false),
         ];
-        for (said, told) in cases {
+        for (said, told, refused) in cases {
             let explained = explain(&generic(said), "s3:PutObject");
-            assert!(explained.contains(told), "{said}: {explained}");
+            assert!(explained.what.contains(told), "{said}: {}", explained.what);
+            assert_eq!(explained.refused, refused, "{said}");
         }
-        // What nobody knows is passed on as it is.
-        assert!(explain(&generic("<Code>Strange</Code>"), "s3:PutObject").contains("Strange"));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_needs_fewer_rights_tries_fewer_and_leaves_nothing() {
+        let bucket = Bucket::memory();
+        for usage in [Usage::Everything, Usage::Converts, Usage::Reads] {
+            bucket.probe_for(usage).await.unwrap();
+            assert_eq!(bucket.list("").count().await, 0, "{usage:?}");
+        }
     }
 }

@@ -1,8 +1,11 @@
 //! Tries calls to the bucket again, with pauses that grow and jitter, until a deadline; never for ever.
 //!
 //! Only what may succeed later is tried again. A PUT may have been done although its attempt failed; that is harmless
-//! for immutable objects, which are written again with the same bytes. Not tried again: the parts of a multipart
-//! upload (its caller starts over), a listing or a large body that broke off in the middle.
+//! for immutable objects, which are written again with the same bytes. Not tried again here: the calls of a multipart upload
+//! (`http.rs` does it with the same [`retry`]), a listing that broke off in the middle.
+//!
+//! A store that says how long to leave it alone (`Retry-After`) is left alone for that long, if the call's deadline allows, or
+//! else the call fails at once: asking sooner would make it worse. One that only says `SlowDown` gets longer pauses.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -21,14 +25,20 @@ use object_store::{
 };
 use rand::Rng;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
-use super::error::is_transient;
+use super::error::{NO_BUCKET, is_transient, said_by};
+use super::http::{Answer, answer_in};
 use crate::metrics::BUCKET_RETRIES;
 
 /// The first pause; each next one may be twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// The first pause of a call to a store that is asked too much.
+const FIRST_SLOW_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest that a store may ask for: one that errs about itself is to be asked again.
+const LONGEST_ASKED: Duration = Duration::from_secs(30);
 /// Objects of one S3 `DeleteObjects` call.
 const DELETE_BATCH: usize = 1_000;
 
@@ -63,9 +73,14 @@ impl Pauses {
     }
 
     /// Sleeps before another attempt; `false` if the deadline would be over.
-    async fn pause(&mut self) -> bool {
-        // "Full jitter" spreads callers that failed together.
-        let pause = rand::rng().random_range(Duration::ZERO..=self.next);
+    async fn pause(&mut self, answer: Option<&Answer>) -> bool {
+        let slows_down = answer.is_some_and(Answer::slows_down);
+        if slows_down {
+            self.next = self.next.max(FIRST_SLOW_PAUSE);
+        }
+        // "Full jitter" spreads callers that failed together, after what was asked of all of them.
+        let asked = answer.and_then(Answer::retry_after).unwrap_or_default().min(LONGEST_ASKED);
+        let pause = asked + rand::rng().random_range(Duration::ZERO..=self.next);
         if Instant::now() + pause >= self.end {
             return false;
         }
@@ -76,21 +91,61 @@ impl Pauses {
     }
 }
 
-async fn retry<T, F>(deadline: Duration, mut call: impl FnMut() -> F + Send) -> Result<T>
+/// An error of a call that can be tried again.
+pub(super) trait Failure: Send {
+    /// Whether the same call may succeed later.
+    fn is_transient(&self) -> bool;
+    /// The store's answer, if that is what it is.
+    fn answer(&self) -> Option<&Answer>;
+    /// There was no answer in time.
+    fn timed_out(elapsed: Elapsed) -> Self;
+}
+
+impl Failure for Error {
+    fn is_transient(&self) -> bool {
+        is_transient(self)
+    }
+
+    fn answer(&self) -> Option<&Answer> {
+        answer_in(self)
+    }
+
+    fn timed_out(elapsed: Elapsed) -> Self {
+        Self::Generic { store: "bucket", source: Box::new(elapsed) }
+    }
+}
+
+impl Failure for HttpError {
+    fn is_transient(&self) -> bool {
+        !answer_in(self).is_some_and(Answer::is_final)
+    }
+
+    fn answer(&self) -> Option<&Answer> {
+        answer_in(self)
+    }
+
+    fn timed_out(elapsed: Elapsed) -> Self {
+        Self::new(HttpErrorKind::Unknown, elapsed)
+    }
+}
+
+/// Calls until it is done, fails for good, or `deadline` is over.
+pub(super) async fn retry<T, E, F>(deadline: Duration, mut call: impl FnMut() -> F + Send) -> Result<T, E>
 where
-    F: Future<Output = Result<T>> + Send,
+    F: Future<Output = Result<T, E>> + Send,
     T: Send,
+    E: Failure,
 {
     let mut pauses = Pauses::until(deadline);
     loop {
         match tokio::time::timeout_at(pauses.end, call()).await {
-            Ok(Err(error)) if is_transient(&error) => {
-                if !pauses.pause().await {
+            Ok(Err(error)) if error.is_transient() => {
+                if !pauses.pause(error.answer()).await {
                     return Err(error);
                 }
             }
             Ok(result) => return result,
-            Err(elapsed) => return Err(Error::Generic { store: "bucket", source: Box::new(elapsed) }),
+            Err(elapsed) => return Err(E::timed_out(elapsed)),
         }
     }
 }
@@ -183,7 +238,10 @@ async fn delete_batch<S: ObjectStore>(
         }
         for (location, answer) in left.drain(..).zip(answers) {
             match answer {
-                Ok(_) | Err(Error::NotFound { .. }) => results.push(Ok(location)),
+                Ok(_) => results.push(Ok(location)),
+                Err(error @ Error::NotFound { .. }) if !said_by(&error).contains(NO_BUCKET) => {
+                    results.push(Ok(location))
+                }
                 Err(error) if is_transient(&error) => {
                     failed.push(location);
                     last_error = Some(error);
@@ -192,7 +250,7 @@ async fn delete_batch<S: ObjectStore>(
             }
         }
         let is_final = as_a_whole && last_error.as_ref().is_some_and(|error| !is_transient(error));
-        if !failed.is_empty() && (is_final || !pauses.pause().await) {
+        if !failed.is_empty() && (is_final || !pauses.pause(last_error.as_ref().and_then(Failure::answer)).await) {
             results.extend(last_error.map(Err));
             return results;
         }

@@ -8,20 +8,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use object_store::ObjectStoreExt;
 use object_store::aws::AmazonS3Builder;
-use object_store::prefix::PrefixStore;
-use object_store::{ObjectStore, ObjectStoreExt, RetryConfig};
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
 use tokio_rustls::TlsAcceptor;
 
+use self::s3::{Script, serve, tide};
 use super::open::believing;
 use super::{Bucket, Created, StoreError};
 use crate::config;
 use crate::metrics::cost::{self, BucketJob};
 
 mod faults;
+mod s3;
 
 #[tokio::test]
 async fn what_fills_its_share_of_calls_keeps_nobody_else_from_the_bucket() {
@@ -106,19 +104,27 @@ async fn beyond_the_test_server(bucket: &Bucket) {
 
 async fn uploads(bucket: &Bucket) {
     let piece = Bytes::from(vec![7u8; 3 << 20]);
-    let mut upload = bucket.upload("uploads/a").await.unwrap();
-    for _ in 0..4 {
-        upload.write(piece.clone()).await.unwrap();
+    // Three parts (two pieces, two pieces, the rest), and one call.
+    for (key, part) in [("uploads/parts", 5 << 20), ("uploads/one", 64 << 20)] {
+        let mut upload = bucket.upload_in(key, part).unwrap();
+        for _ in 0..5 {
+            upload.write(piece.clone()).await.unwrap();
+            assert!(upload.buffered() < part);
+        }
+        assert!(!bucket.exists(key).await.unwrap(), "an object appears whole");
+        upload.finish().await.unwrap();
+        assert_eq!(bucket.head(key).await.unwrap(), 15 << 20);
+        assert_eq!(bucket.get_range(key, (15 << 20) - 1..15 << 20).await.unwrap(), [7u8].as_slice());
     }
-    assert!(!bucket.exists("uploads/a").await.unwrap(), "an object appears whole");
-    upload.finish().await.unwrap();
-    assert_eq!(bucket.head("uploads/a").await.unwrap(), 12 << 20);
-    assert_eq!(bucket.get_range("uploads/a", (12 << 20) - 1..12 << 20).await.unwrap(), [7u8].as_slice());
+    bucket.upload("uploads/empty").await.unwrap().finish().await.unwrap();
+    assert_eq!(bucket.head("uploads/empty").await.unwrap(), 0);
 
-    let mut upload = bucket.upload("uploads/b").await.unwrap();
-    upload.write(piece).await.unwrap();
-    upload.abort().await.unwrap();
-    assert!(!bucket.exists("uploads/b").await.unwrap());
+    for part in [3 << 20, 64 << 20] {
+        let mut upload = bucket.upload_in("uploads/b", part).unwrap();
+        upload.write(piece.clone()).await.unwrap();
+        upload.abort().await.unwrap();
+        assert!(!bucket.exists("uploads/b").await.unwrap());
+    }
 }
 
 async fn keys(bucket: &Bucket, prefix: &str) -> BTreeSet<String> {
@@ -190,43 +196,6 @@ async fn a_local_directory_that_is_removed_under_us_is_made_again() {
     assert_eq!(bucket.get("a/b/c", 9).await.unwrap(), "2");
 }
 
-/// An S3 server over `root` on a free port, with TLS if there is an acceptor; ends with the runtime.
-async fn serve_s3(root: &std::path::Path, tls: Option<TlsAcceptor>) -> String {
-    let mut service = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
-    service.set_auth(SimpleAuth::from_single("access", "secret"));
-    let service = service.build();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let endpoint = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let (service, tls) = (service.clone(), tls.clone());
-            tokio::spawn(async move {
-                let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                let _ = match tls {
-                    None => server.serve_connection(TokioIo::new(socket), service).await,
-                    Some(tls) => match tls.accept(socket).await {
-                        Ok(socket) => server.serve_connection(TokioIo::new(socket), service).await,
-                        Err(error) => Err(error.into()),
-                    },
-                };
-            });
-        }
-    });
-    endpoint
-}
-
-/// The client for the bucket `tide` of [`serve_s3`].
-fn tide(endpoint: &str) -> AmazonS3Builder {
-    AmazonS3Builder::new()
-        .with_bucket_name("tide")
-        .with_region("us-east-1")
-        .with_access_key_id("access")
-        .with_secret_access_key("secret")
-        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
-        .with_endpoint(endpoint)
-}
-
 #[tokio::test]
 async fn a_store_whose_certificate_is_ones_own_is_believed_once_it_is_named() {
     let directory = tempfile::tempdir().unwrap();
@@ -238,7 +207,7 @@ async fn a_store_whose_certificate_is_ones_own_is_believed_once_it_is_named() {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let tls = tls.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
-    let endpoint = serve_s3(directory.path(), Some(TlsAcceptor::from(Arc::new(tls)))).await;
+    let endpoint = serve(directory.path(), Some(TlsAcceptor::from(Arc::new(tls))), Script::default()).await;
 
     let location = object_store::path::Path::from("a");
     let put = async |client: AmazonS3Builder| client.build().unwrap().put(&location, "1".into()).await;
@@ -253,17 +222,4 @@ async fn a_store_whose_certificate_is_ones_own_is_believed_once_it_is_named() {
         let error = believing(&path).unwrap_err();
         assert!(error.message().contains("AWS_CA_BUNDLE") && error.message().contains(name), "{error}");
     }
-}
-
-#[tokio::test]
-async fn s3_conforms() {
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::create_dir(directory.path().join("tide")).unwrap();
-    let endpoint = serve_s3(directory.path(), None).await;
-    let s3 = tide(&endpoint).with_allow_http(true).build().unwrap();
-    let store: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(s3, "one/cluster"));
-    let bucket = Bucket::decorated(store, "s3://tide/one/cluster", &config::Store::default());
-    suite(&bucket).await;
-    assert_eq!(bucket.url_of("archive/a=b/x"), "s3://tide/one/cluster/archive/a=b/x");
-    assert!(bucket.health().failing.is_none());
 }

@@ -160,7 +160,8 @@ impl Inventory {
         while let Some(object) = listing.try_next().await? {
             match Key::parse(&object.key) {
                 None => inventory.foreign += 1,
-                Some(Key::Cluster) => inventory.has_cluster = true,
+                // A place with backups holds checkpoints as a bucket does, and is of one cluster.
+                Some(Key::Cluster | Key::BackupPlace) => inventory.has_cluster = true,
                 Some(key) => inventory.shards.extend(key.shard()),
             }
         }

@@ -5,8 +5,8 @@
 # usage: settings.sh start      everything, before a start of the service
 #        settings.sh refresh    only secrets, by a timer; Tidelog notices files that change
 #
-# Files are put in place whole. What cannot be fetched keeps its last copy, with a warning: a start must not need these services
-# to be there, only the first one does.
+# Files are put in place whole, so that whatever interrupts this leaves each as it was or as it is to be. What cannot be fetched, or
+# is not what it should be, keeps its last copy, with a warning: a start must not need these services, only the first one does.
 set -euo pipefail
 
 etc=${TIDELOG_ETC:-/etc/tidelog}
@@ -20,7 +20,9 @@ say() { echo "settings: $*" >&2; }
 # put FILE MODE OWNER: standard input becomes the file, unless that is what it is already
 put() {
     local file=$1 mode=$2 owner=$3 new
-    new=$(mktemp "$file.XXXXXX")
+    # What a call left that was interrupted; there is one at a time, see below.
+    rm -f "$file".new.??????
+    new=$(mktemp "$file.new.XXXXXX")
     cat >"$new"
     if cmp -s "$new" "$file"; then
         rm -f "$new"
@@ -36,38 +38,46 @@ put() {
 # kept FILE WHAT: whether there is a copy to go on with
 kept() {
     if [ -e "$1" ]; then
-        say "$2 cannot be fetched: going on with the last copy"
+        say "$2 cannot be had: going on with the last copy"
     else
-        say "$2 cannot be fetched, and there is no copy"
+        say "$2 cannot be had, and there is no copy"
         exit 1
     fi
 }
 
 secret() { aws secretsmanager get-secret-value --region "$REGION" --secret-id "$1" --query SecretString --output text; }
 
+# has JSON FIELD …: whether all of them are there, each a text or an object that is not empty. Looked at before anything is put in
+# place, so that a secret or a parameter that somebody spoiled does not replace a copy that works.
+has() {
+    local json=$1
+    shift
+    jq -e '. as $all | $ARGS.positional | all(. as $field | ($all[$field] | type) as $type
+        | ($type == "string" and $all[$field] != "") or $type == "object")' --args "$@" <<<"$json" >/dev/null 2>&1
+}
+
 secrets() {
     local value part
     install -d -m 0755 "$etc/secrets"
     if [ "$TLS_SECRET" != - ]; then
-        if value=$(secret "$TLS_SECRET"); then
+        if value=$(secret "$TLS_SECRET") && has "$value" cert key ca; then
             # The key before the certificate: Tidelog keeps the pair it has until both belong together.
             for part in ca key cert; do
-                jq -ej "if .$part then .$part else error(\"the secret has no $part\") end" <<<"$value" |
-                    put "$etc/secrets/$part.pem" 0400 "$user:$user"
+                jq -j ".$part" <<<"$value" | put "$etc/secrets/$part.pem" 0400 "$user:$user"
             done
         else
             kept "$etc/secrets/cert.pem" "the certificate"
         fi
     fi
     if [ "$TOKENS_SECRET" != - ]; then
-        if value=$(secret "$TOKENS_SECRET"); then
+        if value=$(secret "$TOKENS_SECRET") && [ -n "$value" ]; then
             put "$etc/secrets/tokens" 0400 "$user:$user" <<<"$value"
         else
             kept "$etc/secrets/tokens" "the file of tokens"
         fi
     fi
     if [ "$METRICS_TOKEN_SECRET" != - ]; then
-        if value=$(secret "$METRICS_TOKEN_SECRET"); then
+        if value=$(secret "$METRICS_TOKEN_SECRET") && [ -n "$value" ]; then
             printf %s "$value" | put "$etc/secrets/metrics-token" 0400 root:root
         else
             kept "$etc/secrets/metrics-token" "the token for the metrics"
@@ -77,11 +87,13 @@ secrets() {
 
 settings() {
     local value
-    if value=$(aws ssm get-parameter --region "$REGION" --name "/$NAME/$MACHINE" --query Parameter.Value --output text); then
-        jq -ej .config <<<"$value" | put "$etc/tidelog.toml" 0444 root:root
-        jq -er --arg region "$REGION" '{AWS_REGION: $region} + .environment | to_entries[] | "\(.key)=\(.value)"' <<<"$value" |
+    if value=$(aws ssm get-parameter --region "$REGION" --name "/$NAME/$MACHINE" --query Parameter.Value --output text) &&
+        has "$value" image config environment; then
+        jq -j .config <<<"$value" | put "$etc/tidelog.toml" 0444 root:root
+        jq -r --arg region "$REGION" '{AWS_REGION: $region} + .environment | to_entries[] | "\(.key)=\(.value)"' <<<"$value" |
             put "$etc/environment" 0444 root:root
-        jq -er '"TIDELOG_IMAGE=\(.image)"' <<<"$value" | put "$etc/image" 0444 root:root
+        # The last, so that where it is the others are.
+        jq -r '"TIDELOG_IMAGE=\(.image)"' <<<"$value" | put "$etc/image" 0444 root:root
     else
         kept "$etc/image" "the settings"
     fi
@@ -102,6 +114,9 @@ image() {
     docker pull --quiet "$TIDELOG_IMAGE"
 }
 
+# The timer and a start do not get into each other's way.
+exec 9>"$etc/lock"
+flock 9
 case ${1:-} in
     start) settings; secrets; image ;;
     refresh) secrets ;;

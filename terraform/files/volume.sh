@@ -4,8 +4,11 @@
 # usage: volume.sh DEVICE DIRECTORY
 #
 # A volume that has anything but a file system it knows is left alone, and the service does not start: a node that began on an
-# empty directory would have forgotten what it acknowledged. So is one that cannot be read. VOLUME_TIMEOUT is how many seconds
-# the device is waited for, since a volume is attached after its machine has started; VOLUME_MOUNT is the command that mounts.
+# empty directory would have forgotten what it acknowledged. So is one that cannot be read. Formatting that was interrupted is done
+# again: mkfs.xfs marks the superblock as unfinished until its last write, and what is marked was never mounted.
+#
+# VOLUME_TIMEOUT is how many seconds the device is waited for, since a volume is attached after its machine has started;
+# VOLUME_MOUNT is the command that mounts.
 set -euo pipefail
 
 device=$1
@@ -15,6 +18,14 @@ timeout=${VOLUME_TIMEOUT:-600}
 looked_at=$((16 * 1024 * 1024))
 
 fail() { echo "volume: $*" >&2; exit 1; }
+
+# Whether mkfs.xfs was interrupted: until its last write the superblock says that it is at work, and Linux mounts nothing that does.
+# The checksum has to agree, so that it is what mkfs.xfs wrote, and no damage to a file system with a log in it.
+unfinished() {
+    local shown
+    shown=$(xfs_db -r -c 'sb 0' -c 'print inprogress crc' "$device" 2>/dev/null) || return 1
+    [[ $shown == "inprogress = 1"$'\n'"crc = "*" (correct)" ]]
+}
 
 for ((waited = 0; ; waited++)); do
     [ -e "$device" ] && break
@@ -33,6 +44,10 @@ found=$(blkid -p -o value -s TYPE "$device") || status=$?
 case $status in
     0)
         [ "$found" = xfs ] || fail "$device has ${found:-a partition table}, not xfs: it is left as it is"
+        if unfinished; then
+            echo "volume: formatting $device was interrupted: formatting it anew"
+            mkfs.xfs -q -f "$device"
+        fi
         ;;
     2)
         # What blkid does not know may still be data, such as a file system whose beginning was damaged.

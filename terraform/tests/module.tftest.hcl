@@ -309,6 +309,43 @@ run "settings_say_what_the_network_does" {
     condition     = alltrue([for alarm in values(local.tidelog_alarms) : contains(flatten(values(local.metrics)), alarm.metric)])
     error_message = "each alarm's metric is one that the agents send"
   }
+
+  assert {
+    condition = alltrue([
+      for alarm in values(local.tidelog_alarms) : alltrue([
+        for label, value in alarm.dimensions : label == "kind" || contains(lookup(local.metrics, label, []), alarm.metric) && lookup(local.metric_values, label, value) == value
+      ])
+    ])
+    error_message = "each alarm's dimensions are those with which its metric is sent"
+  }
+}
+
+run "somebody_is_called" {
+  command = plan
+
+  variables {
+    alarm_topic_arns   = ["arn:aws:sns:eu-central-1:123456789012:alarms"]
+    log_retention_days = 90
+  }
+
+  assert {
+    condition = alltrue(concat(
+      [for alarm in values(aws_cloudwatch_metric_alarm.tidelog) : alarm.alarm_actions == toset(["arn:aws:sns:eu-central-1:123456789012:alarms"])],
+      [for alarm in values(aws_cloudwatch_metric_alarm.gateways_healthy) : alarm.alarm_actions == toset(["arn:aws:sns:eu-central-1:123456789012:alarms"])],
+      [for alarm in [aws_cloudwatch_metric_alarm.errors, one(aws_cloudwatch_metric_alarm.certificate[*])] : alarm.alarm_actions == toset(["arn:aws:sns:eu-central-1:123456789012:alarms"])],
+    ))
+    error_message = "alarms go to the topics that were given"
+  }
+
+  assert {
+    condition     = alltrue([for alarm in values(aws_cloudwatch_metric_alarm.recover) : anytrue([for action in alarm.alarm_actions : action == "arn:aws:automate:eu-central-1:ec2:recover"])])
+    error_message = "a voter whose host fails is started on another one"
+  }
+
+  assert {
+    condition     = toset(keys(aws_cloudwatch_log_group.this)) == toset(["voter", "gateway", "compactor", "metrics"]) && alltrue([for group in values(aws_cloudwatch_log_group.this) : group.retention_in_days == 90 && group.kms_key_id == "arn:aws:kms:eu-central-1:123456789012:key/1"])
+    error_message = "each kind has a log group, kept for as long as was said, encrypted"
+  }
 }
 
 run "public_has_public_subnets_and_tls" {

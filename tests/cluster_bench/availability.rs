@@ -10,7 +10,7 @@ use super::support::cluster::{Cluster, MAX_ELECTION_MS};
 use super::support::eventually;
 use super::support::http::Http;
 use super::support::server::Settings;
-use super::table::{Table, Target};
+use super::support::table::{Table, Target};
 
 /// How often each is done.
 const TIMES: u64 = 20;

@@ -8,9 +8,8 @@ use super::support::binary::command;
 use super::support::cluster::Cluster;
 use super::support::http::Http;
 use super::support::server::Settings;
+use super::support::table::{Table, Target};
 use super::support::{DEADLINE, eventually};
-use super::table::{Table, Target};
-use super::traffic::metric;
 
 /// Megabytes that it misses.
 const MISSED: u64 = 1_000;
@@ -50,9 +49,9 @@ pub(crate) async fn behind(table: &mut Table) {
 
 /// Bytes a second that are acknowledged meanwhile.
 async fn rate(http: &Http, meanwhile: impl Future<Output = ()>) -> f64 {
-    let (bytes, begun) = (metric(http, "tidelog_produce_entry_bytes_sum").await, Instant::now());
+    let (bytes, begun) = (http.metric("tidelog_produce_entry_bytes_sum", &[]).await, Instant::now());
     meanwhile.await;
-    (metric(http, "tidelog_produce_entry_bytes_sum").await - bytes) / begun.elapsed().as_secs_f64()
+    (http.metric("tidelog_produce_entry_bytes_sum", &[]).await - bytes) / begun.elapsed().as_secs_f64()
 }
 
 /// Returns once the leader takes what the load sends.

@@ -7,8 +7,7 @@ use super::support::cluster::Cluster;
 use super::support::http::Http;
 use super::support::process::Process;
 use super::support::server::Settings;
-use super::table::Table;
-use super::traffic::metric;
+use super::support::table::Table;
 
 const TOPICS: u64 = 1_000;
 /// Partitions of each.
@@ -30,7 +29,7 @@ impl Used {
         let http: Vec<Http> = nodes.iter().map(|node| cluster.http_of(*node)).collect();
         let mut checkpoints = 0.0;
         for http in &http {
-            checkpoints += metric(http, "tidelog_flush_checkpoint_bytes_total").await;
+            checkpoints += http.metric("tidelog_flush_checkpoint_bytes_total", &[]).await;
         }
         Self { cpu, checkpoints, begun: Instant::now() }
     }

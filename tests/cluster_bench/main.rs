@@ -14,12 +14,11 @@ mod behind;
 mod idle;
 mod load;
 mod rates;
-mod table;
 mod traffic;
 
 use clap::{Parser, ValueEnum};
 
-use table::Table;
+use support::table::Table;
 
 /// The lines, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

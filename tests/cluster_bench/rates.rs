@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::support::binary::run;
+use super::support::binary::bench;
 use super::support::cluster::Cluster;
 use super::support::server::{Server, Settings};
-use super::table::{Table, Target};
+use super::support::table::{Table, Target};
 
 /// Seconds of each load.
 const SECONDS: u64 = 10;
@@ -25,8 +25,7 @@ pub(crate) async fn large(table: &mut Table) {
 
 /// What `tidelog bench produce` reports.
 pub(crate) fn produce(server: &str, args: &[&str]) -> Value {
-    let args = [&["bench", "produce", "--json"], args].concat();
-    serde_json::from_str(&tokio::task::block_in_place(|| run(server, &args)).ok()).unwrap()
+    bench(server, &[&["produce"], args].concat())
 }
 
 async fn measure(table: &mut Table, line: &str, load: &[&str], (figure, unit): (&str, &str), least: f64) {

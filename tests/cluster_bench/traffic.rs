@@ -9,7 +9,7 @@ use serde_json::json;
 use super::support::cluster::Cluster;
 use super::support::http::{Http, send};
 use super::support::server::Settings;
-use super::table::{Table, Target};
+use super::support::table::{Table, Target};
 
 /// Bytes of a value.
 const VALUE: usize = 256 << 10;
@@ -53,18 +53,7 @@ async fn write(http: &Http, values: u64) {
 async fn sent(cluster: &Cluster) -> f64 {
     let mut sum = 0.0;
     for node in cluster.running() {
-        sum += metric(&cluster.http_of(node), "tidelog_peer_sent_bytes_total").await;
+        sum += cluster.http_of(node).metric("tidelog_peer_sent_bytes_total", &[]).await;
     }
     sum
-}
-
-/// The sum of a metric's series.
-pub(crate) async fn metric(http: &Http, name: &str) -> f64 {
-    let answer = http.get("/metrics").await;
-    let text = String::from_utf8(answer.body).unwrap();
-    let value = |line: &str| {
-        let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
-        rest.rsplit(' ').next()?.parse::<f64>().ok()
-    };
-    text.lines().filter_map(value).sum()
 }

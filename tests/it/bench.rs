@@ -2,14 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::binary::{run, text};
+use crate::support::binary::{bench, run, text};
 use crate::support::http::Http;
-use crate::support::server::{Server, Settings};
-
-/// What a run printed as JSON.
-fn bench(server: &str, args: &[&str]) -> Value {
-    serde_json::from_str(&run(server, &[&["bench"], args, &["--json"]].concat()).ok()).unwrap()
-}
+use crate::support::server::{Server, Settings, files_under};
 
 /// Records of a topic, by partition.
 async fn counts(http: &Http, topic: &str) -> Vec<u64> {
@@ -127,10 +122,12 @@ async fn a_slow_sync_delays_every_answer_and_is_shared_by_those_who_wait() {
 }
 
 #[test]
-fn the_baseline_measures_the_handler_and_the_disk_and_leaves_nothing() {
+fn the_baseline_measures_the_handler_the_disk_and_the_bucket_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
+    let bucket = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", text(bucket.path()));
     let args = ["baseline", "--data-dir", text(dir.path()), "--disk-duration", "50ms", "--records", "200"];
-    let report = bench("", &args);
+    let report = bench("", &[&args[..], &["--bucket", &url]].concat());
     let no_op = report["no_op"].as_array().unwrap();
     assert_eq!(no_op.iter().map(|run| run["connections"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 64]);
     assert!(no_op.iter().all(|run| run["requests"] == 200 && run["errors"] == json!({})), "{report}");
@@ -138,4 +135,6 @@ fn the_baseline_measures_the_handler_and_the_disk_and_leaves_nothing() {
     assert_eq!(sizes, [4096, 1 << 20]);
     assert!(report["disk"][0]["latency"]["p50_us"].as_f64().unwrap() > 0.0, "{report}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    assert!(report["bucket"]["latency"]["count"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(files_under(bucket.path()), Vec::<std::path::PathBuf>::new());
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -70,6 +71,26 @@ async fn a_bucket_that_is_not_there_yet_is_waited_for() {
     });
     let said = said.ok();
     assert!(said.contains("can be written") && !said.contains("MiB"), "{said}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_asked_too_much_is_left_alone_for_as_long_as_it_asks() {
+    let s3 = S3::start().await;
+    let url = s3.url();
+    let quick = ["bucket", "check", "--quick", "--bucket", url.as_str()];
+    s3.faults().set(Fault::Throttle(2, 1));
+    s3.run(&quick, &[]).await.ok();
+    let came = s3.faults().throttled();
+    assert!(came.len() > 4, "{came:?}");
+    for pair in came[..3].windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_secs(1), "{came:?}");
+    }
+
+    // Longer than the check's patience: it ends, and does not ask again before it may.
+    s3.faults().set(Fault::Throttle(9, 20));
+    let said = s3.run(&quick, &[]).await.failed(1);
+    assert!(said.contains("it is asked too much"), "{said}");
+    assert_eq!(s3.faults().throttled().len(), came.len() + 1);
 }
 
 #[test]

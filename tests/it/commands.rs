@@ -1,11 +1,14 @@
 //! The command line: exit codes, tables and JSON, producing from every format, resuming.
 
 use std::io::Write;
+use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tidelog_client::{Batch, Producer};
 
-use crate::support::binary::{run, run_with, text};
+use crate::support::binary::{command, run, run_with, text};
+use crate::support::eventually;
 use crate::support::http::Http;
 use crate::support::server::{Server, Settings};
 
@@ -251,4 +254,26 @@ async fn a_compactor_of_its_own_archives_over_http() {
     let topic = http.get("/v1/topics/t").await.expect(200);
     assert_eq!(topic["partitions"][0]["archived_offset"], 3);
     assert_eq!(http.fetch_all("t", 0, "").await.len(), 3);
+}
+
+/// It claims at a server that takes the request and never answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compacting_once_ends_with_a_signal() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let bucket = format!("file://{}", text(dir.path()));
+    let mut compact = command(&["compact", "--once", "--bucket", &bucket, "--server", &url]);
+    let mut child = compact.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let connected = tokio::task::block_in_place(|| silent.accept()).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    eventually("its end", || {
+        let ended = child.try_wait().unwrap();
+        async move { ended }
+    })
+    .await;
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("ended by SIGTERM"), "{}: {said}", output.status);
+    drop(connected);
 }

@@ -37,6 +37,8 @@ enum Reached {
     AnotherLeader,
     /// By a cluster of several shards: killed there in `cluster::shards`.
     Shards,
+    /// By `tidelog backup`, `restore` and `rebuild`: killed there in `backup`.
+    Backup,
 }
 
 /// Every fail point there is.
@@ -69,6 +71,15 @@ const STEPS: &[(&str, Reached)] = &[
     ("topic.all_told", Reached::Shards),
     ("topic.synced", Reached::Shards),
     ("shard.begun", Reached::Shards),
+    ("backup.object", Reached::Backup),
+    ("backup.checkpoint", Reached::Backup),
+    ("backup.manifest", Reached::Backup),
+    ("restore.planned", Reached::Backup),
+    ("restore.object", Reached::Backup),
+    ("restore.checkpoint", Reached::Backup),
+    ("restore.incarnation", Reached::Backup),
+    ("rebuild.incarnation", Reached::Backup),
+    ("rebuild.checkpoint", Reached::Backup),
 ];
 
 #[test]
@@ -77,7 +88,7 @@ fn every_fail_point_is_in_the_table_of_steps() {
     let there: BTreeSet<_> = tidelog::failpoint::POINTS.iter().copied().collect();
     assert_eq!(listed, there);
     let tested = AREAS.concat();
-    let elsewhere = [Reached::AnotherLeader, Reached::Shards];
+    let elsewhere = [Reached::AnotherLeader, Reached::Shards, Reached::Backup];
     for (name, reached) in STEPS.iter().filter(|(_, reached)| !elsewhere.contains(reached)) {
         assert!(tested.contains(&area(name)), "{name} ({reached:?}) is in no test");
     }

@@ -145,7 +145,8 @@ async fn after_sigterm_under_load_the_bucket_alone_has_everything() {
 /// SIGTERM while the bucket does what `fault` says: it ends in time, says that it is not clean, and goes on from its log.
 async fn ends_without_the_bucket(fault: Fault) {
     let s3 = S3::start().await;
-    let server = Server::start_with(busy(s3.settings())).await;
+    // All of its time passes here, and the process has to be gone within what is promised by default.
+    let server = Server::start_with(busy(s3.settings()).set("shutdown.deadline", "6s")).await;
     let crowd = Crowd::gather(&server).await;
     s3.faults().set(fault);
     // Something is there that no flush has taken.

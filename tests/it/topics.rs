@@ -109,3 +109,14 @@ async fn topics_settings_and_their_deletion_survive_a_kill() {
     send(http.request(Method::POST, "/v1/topics/gone:undelete")).await.expect(200);
     assert_eq!(http.fetch_all("gone", 0, "").await.len(), 1);
 }
+
+/// What a handler does after the change itself may fail, and the change stays: the answer has to say so.
+#[tokio::test]
+async fn an_answer_that_fails_after_the_change_does_not_say_that_nothing_was_written() {
+    let server = Server::start_with(Settings::default().env("TIDELOG_FAILPOINTS", "topic.changed=error@1")).await;
+    let http = Http::new(server.url());
+    let failed = http.json(Method::PUT, "/v1/topics/t", &json!({})).await;
+    failed.error(500, "internal");
+    assert_eq!(failed.json()["error"]["outcome"], "written");
+    http.get("/v1/topics/t").await.expect(200);
+}

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use serde_json::Value;
+
 use super::operators;
 
 /// What a call of `tidelog` gave.
@@ -35,10 +37,14 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command_within(&[], args)
 }
 
+/// Where the binary is; another one may be named, such as that of an earlier version or another profile.
+pub(crate) fn binary() -> String {
+    std::env::var("TIDELOG_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidelog").to_owned())
+}
+
 /// The same, run by another command.
 pub(crate) fn command_within(within: &[String], args: &[&str]) -> Command {
-    // Another one, such as that of an earlier version or another profile.
-    let binary = std::env::var("TIDELOG_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_tidelog").to_owned());
+    let binary = binary();
     let mut command = match within {
         [] => Command::new(&binary),
         [program, before @ ..] => {
@@ -79,6 +85,12 @@ pub(crate) fn run_with(server: &str, args: &[&str], input: &[u8]) -> Ran {
 /// Calls `tidelog` without any input.
 pub(crate) fn run(server: &str, args: &[&str]) -> Ran {
     run_with(server, args, b"")
+}
+
+/// What `tidelog bench` reports with these arguments, while the other tasks of this process go on: it may serve the bucket.
+pub(crate) fn bench(server: &str, args: &[&str]) -> Value {
+    let args = [&["bench"], args, &["--json"]].concat();
+    serde_json::from_str(&tokio::task::block_in_place(|| run(server, &args)).ok()).unwrap()
 }
 
 /// What a finished call gave.

@@ -264,6 +264,22 @@ impl Cluster {
         }
     }
 
+    /// Waits until all nodes but one, or all, have ended by themselves.
+    pub(crate) async fn all_but_one_ended(&mut self) {
+        let begun = Instant::now();
+        loop {
+            let running = self.running();
+            if running.len() <= 1 {
+                return;
+            }
+            for node in running {
+                self.has_ended(node);
+            }
+            assert!(begun.elapsed() < DEADLINE, "{:?} do not end", self.running());
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// How a node ended, if it has; all that it logged is in its log then.
     fn has_ended(&mut self, node: u64) -> Option<ExitStatus> {
         let status = self.process(node).child.try_wait().unwrap()?;

@@ -4,7 +4,7 @@
 //! whose answer is lost, an answer that breaks off in the middle, one that is late or never comes.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, stream};
@@ -40,6 +40,10 @@ pub(crate) enum Fault {
     Slow(Duration),
     /// There is no such bucket.
     NoBucket,
+    /// Calls of this method are denied.
+    Deny(&'static str),
+    /// So many calls more are told to slow down and to come again after so many seconds.
+    Throttle(u32, u64),
     /// Every answer with a body breaks off in the middle, with this probability.
     CutBodies(f64),
 }
@@ -54,6 +58,8 @@ struct State {
     random: StdRng,
     calls: u64,
     hurt: u64,
+    /// When each call came while calls were told to slow down, and after.
+    throttled: Vec<Instant>,
 }
 
 /// How one call goes.
@@ -67,13 +73,15 @@ enum Course {
     DoneAndBroken,
     Cut,
     NoBucket,
+    Denied,
+    Throttled(u64),
 }
 
 impl Faults {
     /// A bucket that works; `seed` decides what fails at random.
     pub(crate) fn new(seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
-        Self(Arc::new(Mutex::new(State { fault: Fault::None, random, calls: 0, hurt: 0 })))
+        Self(Arc::new(Mutex::new(State { fault: Fault::None, random, calls: 0, hurt: 0, throttled: Vec::new() })))
     }
 
     /// From now on.
@@ -87,6 +95,11 @@ impl Faults {
         (state.calls, state.hurt)
     }
 
+    /// When each call came since calls were told to slow down.
+    pub(crate) fn throttled(&self) -> Vec<Instant> {
+        self.0.lock().unwrap().throttled.clone()
+    }
+
     /// Serves one call of the bucket; an error closes the connection without an answer.
     pub(super) async fn call(self, s3: S3Service, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
         match self.course(request.method()) {
@@ -97,6 +110,16 @@ impl Faults {
                 Ok(refusal(status))
             }
             Course::NoBucket => no_bucket(request).await,
+            Course::Denied => {
+                let _ = request.into_body().collect().await;
+                Ok(answer(StatusCode::FORBIDDEN, "AccessDenied"))
+            }
+            Course::Throttled(seconds) => {
+                let _ = request.into_body().collect().await;
+                let mut refusal = refusal(StatusCode::SERVICE_UNAVAILABLE);
+                refusal.headers_mut().insert("retry-after", seconds.into());
+                Ok(refusal)
+            }
             Course::Broken => Err("the connection breaks".into()),
             Course::Silent => {
                 let back = self.clone();
@@ -134,11 +157,17 @@ impl Faults {
             false => Course::DoneAndBroken,
         };
         let fault = state.fault;
+        if let Fault::Throttle(left, seconds) = fault {
+            state.throttled.push(Instant::now());
+            state.fault = Fault::Throttle(left.saturating_sub(1), seconds);
+        }
         let random = &mut state.random;
         let course = match fault {
             Fault::Fail => before(random),
             Fault::Hang => Course::Silent,
             Fault::NoBucket => Course::NoBucket,
+            Fault::Deny(denied) if method.as_str() == denied => Course::Denied,
+            Fault::Throttle(left, seconds) if left > 0 => Course::Throttled(seconds),
             Fault::Some(share) if random.random_bool(share) => match random.random_bool(0.5) {
                 true => before(random),
                 false => after(random),

@@ -117,6 +117,19 @@ impl Http {
         send(self.request(Method::GET, path)).await
     }
 
+    /// The sum of a metric's series that have these labels.
+    pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let answer = self.get("/metrics").await;
+        let text = String::from_utf8(answer.body).unwrap();
+        let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+        let value = |line: &str| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with([' ', '{']))?;
+            let (series, value) = rest.rsplit_once(' ')?;
+            labels.iter().all(|label| series.contains(label)).then(|| value.parse::<f64>().ok())?
+        };
+        text.lines().filter_map(value).sum()
+    }
+
     /// Any method with a JSON body.
     pub(crate) async fn json(&self, method: Method, path: &str, body: &Value) -> Answer {
         send(self.request(method, path).header("content-type", "application/json").body(body.to_string())).await

@@ -8,6 +8,7 @@
 pub(crate) mod away;
 pub(crate) mod binary;
 pub(crate) mod cluster;
+pub(crate) mod far;
 pub(crate) mod faults;
 pub(crate) mod history;
 pub(crate) mod http;
@@ -22,13 +23,14 @@ pub(crate) mod readers;
 pub(crate) mod s3;
 pub(crate) mod server;
 pub(crate) mod small_disk;
+pub(crate) mod table;
 pub(crate) mod wal;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 /// How long a condition may take on a machine with other work; a test that needs it has failed.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// Asks again and again until there is an answer.

@@ -2,8 +2,9 @@
 
 usage: check.py unchanged PLAN.json        the plan changes nothing, but for what the emulator does not store
        check.py only-fleets PLAN.json      the plan changes launch templates, autoscaling groups and settings alone
-       check.py readme FOLDER              the README's tables are the variables and outputs
+       check.py readme FOLDER              the README's tables are the variables and outputs, with types, defaults and descriptions
        check.py metrics FOLDER TABLE       the metrics that are named exist
+       check.py runbooks FOLDER PAGE       every alarm of a metric of Tidelog names a section of the runbook
 """
 
 import json
@@ -60,16 +61,45 @@ def only_fleets(path):
     return problems
 
 
+def blocks(text, word):
+    """The blocks of a file by their names: what is between `word "name" {` and the closing brace in the first column."""
+    return dict(re.findall(rf'^{word} "(\w+)" \{{\n(.*?)^\}}', text, re.M | re.S))
+
+
+def description(block):
+    here = re.search(r"^  description = <<-EOT\n(.*?)^\s*EOT$", block, re.M | re.S)
+    text = here[1] if here else re.search(r'^  description = "((?:[^"\\]|\\.)*)"', block, re.M)[1].replace('\\"', '"')
+    return " ".join(text.split())
+
+
+def default(block):
+    """The default as the README has it; none if it is of several lines or there only to be filled in by its type."""
+    found = re.search(r"^  default\s*= (.*)$", block, re.M)
+    if not found:
+        return "required"
+    return None if found[1] == "{}" and "object({" in block else f"`{found[1]}`"
+
+
 def readme(folder):
+    """What the tables of the README and of the module's files do not have in common: names, types, defaults, descriptions."""
     folder = pathlib.Path(folder)
     text = (folder / "README.md").read_text()
     problems = []
     for title, file, word in (("Inputs", "variables.tf", "variable"), ("Outputs", "outputs.tf", "output")):
-        there = set(re.findall(rf'^{word} "(\w+)"', (folder / file).read_text(), re.M))
+        there = blocks((folder / file).read_text(), word)
         section = text.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
-        told = set(re.findall(r"^\| `(\w+)` ", section, re.M))
-        problems += [f"README.md, {title}: {name} is missing" for name in sorted(there - told)]
-        problems += [f"README.md, {title}: there is no {word} {name}" for name in sorted(told - there)]
+        rows = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in section.splitlines() if row.startswith("| `")]
+        told = {row[0].strip("`"): row[1:] for row in rows}
+        problems += [f"README.md, {title}: {name} is missing" for name in there if name not in told]
+        problems += [f"README.md, {title}: there is no {word} {name}" for name in told if name not in there]
+        for name, block in there.items():
+            cells = told.get(name, [])
+            wanted = [description(block)]
+            if word == "variable":
+                kind = re.search(r"^  type\s*= (.*)$", block, re.M)[1].replace("object({", "object").replace("map(object", "map(object)")
+                wanted = [kind, default(block), *wanted]
+            if cells and (len(cells) != len(wanted) or any(want not in (None, cell) for cell, want in zip(cells, wanted))):
+                problems.append(f"README.md, {title}, {name}: {cells}, and {file} has {wanted}")
     return problems
 
 
@@ -84,9 +114,24 @@ def metrics(folder, table):
     return problems
 
 
+def runbooks(folder, page):
+    headings = set(re.findall(r"^#+ (.*)$", pathlib.Path(page).read_text(), re.M))
+    text = (pathlib.Path(folder) / "alarms.tf").read_text()
+    problems = []
+    for told in re.findall(r'(?:alarm_)?description\s*= "(.*)"$', text, re.M):
+        section = re.search(r"\$\{local\.runbook\}, ([^)]*)\)\.$", told)
+        # The host of a machine is AWS' business.
+        if not section and "AWS starts it" not in told:
+            problems.append(f"alarms.tf: {told!r} names no section of {page}")
+        elif section and section[1] not in headings:
+            problems.append(f"alarms.tf: {page} has no section {section[1]!r}")
+    assert len(headings) > 10
+    return problems
+
+
 def main():
     command, *arguments = sys.argv[1:]
-    problems = {"unchanged": unchanged, "only-fleets": only_fleets, "readme": readme, "metrics": metrics}[command](*arguments)
+    problems = {"unchanged": unchanged, "only-fleets": only_fleets, "readme": readme, "metrics": metrics, "runbooks": runbooks}[command](*arguments)
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

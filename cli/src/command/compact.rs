@@ -1,12 +1,13 @@
 //! `tidelog compact`: a compactor in a process of its own, over the server's HTTP API.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use tidelog::config::{Config, Log, LogFormat, Sources};
+use anyhow::{Context, Result, bail};
+use tidelog::config::{Config, Log, LogFormat, Sources, StartProbe};
 use tidelog::error::{Error, ErrorKind};
 use tidelog::queue::{ClaimedJob, CompletedJob, JobRef};
-use tidelog::store::Bucket;
+use tidelog::store::{Bucket, Usage};
 use tidelog_client::Client;
 use tidelog_compactor::{Jobs, Worker};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,9 @@ use super::serve::{logging, signals::Signals};
 use crate::args::{self, CompactArgs};
 use crate::output;
 
+/// How long a start waits for the bucket's answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Works until a signal, or with `--once` until nothing is left.
 pub(super) async fn run(args: CompactArgs) -> Result<()> {
     let config = Config::load(&Sources::from_process())?;
@@ -24,22 +28,19 @@ pub(super) async fn run(args: CompactArgs) -> Result<()> {
         args::LogFormat::Json => LogFormat::Json,
     };
     logging::start(&Log { format, ..config.log.clone() })?;
-    let mut signals = Signals::new()?;
     let client = connect(&args.remote)?;
     let url = match args.bucket {
         Some(url) => url,
         None => client.status().await?.bucket.url,
     };
     let bucket = Bucket::open(&url, &config.store).with_context(|| format!("cannot open the bucket {url}"))?;
+    probe(&bucket, config.store.probe).await?;
     let name = format!("compact-{}", std::process::id());
     let worker = Worker::new(RemoteJobs(client), bucket, name, config.archive.interval);
     let shutdown = CancellationToken::new();
+    let mut signals = Signals::new()?;
     if args.once {
-        let mut count = 0_u64;
-        while worker.work_once(&shutdown).await? {
-            count += 1;
-        }
-        return output::line(&format!("{count} archive jobs done, nothing is due"));
+        return once(&worker, &shutdown, signals).await;
     }
     output::line(&format!("compacting {url} for {}", args.remote.server))?;
     let work = tokio::spawn(worker.run(shutdown.clone()));
@@ -48,6 +49,40 @@ pub(super) async fn run(args: CompactArgs) -> Result<()> {
     shutdown.cancel();
     signals.end_at_next();
     work.await.context("the worker broke off")
+}
+
+/// Whether the bucket lets a compactor do its work; one that is away is waited for by the jobs themselves.
+async fn probe(bucket: &Bucket, mode: StartProbe) -> Result<()> {
+    if mode == StartProbe::Off {
+        return Ok(());
+    }
+    match tokio::time::timeout(PATIENCE, bucket.probe_for(Usage::Converts)).await {
+        Ok(Err(unusable)) if unusable.refused && mode == StartProbe::Refuse => return Err(unusable.into()),
+        Ok(Err(unusable)) => tracing::warn!("{unusable}: starting all the same"),
+        Err(_) => tracing::warn!(bucket = bucket.url(), "the bucket does not answer yet"),
+        Ok(Ok(())) => {}
+    }
+    Ok(())
+}
+
+/// Does what is due. A signal ends it: the job in hand is given back.
+async fn once(worker: &Worker<RemoteJobs>, shutdown: &CancellationToken, mut signals: Signals) -> Result<()> {
+    let mut work = pin!(async {
+        let mut count = 0_u64;
+        while worker.work_once(shutdown).await? {
+            count += 1;
+        }
+        Ok::<_, Error>(count)
+    });
+    let name = tokio::select! {
+        done = &mut work => return output::line(&format!("{} archive jobs done, nothing is due", done?)),
+        name = signals.next() => name,
+    };
+    shutdown.cancel();
+    signals.end_at_next();
+    // That it was not done is said below.
+    let _ = work.await;
+    bail!("ended by {name} before everything was done that is due")
 }
 
 /// The jobs of a server.

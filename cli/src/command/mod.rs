@@ -1,6 +1,7 @@
 //! The subcommands.
 
 mod admin;
+mod backup;
 mod bench;
 mod bucket;
 mod cluster;
@@ -15,6 +16,7 @@ mod topic;
 mod verify;
 
 use anyhow::{Context, Result};
+pub(crate) use backup::{BackupArgs, RebuildArgs, RestoreArgs};
 pub(crate) use bench::args::BenchCommand;
 pub(crate) use cost::CostArgs;
 pub(crate) use token::TokenCommand;
@@ -41,6 +43,9 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Topic(command) => topic::run(command).await,
             Command::Produce(args) => produce::run(&args).await,
             Command::Consume(args) => consume::run(&args).await,
+            Command::Backup(args) => backup::run(&args).await,
+            Command::Restore(args) => backup::restore(&args).await,
+            Command::Rebuild(args) => backup::rebuild(&args).await,
             Command::Bucket(command) => bucket::run(command).await,
             Command::Ready { remote } => ready(&remote).await,
             Command::Verify(args) => verify::run(&args).await,

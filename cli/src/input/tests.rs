@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
@@ -135,5 +135,16 @@ fn formats_are_told_by_extension() {
         ("a.exe", None),
     ] {
         assert_eq!(Format::of(name.as_ref()), format, "{name}");
+    }
+}
+
+/// An input that does not end is not read into memory.
+#[test]
+fn a_csv_whose_quote_is_not_closed_is_refused_before_it_fills_the_memory() {
+    for begins in ["a,b\n1,\"", "\"a"] {
+        let endless = Cursor::new(begins.as_bytes().to_vec()).chain(std::io::repeat(b'x'));
+        let read = text_rows(Box::new(endless), Format::Csv, None).and_then(drain);
+        let error = format!("{:#}", read.unwrap_err());
+        assert!(error.contains("is a quote not closed?"), "{error}");
     }
 }

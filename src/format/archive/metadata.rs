@@ -13,7 +13,7 @@ use crate::model::{Offset, Topic, TopicId, ValueFormat};
 const KEY_VERSION: &str = "tidelog.version";
 const KEY_NAMESPACE: &str = "tidelog.namespace";
 const KEY_TOPIC: &str = "tidelog.topic";
-const KEY_TOPIC_ID: &str = "tidelog.topic_id";
+pub(super) const KEY_TOPIC_ID: &str = "tidelog.topic_id";
 const KEY_DAY: &str = "tidelog.append_day";
 const KEY_VALUE_FORMAT: &str = "tidelog.value_format";
 const KEY_ROW_GROUPS: &str = "tidelog.row_groups";
@@ -72,6 +72,25 @@ pub(super) fn encode(topic: &Topic, day: u32, groups: &[RowGroup]) -> Result<Vec
         pair(KEY_VALUE_FORMAT, topic.settings.value_format.as_str().to_owned()),
         pair(KEY_ROW_GROUPS, groups),
     ])
+}
+
+/// Where the row groups end, as the pairs have it; nothing is checked.
+pub(super) fn end_of_groups(pairs: Option<&Vec<KeyValue>>) -> Result<u64, String> {
+    let groups =
+        pairs.into_iter().flatten().find(|pair| pair.key == KEY_ROW_GROUPS).and_then(|pair| pair.value.as_deref());
+    let groups: Vec<RowGroup> = serde_json::from_str(groups.ok_or_else(|| format!("it lacks {KEY_ROW_GROUPS}"))?)
+        .map_err(|error| format!("{KEY_ROW_GROUPS}: {error}"))?;
+    let last = groups.last().ok_or_else(|| "it has no row groups".to_owned())?;
+    last.position.checked_add(last.bytes).ok_or_else(|| "the row groups are longer than a file can be".to_owned())
+}
+
+/// The namespace and the name of the topic.
+pub(super) fn topic_name(pairs: Option<&Vec<KeyValue>>) -> Result<(String, String), String> {
+    let get = |key: &str| {
+        let found = pairs.into_iter().flatten().find(|pair| pair.key == key).and_then(|pair| pair.value.clone());
+        found.ok_or_else(|| format!("it lacks {key}"))
+    };
+    Ok((get(KEY_NAMESPACE)?, get(KEY_TOPIC)?))
 }
 
 /// Reads the pairs and checks that the row groups tile the file up to `footer_start`.

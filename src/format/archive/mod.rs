@@ -11,9 +11,11 @@
 
 mod check;
 mod decode;
+mod describe;
 mod metadata;
 mod properties;
 mod reader;
+mod rename;
 mod rows;
 mod schema;
 mod window;
@@ -22,8 +24,10 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use describe::{Described, Undescribed, describe};
 pub use metadata::RowGroup;
 pub use reader::ArchiveReader;
+pub use rename::renamed;
 pub use writer::{ArchiveWriter, FinishedArchive};
 
 /// The version this code writes, and the only one it reads.

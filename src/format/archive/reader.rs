@@ -171,7 +171,7 @@ fn selection(group: &RowGroup, offsets: &Range<Offset>) -> RowSelection {
 
 /// Runs Parquet's decoder, which asserts what other writers' metadata claims: bytes whose checksum is right and whose
 /// content is wrong (a defect of a writer, a forger) are an error here, not the end of the process.
-fn contained<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+pub(super) fn contained<T>(decode: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
     // Nothing that the closure can leave half changed outlives it.
     catch_unwind(AssertUnwindSafe(decode))
         .unwrap_or_else(|_| Err(ParquetError::General("the decoder panicked".to_owned())))

@@ -138,6 +138,28 @@ impl Footer {
         Ok(u64::from(u32::from_le_bytes([l0, l1, l2, l3])) + TRAILER_LEN as u64)
     }
 
+    /// The footer, encoded, of the same segment with other ids of its topics; `renamed` keeps their order, since it is the order of
+    /// the frames.
+    ///
+    /// # Errors
+    /// What `renamed` says; `corrupt` if the order is another one.
+    pub fn renamed(&self, mut renamed: impl FnMut(TopicId) -> Result<TopicId>) -> Result<Vec<u8>> {
+        let mut body = self.body.clone();
+        for topic in &mut body.topics {
+            topic.id = renamed(topic.id)?;
+        }
+        for partition in &mut body.partitions {
+            partition.range.partition.topic = renamed(partition.range.partition.topic)?;
+        }
+        if body.check().is_none() {
+            return Err(Error::corrupt(format!(
+                "the new ids of the topics in segment {} are in another order",
+                self.info.id
+            )));
+        }
+        body.encode(self.info.id)
+    }
+
     /// The segment as a whole.
     #[must_use]
     pub const fn info(&self) -> &SegmentInfo {

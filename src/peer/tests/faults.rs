@@ -1,7 +1,5 @@
 //! Peers that are away, hang, break and come back.
 
-use std::time::Instant;
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -57,7 +55,8 @@ async fn a_peer_that_comes_back_is_reached_again() {
 async fn a_listener_that_does_not_serve_yet_got_nothing() {
     let bound = PeerServer::bind(&settings()).await.unwrap();
     let target = Target { node: NodeId(2), directory: directory(2), address: bound.local_addr().to_string() };
-    let settings = config::Peer { connect_timeout: Duration::from_millis(200), ..settings() };
+    // Longer than the call's deadline by more than a slow machine takes to notice that.
+    let settings = config::Peer { connect_timeout: Duration::from_secs(2), ..settings() };
     let peers = Peers::new(local(1), &settings).unwrap();
     let early = peers.call(&target, SHARD, ECHO, vec![], Duration::from_millis(20)).await;
     not_sent(early, "peer_timeout");
@@ -72,10 +71,8 @@ async fn a_call_past_its_deadline_may_have_happened_and_its_handler_is_dropped()
     let node = Node::start(2, &settings()).await;
     let peers = peers(1);
     echo(&peers, &node.target).await.unwrap();
-    let started = Instant::now();
-    let result = peers.call(&node.target, SHARD, HANG, vec![], Duration::from_secs(1)).await;
-    unknown(result, "peer_timeout");
-    assert!(started.elapsed() < Duration::from_secs(10));
+    let call = peers.call(&node.target, SHARD, HANG, vec![], Duration::from_secs(1));
+    unknown(tokio::time::timeout(LONG, call).await.unwrap(), "peer_timeout");
     node.until_ended(2).await;
     // Many at once, as when a node hangs: the connection lives on.
     let late = (0..1_500).map(|_| spawn(&peers, &node.target, HANG, Duration::from_millis(300)));
@@ -117,9 +114,8 @@ async fn a_peer_that_hangs_is_noticed_by_its_silence() {
     let peers = peers(1);
     echo(&peers, &target).await.unwrap();
     proxy.set(Mode::Stall);
-    let started = Instant::now();
+    // At its deadline it would be a timeout.
     unknown(spawn(&peers, &target, HANG, LONG).await.unwrap(), "peer_broken");
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     not_sent(echo(&peers, &target).await, "peer_unreachable");
     proxy.set(Mode::Pass);
     until_answered(&peers, &target).await;
@@ -213,10 +209,8 @@ async fn a_shutdown_does_not_wait_for_a_handler_that_hangs() {
     let call = spawn(&peers(1), &node.target, HANG, LONG);
     node.until_begun(1).await;
     let handler = Arc::clone(&node.handler);
-    let started = Instant::now();
-    node.server.shutdown().await;
+    tokio::time::timeout(LONG, node.server.shutdown()).await.unwrap();
     unknown(call.await.unwrap(), "peer_broken");
-    assert!(started.elapsed() < Duration::from_secs(10));
     handler.ended.subscribe().wait_for(|ended| *ended == 1).await.unwrap();
 }
 

@@ -83,8 +83,8 @@ impl Group {
         config.cluster.shards = self.shards;
         // Where a test wants leaderships it says so.
         config.cluster.balance_after = self.balance_after;
-        config.raft.election_min = Duration::from_millis(400);
-        config.raft.heartbeat = Duration::from_millis(80);
+        config.raft.election_min = Duration::from_millis(800);
+        config.raft.heartbeat = Duration::from_millis(160);
         config.gc.interval = Duration::from_millis(300);
         config.wal.file_size = 64 << 10;
         config.wal.keep = Some(self.keep);

@@ -18,7 +18,7 @@ use crate::model::{
     StoredRecord, TopicSettings,
 };
 
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(60);
 
 fn config(dir: &Path) -> Config {
     let mut config = Config { data_dir: dir.to_owned(), ..Config::default() };

@@ -214,13 +214,10 @@ async fn a_change_that_is_not_applied_here_yet_is_not_taken_for_visible() {
     let queue = open_three(dir.path()).await;
     let topic = create(&queue, "t", 3).await;
     let applied = *queue.leader().applied().borrow();
-    let tell = |changed| {
-        let deadline = Instant::now() + Duration::from_millis(200);
-        queue.0.shards.tell(topic.id, changed, deadline)
-    };
-    tell(applied).await.unwrap();
+    let tell = |changed, within| queue.0.shards.tell(topic.id, changed, Instant::now() + within);
+    tell(applied, LONG).await.unwrap();
     // The leader has applied it, and this node is behind.
-    let error = tell(u64::MAX).await.unwrap_err();
+    let error = tell(u64::MAX, Duration::from_millis(200)).await.unwrap_err();
     assert_eq!((error.code(), error.outcome()), ("timeout", Outcome::Unknown));
     queue.close().await.unwrap();
 }

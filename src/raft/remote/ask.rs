@@ -8,20 +8,15 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Inner, Remote};
 use crate::error::{Error, Result};
-use crate::format::command::{self, MAX_COMMAND_BYTES};
-use crate::model::{Answer, Command, Control, LogIndex, LoggedCommand, NodeId};
+use crate::format::command::MAX_COMMAND_BYTES;
+use crate::model::{Answer, Control, LogIndex, LogTime, NodeId};
+use crate::raft::control::{self, Proposes};
 use crate::raft::error::ProposeError;
 use crate::raft::propose::{FORWARD_DEADLINE, moved_from, outcome};
 use crate::raft::read::{ASK_DEADLINE, ASK_PAUSE, NoIndex, READ_DEADLINE};
 use crate::raft::transport::PeerAddress;
 use crate::raft::wire::{self, kind};
 
-/// How long a control command that was certainly not written is proposed again.
-const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
-/// The pause between two such attempts; up to half as much longer.
-const PROPOSE_PAUSE: Duration = Duration::from_millis(20);
-/// How long an answered control command waits for this process to apply it too.
-const CATCH_UP: Duration = Duration::from_secs(5);
 /// The longest pause between two looks whether the shard is still there.
 const LONGEST_BEAT: Duration = Duration::from_secs(3);
 /// Looks that fit into the time for which the view is usable.
@@ -73,26 +68,7 @@ impl Remote {
     /// # Errors
     /// As there.
     pub async fn control(&self, control: Control) -> Result<(LogIndex, Answer)> {
-        let deadline = Instant::now() + PROPOSE_DEADLINE;
-        let logged = LoggedCommand { log_time: self.log_time(), command: Command::Control(control) };
-        let entry = command::encode(&logged)?;
-        loop {
-            match self.propose(entry.clone()).await {
-                Ok((index, answer)) => {
-                    if let Err(error) = self.inner.view.wait_applied(index, Instant::now() + CATCH_UP).await {
-                        tracing::debug!(index, ?error, "a command was applied by the leader and not yet here");
-                    }
-                    return match answer {
-                        Answer::Rejected(rejection) => Err(Error::from(rejection)),
-                        answer => Ok((index, answer)),
-                    };
-                }
-                Err(ProposeError::NotWritten { .. }) if Instant::now() < deadline => {
-                    tokio::time::sleep(PROPOSE_PAUSE.mul_f64(1.0 + rand::random::<f64>() / 2.0)).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        control::control(self, control).await
     }
 
     /// Returns once the state has all that was committed when this was called. Looks for a leader for a few seconds.
@@ -141,6 +117,22 @@ impl Remote {
                     tokio::time::sleep(BEAT_RETRY).await;
                 }
             }
+        }
+    }
+}
+
+impl Proposes for Remote {
+    fn log_time(&self) -> LogTime {
+        Self::log_time(self)
+    }
+
+    fn propose(&self, entry: Bytes) -> impl Future<Output = Result<(LogIndex, Answer), ProposeError>> + Send {
+        Self::propose(self, entry)
+    }
+
+    async fn catch_up(&self, index: LogIndex, within: Duration) {
+        if let Err(error) = self.inner.view.wait_applied(index, Instant::now() + within).await {
+            tracing::debug!(index, ?error, "a command was applied by the leader and not yet here");
         }
     }
 }

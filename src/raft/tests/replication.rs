@@ -149,3 +149,39 @@ async fn reads_at_the_same_time_share_a_question() {
     assert!(asked <= 6, "200 reads asked {asked} times");
     group.end().await;
 }
+
+/// On a slow machine it only takes longer: 64 MiB at 32 MiB a second, less what may be sent at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_was_away_is_not_sent_all_at_once_while_others_write() {
+    const ENTRY: usize = 3 << 20;
+    let mut group = Group::of(3).await;
+    let leader = group.leader().await;
+    write(group.at(leader), create_topic()).await;
+    group.converge(&[1, 2, 3]).await;
+    let away = group.other(leader);
+    group.stop(away).await;
+    for _ in 0..32 {
+        write(group.at(leader), append(ENTRY)).await;
+    }
+    // Where 32 MiB are left it is near.
+    let near = group.node(leader).status().last_log - (32 << 20) / ENTRY as u64 - 1;
+    let (writer, running) = (group.at(leader).clone(), tokio_util::sync::CancellationToken::new());
+    let writing = tokio::spawn({
+        let running = running.clone();
+        async move {
+            while !running.is_cancelled() {
+                writer.propose(append(256 << 10)).await.ok();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    });
+    let begun = std::time::Instant::now();
+    group.start(away, Start::Wal).await;
+    eventually("it is near", || group.node(away).status().last_log >= near).await;
+    let took = begun.elapsed();
+    running.cancel();
+    writing.await.unwrap();
+    assert!(took >= Duration::from_secs(1), "it was sent all of it within {took:?}");
+    group.converge(&[1, 2, 3]).await;
+    group.end().await;
+}

@@ -170,3 +170,33 @@ async fn a_kill_between_pointer_and_purge_leaves_a_node_that_starts() {
     group.converge(&[1, 2, 3]).await;
     group.end().await;
 }
+
+/// A node that was away fetches it for as long as whoever has it takes, and its leader may be gone by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_of_a_leader_that_is_gone_does_not_hold_up_that_of_the_next() {
+    let mut group = Group::of(3).await;
+    let first = group.leader().await;
+    write(group.at(first), create_topic()).await;
+    group.converge(&[1, 2, 3]).await;
+    let behind = group.other(first);
+    group.stop(behind).await;
+    let other = group.other(first);
+    for _ in 0..5 {
+        write(group.at(first), append(1_000)).await;
+    }
+    let files = group.flush(first).await;
+    group.converge(&[first, other]).await;
+    group.node(other).adopt_checkpoint(files).await.unwrap();
+    group.checkpoints.away.store(true, Ordering::Relaxed);
+    group.net.slow(kind::CHECKPOINT_FILES, Duration::from_secs(600));
+    group.start(behind, Start::Wal).await;
+    eventually("it fetches the checkpoint", || group.node(behind).inner.adopting.try_lock().is_err()).await;
+    group.stop(first).await;
+    // Of what is called from now on; the call that is under way takes as long as before.
+    group.net.heal();
+    assert_eq!(group.leader_among(&[other, behind]).await, other);
+    write(group.at(other), append(1_000)).await;
+    group.converge(&[other, behind]).await;
+    assert_eq!(batches(group.node(behind)), 6);
+    group.end().await;
+}

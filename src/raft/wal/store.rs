@@ -117,6 +117,12 @@ impl LogReader {
         self.core().read(|tip| Ok(tip.place(index).map(|place| (tip.end() - place.offset, tip.end()))))
     }
 
+    /// The index of the last entry, purged or not; 0 without one.
+    pub(crate) fn last_index(&self) -> io::Result<u64> {
+        let (last, purged) = self.core().read(|tip| Ok((tip.state().last, tip.state().purged)))?;
+        Ok(last.max(purged).map_or(0, |id| id.index))
+    }
+
     /// The log id of entry `index`, if the log has it.
     pub(crate) fn log_id(&self, index: u64) -> io::Result<Option<LogId>> {
         let place = self.core().read(|tip| Ok(tip.place(index)))?;

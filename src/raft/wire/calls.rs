@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{WireLogId, WireVote, decode, encode, from_wire, malformed, to_wire};
 use crate::error::{Error, Result};
 use crate::model::{Answer, CheckpointRef, LogIndex, NodeId, ObjectId};
-use crate::raft::types::{StoredMembership, TypeConfig, Vote, term_of};
+use crate::raft::types::{LogId, StoredMembership, TypeConfig, Vote, term_of};
 use crate::raft::wal::{MAX_MEMBERSHIP_BYTES, decode_membership, encode_membership};
 
 /// Bytes of a piece of a file. A call carries little more than this, whatever the file's size.
@@ -109,6 +109,41 @@ pub(in crate::raft) fn decode_lost(body: &[u8]) -> Result<Lost> {
         return Err(malformed("only a leader knows what was acknowledged"));
     }
     Ok(Lost { vote: Vote::from(vote), acknowledged })
+}
+
+/// What a node has durably of what is committed, as a leader knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::raft) struct Held {
+    /// The node.
+    pub(in crate::raft) node: NodeId,
+    /// Its directory.
+    pub(in crate::raft) directory: Uuid,
+    /// The last such entry.
+    pub(in crate::raft) last: LogId,
+}
+
+/// Nodes of which a leader says what they hold: far more than a group has.
+const MAX_HELD: usize = 64;
+
+/// Of each node what it holds.
+pub(in crate::raft) fn encode_held(held: &[Held]) -> Result<Bytes> {
+    let held: Vec<(NodeId, Uuid, WireLogId)> =
+        held.iter().take(MAX_HELD).map(|held| (held.node, held.directory, (&held.last).into())).collect();
+    encode(&held)
+}
+
+/// See [`encode_held`].
+pub(in crate::raft) fn decode_held(body: &[u8]) -> Result<Vec<Held>> {
+    // Before anything is made room for.
+    if body.len() > MAX_HELD * 64 {
+        return Err(malformed("it is too long"));
+    }
+    let held: Vec<(NodeId, Uuid, WireLogId)> = decode(body)?;
+    let held = held.into_iter().map(|(node, directory, last)| {
+        let last = from_wire(Some(last))?.ok_or_else(|| malformed("it names no entry"))?;
+        Ok(Held { node, directory, last })
+    });
+    held.collect()
 }
 
 #[derive(Serialize, Deserialize)]

@@ -196,6 +196,13 @@ fn every_call_arrives_as_it_was_sent() {
     let piece = decode_piece(&concat(&encode_piece(9, Bytes::from_static(b"abc")))).unwrap();
     assert_eq!(piece, (9, Bytes::from_static(b"abc")));
     assert!(decode_piece(&concat(&encode_piece(2, Bytes::from_static(b"abc")))).is_err(), "longer than its file");
+    let held =
+        |node: u64| Held { node: NodeId(node), directory: Uuid::from_u128(node.into()), last: log_id(node, 1 << 40) };
+    let all: Vec<Held> = (1..=7).map(held).collect();
+    assert_eq!(decode_held(&encode_held(&all).unwrap()).unwrap(), all);
+    let many: Vec<Held> = (1..=1_000).map(held).collect();
+    assert!(decode_held(&encode_held(&many).unwrap()).unwrap().len() < 100, "no group has so many");
+    assert!(decode_held(&[0xff; 5_000]).is_err());
     let status = PeerStatus {
         node: NodeId(1),
         directory: Uuid::from_u128(2),

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::super::admin::{self, Request};
+use super::super::asking::{self, Attempt, Attempts};
 use super::super::dispatch::ask_flush;
-use super::super::members::{FORWARD_DEADLINE, LEADER_PATIENCE, PAUSE, STATUS_DEADLINE};
+use super::super::members::{FORWARD_DEADLINE, STATUS_DEADLINE};
 use super::super::network::Calls;
-use crate::error::{Error, ErrorKind, Outcome, Result};
+use crate::error::Result;
 use crate::flush::AskLeader;
 use crate::model::{GroupStatus, LogIndex, MemberStatus, NodeId};
-use crate::peer::CallError;
 use crate::raft::{PeerAddress, Remote, Voter};
 
 /// See the module; clones share it.
@@ -84,32 +82,30 @@ impl Onlooker {
                 .await
                 .unwrap_or_else(|_| self.known()));
         }
-        let deadline = Instant::now() + LEADER_PATIENCE;
-        loop {
-            let error = match self.leader() {
-                Some(leader) => match admin::ask(self.calls(), &leader, &request, FORWARD_DEADLINE).await {
-                    Ok(status) => return Ok(status),
-                    // It may have happened; all requests may be repeated, but not for longer than one takes.
-                    Err(CallError::Unknown(error)) => return Err(error.with_outcome(Outcome::Unknown)),
-                    Err(CallError::Answered(error)) if error.kind() != ErrorKind::NotLeader => return Err(error),
-                    Err(CallError::NotSent(error) | CallError::Answered(error)) => error,
-                },
-                None => Error::unavailable("the shard has no leader"),
-            };
-            if Instant::now() + PAUSE >= deadline {
-                return Err(match error.kind() {
-                    ErrorKind::NotLeader => Error::unavailable("the shard has no leader").with_source(error),
-                    _ => error,
-                });
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
+        let shard = self.0.remote.shard();
+        asking::until_taken(shard, Asking { onlooker: self, request }).await
+    }
+}
+
+/// A request on its way to the leader.
+struct Asking<'a> {
+    onlooker: &'a Onlooker,
+    request: Request,
+}
+
+impl Attempts for Asking<'_> {
+    async fn attempt(&mut self) -> Attempt {
+        let Some(leader) = self.onlooker.leader() else {
+            return Attempt::Again(asking::leaderless(self.onlooker.0.remote.shard()), false);
+        };
+        let calls = self.onlooker.calls();
+        Attempt::of(admin::ask(calls, &leader, &self.request, FORWARD_DEADLINE).await, false)
     }
 }
 
 impl AskLeader for Onlooker {
     async fn ask(&self, index: LogIndex) -> Result<()> {
-        let leader = self.leader().ok_or_else(|| Error::unavailable("the shard has no leader"))?;
+        let leader = self.leader().ok_or_else(|| asking::leaderless(self.0.remote.shard()))?;
         ask_flush(&self.0.calls, &leader, index).await
     }
 }

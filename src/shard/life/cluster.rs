@@ -20,7 +20,7 @@ use crate::config::{ClusterNode, NodeChoice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{Incarnation, NodeId};
 use crate::raft::{Member, NodeIdentity, Start};
-use crate::store::Bucket;
+use crate::store::{Bucket, Created};
 
 /// Between two looks at the bucket or rounds of greetings.
 const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 250 });
@@ -196,7 +196,7 @@ async fn wait_for_cluster(bucket: &Bucket) -> Result<(ClusterFile, Incarnation)>
     }
 }
 
-/// One above all numbers that the others know, for `--node-id auto`.
+/// One above all numbers that the others know and that any node ever had, for `--node-id auto`.
 async fn next_id(bucket: &Bucket, request: &Request<'_>, peering: &impl Peering) -> Result<NodeId> {
     debug_assert_eq!(request.cluster.node_id, Some(NodeChoice::Auto));
     let mut report = Report::default();
@@ -208,8 +208,13 @@ async fn next_id(bucket: &Bucket, request: &Request<'_>, peering: &impl Peering)
         let taken = |hello: &Hello| hello.members.iter().map(|member| member.node.0).chain([hello.node.0]).max();
         if round.answers.iter().any(|hello| !hello.members.is_empty()) {
             let named = request.cluster.nodes.iter().map(|node| node.id);
-            let highest = round.answers.iter().filter_map(taken).chain(named).max().unwrap_or(0);
-            return Ok(NodeId(highest + 1));
+            // Also of nodes that were taken out since.
+            let ever = files::highest_number(bucket, newest).await?;
+            let highest = round.answers.iter().filter_map(taken).chain(named).chain([ever]).max().unwrap_or(0);
+            let number = NodeId(highest + 1);
+            if files::take_number(bucket, newest, number).await? == Created::New {
+                return Ok(number);
+            }
         }
         report.now_and_then(|| "asking the other nodes for the next free number".to_owned());
         tokio::time::sleep(PAUSE).await;

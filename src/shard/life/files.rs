@@ -1,50 +1,50 @@
-//! The two kinds of objects that are created only if absent: `cluster.json` and `incarnations/{n:010}.json`.
+//! The kinds of objects that are created only if absent: `cluster.json` and `incarnations/{n:010}.json` (`checkpoints/lives.rs`),
+//! `nodes/{incarnation:010}-{node:010}.json` for each number that a node of that life has or had, and
+//! `groups/{incarnation:010}-{shard:05}.json` for the members with which a shard begins.
 
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Request;
-use crate::clock::Millis;
+use crate::checkpoints::lives::{self, FORMAT, IncarnationFile, create, read};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::Incarnation;
-use crate::raft::NodeIdentity;
-use crate::store::keys::Key;
-use crate::store::{Bucket, Created, StoreError};
+use crate::model::{Incarnation, NodeId, ShardId};
+use crate::raft::{Member, NodeIdentity};
+use crate::store::keys::{self, Key};
+use crate::store::{Bucket, Created};
 
-/// Of both.
-const FORMAT: u32 = 1;
-/// They are a few hundred bytes.
-const MAX_FILE_BYTES: u64 = 64 << 10;
+pub(super) use crate::checkpoints::lives::{ClusterFile, cluster};
 
-/// What `cluster.json` says.
+/// What `nodes/{incarnation:010}-{node:010}.json` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ClusterFile {
+struct NodeFile {
     format: u32,
-    pub(super) cluster_id: String,
-    created_ms: Millis,
+    node: u64,
+    /// Of this attempt to take the number: two at the same time do not write the same.
+    attempt: Uuid,
 }
 
-/// What `incarnations/{n:010}.json` says.
+/// What `groups/{incarnation:010}-{shard:05}.json` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct IncarnationFile {
+struct GroupFile {
     format: u32,
-    incarnation: u64,
-    /// The WAL directory that began it.
+    shard: u32,
+    members: Vec<FirstMember>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct FirstMember {
+    node: u64,
     directory: Uuid,
-    started_ms: Millis,
-    /// Begun with `--restore`: records acknowledged after the checkpoint are gone.
-    restored: bool,
-}
-
-/// `cluster.json`, if it is there.
-pub(super) async fn cluster(bucket: &Bucket) -> Result<Option<ClusterFile>> {
-    read(bucket, &Key::Cluster).await
+    address: String,
 }
 
 /// Creates `cluster.json` for the cluster of `identity`.
 pub(super) async fn create_cluster(bucket: &Bucket, request: &Request<'_>, identity: &NodeIdentity) -> Result<()> {
-    let cluster = ClusterFile { format: FORMAT, cluster_id: identity.cluster.clone(), created_ms: request.now };
-    match create(bucket, &Key::Cluster, &cluster).await? {
+    match lives::create_cluster(bucket, &ClusterFile::new(identity.cluster.clone(), request.now)).await? {
         Created::New => Ok(()),
         Created::Exists => Err(lost_race()),
     }
@@ -52,7 +52,7 @@ pub(super) async fn create_cluster(bucket: &Bucket, request: &Request<'_>, ident
 
 /// Whether the directory of `identity` began its incarnation.
 pub(super) async fn owns(bucket: &Bucket, identity: &NodeIdentity) -> Result<bool> {
-    let file = read::<IncarnationFile>(bucket, &Key::Incarnation(identity.incarnation)).await?;
+    let file = lives::incarnation(bucket, identity.incarnation).await?;
     Ok(file.is_some_and(|file| file.directory == identity.directory))
 }
 
@@ -63,19 +63,66 @@ pub(super) async fn create_incarnation(
     identity: &NodeIdentity,
     restored: bool,
 ) -> Result<()> {
-    let file = IncarnationFile {
-        format: FORMAT,
-        incarnation: identity.incarnation.0,
-        directory: identity.directory,
-        started_ms: request.now,
-        restored,
-    };
-    match create(bucket, &Key::Incarnation(identity.incarnation), &file).await? {
+    let file = IncarnationFile::new(identity.incarnation, identity.directory, request.now, restored);
+    match lives::create_incarnation(bucket, &file).await? {
         Created::New => Ok(()),
         // An earlier attempt of this directory, at another time.
         Created::Exists if owns(bucket, identity).await? => Ok(()),
         Created::Exists => Err(lost_race()),
     }
+}
+
+/// With which members `shard` begins in `incarnation`, if that was decided.
+pub(in crate::shard) async fn group(
+    bucket: &Bucket,
+    incarnation: Incarnation,
+    shard: ShardId,
+) -> Result<Option<BTreeMap<NodeId, Member>>> {
+    let file: Option<GroupFile> = read(bucket, &Key::Group(incarnation, shard)).await?;
+    let member =
+        |first: FirstMember| (NodeId(first.node), Member { address: first.address, directory: first.directory });
+    Ok(file.map(|file| file.members.into_iter().map(member).collect()))
+}
+
+/// Decides that `shard` begins with `members`, unless that was decided; with which it begins.
+pub(in crate::shard) async fn begin_group(
+    bucket: &Bucket,
+    incarnation: Incarnation,
+    shard: ShardId,
+    members: BTreeMap<NodeId, Member>,
+) -> Result<BTreeMap<NodeId, Member>> {
+    let first = |(node, member): (&NodeId, &Member)| FirstMember {
+        node: node.0,
+        directory: member.directory,
+        address: member.address.clone(),
+    };
+    let file = GroupFile { format: FORMAT, shard: shard.0, members: members.iter().map(first).collect() };
+    let key = Key::Group(incarnation, shard);
+    match create(bucket, &key, &file).await? {
+        Created::New => Ok(members),
+        Created::Exists => {
+            let decided = group(bucket, incarnation, shard).await?;
+            decided.ok_or_else(|| Error::internal(format!("{key} is there and cannot be found")))
+        }
+    }
+}
+
+/// Takes a number that a node of `incarnation` is to have, if nobody has ever had it.
+pub(super) async fn take_number(bucket: &Bucket, incarnation: Incarnation, node: NodeId) -> Result<Created> {
+    let file = NodeFile { format: FORMAT, node: node.0, attempt: Uuid::new_v4() };
+    create(bucket, &Key::Node(incarnation, node), &file).await
+}
+
+/// The highest number that was taken in `incarnation`; 0 if none was.
+pub(super) async fn highest_number(bucket: &Bucket, incarnation: Incarnation) -> Result<u64> {
+    let (mut highest, mut listing) = (0, bucket.list(keys::NODES));
+    while let Some(object) = listing.try_next().await? {
+        match Key::parse(&object.key) {
+            Some(Key::Node(of, node)) if of == incarnation => highest = highest.max(node.0),
+            _ => {}
+        }
+    }
+    Ok(highest)
 }
 
 /// Whether the incarnation after `incarnation` was begun.
@@ -103,21 +150,4 @@ fn lost_race() -> Error {
         "cluster_started_elsewhere",
         "another node started this cluster from the bucket just now",
     )
-}
-
-async fn create(bucket: &Bucket, key: &Key, file: &impl Serialize) -> Result<Created> {
-    let bytes = serde_json::to_vec_pretty(file)
-        .map_err(|error| Error::internal(format!("{key} cannot be encoded")).with_source(error))?;
-    Ok(bucket.put_if_absent(&key.to_string(), bytes.into()).await?)
-}
-
-async fn read<T: for<'a> Deserialize<'a>>(bucket: &Bucket, key: &Key) -> Result<Option<T>> {
-    let bytes = match bucket.get(&key.to_string(), MAX_FILE_BYTES).await {
-        Ok(bytes) => bytes,
-        Err(StoreError::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let file = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::corrupt(format!("{key} is not what this program writes")).with_source(error))?;
-    Ok(Some(file))
 }

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use self::files::ClusterFile;
+pub(super) use self::files::{begin_group, group as group_of};
 pub(super) use self::restore::files_of;
 use self::restore::{AFTER_ALL, Restorable};
 use super::hello::Hello;
@@ -134,6 +135,19 @@ pub(crate) async fn begin(bucket: &Bucket, request: Request<'_>, peering: &mut i
     // get another number.
     let given = request.given_id();
     let identity = identity.filter(|identity| !identity.opened && given.is_none_or(|given| given == identity.node));
+    let life = begin_fresh(bucket, request, identity, peering).await?;
+    // So that it is not given to another one, whoever remembers this node then.
+    files::take_number(bucket, life.identity.incarnation, life.identity.node).await?;
+    Ok(life)
+}
+
+/// [`begin`] for a directory without a log.
+async fn begin_fresh(
+    bucket: &Bucket,
+    request: Request<'_>,
+    identity: Option<NodeIdentity>,
+    peering: &mut impl Peering,
+) -> Result<Life> {
     if !request.cluster.nodes.is_empty() {
         return cluster::begin(bucket, request, identity, peering).await;
     }
@@ -201,7 +215,15 @@ pub(super) async fn watch_bucket(bucket: &Bucket, identity: &NodeIdentity) -> Op
                 let (ours, theirs) = (&identity.cluster, &cluster.cluster_id);
                 return Some(format!("this node belongs to cluster {ours}, and the bucket to cluster {theirs}"));
             }
-            Ok(_) => return None,
+            Ok(_) => {
+                // One that has its log since before numbers were noted. It is no more than a note.
+                if identity.node != NodeId::GATEWAY
+                    && let Err(error) = files::take_number(bucket, identity.incarnation, identity.node).await
+                {
+                    warn!(?error, "the bucket does not take down the number of this node");
+                }
+                return None;
+            }
             Err(_) => tokio::time::sleep(BUCKET_PAUSE).await,
         }
     }

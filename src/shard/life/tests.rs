@@ -201,6 +201,42 @@ async fn auto_takes_the_number_after_all_that_are_known() {
 }
 
 #[tokio::test]
+async fn auto_hands_out_no_number_again_that_a_node_had_that_is_gone() {
+    let bench = Bench::begun().await;
+    let auto = cluster(Some(NodeChoice::Auto));
+    let another = || async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut others = Others::answering([member(1)]);
+        begin(&bench.bucket, request(dir.path(), &auto), &mut others).await.unwrap().identity.node
+    };
+    // None of them is a member for long.
+    assert_eq!((another().await, another().await), (NodeId(4), NodeId(5)));
+    let given = Bench { bucket: bench.bucket.clone(), dir: tempfile::tempdir().unwrap() };
+    given.begin(9, &mut Others::answering([member(1)])).await.unwrap();
+    assert_eq!(another().await, NodeId(10));
+    // Nor one that has its log since before numbers were noted.
+    let old = NodeIdentity::new(files::cluster(&bench.bucket).await.unwrap().unwrap().cluster_id, FIRST, NodeId(12));
+    assert_eq!(watch_bucket(&bench.bucket, &old).await, None);
+    assert_eq!(another().await, NodeId(13));
+    // Another life begins anew.
+    assert_eq!(files::highest_number(&bench.bucket, Incarnation(2)).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn two_that_ask_at_the_same_time_get_two_numbers() {
+    let bench = Bench::begun().await;
+    let auto = cluster(Some(NodeChoice::Auto));
+    let asking = (0..8).map(|_| async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut others = Others::answering([member(1)]);
+        begin(&bench.bucket, request(dir.path(), &auto), &mut others).await.unwrap().identity.node
+    });
+    let mut numbers = futures::future::join_all(asking).await;
+    numbers.sort_unstable();
+    assert_eq!(numbers, (4..12).map(NodeId).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_number_that_another_directory_was_taken_in_with_is_not_kept_by_auto() {
     let bench = Bench::begun().await;
     let cluster = cluster(Some(NodeChoice::Auto));
@@ -247,4 +283,22 @@ async fn a_node_alone_begins_as_ever() {
     let only = Cluster { nodes: vec!["1=host-1:7072".parse().unwrap()], ..cluster(Some(NodeChoice::Id(1))) };
     assert_eq!(life(only).await, NodeId(1));
     drop(bench);
+}
+
+#[tokio::test]
+async fn with_which_members_a_shard_begins_is_decided_once() {
+    let bucket = Bucket::memory();
+    let of = |nodes: &[u64]| -> BTreeMap<NodeId, crate::raft::Member> {
+        let member =
+            |node: &u64| crate::raft::Member { address: format!("host-{node}:7072"), directory: directory(*node) };
+        nodes.iter().map(|node| (NodeId(*node), member(node))).collect()
+    };
+    let (shard, other) = (ShardId(1), ShardId(2));
+    assert_eq!(group_of(&bucket, FIRST, shard).await.unwrap(), None);
+    assert_eq!(begin_group(&bucket, FIRST, shard, of(&[1, 2, 3])).await.unwrap(), of(&[1, 2, 3]));
+    assert_eq!(begin_group(&bucket, FIRST, shard, of(&[2, 3, 4])).await.unwrap(), of(&[1, 2, 3]));
+    assert_eq!(group_of(&bucket, FIRST, shard).await.unwrap(), Some(of(&[1, 2, 3])));
+    for (incarnation, shard) in [(FIRST, other), (Incarnation(2), shard)] {
+        assert_eq!(group_of(&bucket, incarnation, shard).await.unwrap(), None);
+    }
 }

@@ -18,6 +18,7 @@ use object_store::{
 };
 
 use crate::config;
+use crate::store::http::Answer;
 use crate::store::{Bucket, Created, StoreError};
 
 /// A deadline that no test meets.
@@ -147,7 +148,7 @@ async fn a_probe_that_fails_at_any_step_leaves_nothing() {
         let (bucket, store) = flaky(1, false, denied, LONG);
         store.spared.store(spared, Ordering::Relaxed);
         let error = bucket.probe().await.unwrap_err();
-        assert!(error.message().contains(told), "{error}");
+        assert!(error.message.contains(told), "{error}");
         assert_eq!(bucket.list("").count().await, 0, "{told}");
     }
 }
@@ -161,6 +162,30 @@ async fn the_retry_ends_at_its_deadline() {
     assert!(matches!(bucket.list("").next().await, Some(Err(StoreError::Unavailable { .. }))));
     let health = bucket.health();
     assert!(health.last_success.is_none() && health.failing.is_some_and(|(_, error)| error.contains("broken pipe")));
+}
+
+fn throttled() -> Error {
+    let headers = [(http::header::RETRY_AFTER, http::HeaderValue::from_static("20"))].into_iter().collect();
+    let answer = Answer::new(http::StatusCode::SERVICE_UNAVAILABLE, &headers, b"<Code>SlowDown</Code>");
+    let kept = object_store::client::HttpError::new(object_store::client::HttpErrorKind::Unknown, answer);
+    Error::Generic { store: "flaky", source: Box::new(kept) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pause_is_the_one_that_the_store_asks_for_within_the_deadline() {
+    let (bucket, store) = flaky(3, false, throttled, LONG);
+    let begun = tokio::time::Instant::now();
+    bucket.put("a", vec![Bytes::from_static(b"1")]).await.unwrap();
+    assert_eq!(store.calls.load(Ordering::Relaxed), 4);
+    // What is asked for, and a pause of our own below 0.5, 1 and 2 seconds.
+    assert!(begun.elapsed() >= Duration::from_secs(60) && begun.elapsed() <= Duration::from_secs(64));
+    assert!(bucket.health().slowed.is_some());
+
+    let (bucket, store) = flaky(usize::MAX, false, throttled, Duration::from_secs(50));
+    let begun = tokio::time::Instant::now();
+    assert!(matches!(bucket.get("a", 9).await, Err(StoreError::Unavailable { .. })));
+    assert_eq!(store.calls.load(Ordering::Relaxed), 3, "at 0, 20 and 40 seconds");
+    assert!(begun.elapsed() < Duration::from_secs(50));
 }
 
 #[tokio::test]

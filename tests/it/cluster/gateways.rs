@@ -53,7 +53,7 @@ async fn a_gateway_takes_any_request() {
     }
     // What one has written the other sees at once, and waits for what is to come.
     assert_eq!(texts(&second.fetch_all("t", 0, "").await), ["0", "1", "2", "3"]);
-    let path = "/v1/topics/t/partitions/0/records?offset=4&wait_ms=4000";
+    let path = "/v1/topics/t/partitions/0/records?offset=4&wait_ms=30000";
     let (page, written) = tokio::join!(second.get(path), async {
         lasting(Duration::from_millis(300)).await;
         first.produce("t", &json!([{"text": "4"}])).await
@@ -61,7 +61,7 @@ async fn a_gateway_takes_any_request() {
     written.expect(200);
     assert_eq!(texts(page.expect(200)["records"].as_array().unwrap()), ["4"]);
     // The bucket: acknowledged when it is there, flushed and archived when it is asked for.
-    let path = "/v1/topics/t/records?acks=object&timeout_ms=4000";
+    let path = "/v1/topics/t/records?acks=object&timeout_ms=30000";
     let answer = first.json(Method::POST, path, &json!({"records": [{"text": "5"}]})).await.expect(200);
     assert_eq!(answer["durability"], "object");
     second.flush("t", true).await;
@@ -234,7 +234,7 @@ async fn while_the_bucket_is_away_a_gateway_takes_records_and_reads_the_tail_who
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_flushed_is_read_without_the_nodes_until_the_view_is_too_old() {
-    let mut cluster = start(busy().set("fetch.view_age", "3s")).await;
+    let mut cluster = start(busy().set("fetch.view_age", "6s")).await;
     let http = cluster.http_of(FIRST);
     http.create_topic("t", &json!({})).await;
     for number in 0..20 {
@@ -259,7 +259,7 @@ async fn what_is_flushed_is_read_without_the_nodes_until_the_view_is_too_old() {
     cluster.pause(FIRST);
     let other = cluster.http_of(SECOND);
     other.json(Method::DELETE, "/v1/topics/t", &json!({})).await;
-    lasting(Duration::from_secs(4)).await;
+    lasting(Duration::from_secs(7)).await;
     cluster.resume(FIRST);
     eventually("the deletion is known", || async {
         let answer = http.try_get(path).await?;

@@ -1,12 +1,15 @@
 //! Who a node is: a directory that was wiped or swapped does not come back under an id that voted, a bucket of another cluster is
 //! refused, and a replacement under a new id takes its place.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use super::{Busy, busy};
+use super::{Busy, busy, lasting};
 use crate::support::binary::run;
 use crate::support::cluster::Cluster;
 use crate::support::eventually;
+use crate::support::server::copy_tree;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wiped_follower_is_refused_with_the_command_that_replaces_it() {
@@ -101,7 +104,7 @@ async fn swapped_directories_and_foreign_buckets_are_refused() {
     let kept = wal.with_file_name("kept");
     // The directory of another node under this one's number.
     std::fs::rename(&wal, &kept).unwrap();
-    crate::support::server::copy_tree(&cluster.wal(other), &wal);
+    copy_tree(&cluster.wal(other), &wal);
     cluster.spawn(follower);
     let status = cluster.ended(follower).await;
     assert!(!status.success(), "{status}");
@@ -122,4 +125,45 @@ async fn swapped_directories_and_foreign_buckets_are_refused() {
     assert!(log.contains("belongs to cluster") || log.contains("cluster_mismatch"), "{log}");
     cluster.restart(follower).await;
     cluster.converge().await;
+}
+
+/// It would have votes forgotten, and count for entries that it does not have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_copy_of_a_disk_is_noticed_although_the_leader_changed() {
+    let mut cluster = Cluster::start_with(3, busy().set("cluster.shards", "1")).await;
+    let leader = cluster.leader().await;
+    let http = cluster.http_of(leader);
+    http.create_topic("t", &json!({})).await;
+    http.produce("t", &json!([{"text": "in the copy"}])).await.expect(200);
+    cluster.converge().await;
+    let follower = cluster.follower().await;
+    let wal = cluster.wal(follower);
+    let kept = wal.with_file_name("kept");
+    cluster.kill(follower);
+    copy_tree(&wal, &kept);
+    cluster.restart(follower).await;
+    for number in 0..20 {
+        http.produce("t", &json!([{"text": number.to_string()}])).await.expect(200);
+    }
+    cluster.converge().await;
+    // A leader tells the others every three seconds what each node holds.
+    lasting(Duration::from_secs(5)).await;
+    cluster.kill(follower);
+    std::fs::remove_dir_all(&wal).unwrap();
+    std::fs::rename(&kept, &wal).unwrap();
+    let next = cluster.others(leader).into_iter().find(|node| *node != follower).unwrap();
+    http.change("/v1/admin/leader:transfer", &json!({ "to": next })).await.expect(200);
+    assert_eq!(cluster.leader().await, next);
+    // The second time because it was written down.
+    for _ in 0..2 {
+        cluster.spawn(follower);
+        let status = cluster.ended(follower).await;
+        assert!(!status.success(), "{status}");
+    }
+    let log = cluster.log(follower);
+    assert!(log.matches("restored from an older copy").count() >= 2, "{log}");
+    assert!(log.contains(&format!("tidelog admin replace-node {follower}")), "{log}");
+    let new = cluster.http_of(next);
+    new.produce("t", &json!([{"text": "by two"}])).await.expect(200);
+    assert_eq!(new.fetch_all("t", 0, "").await.len(), 22);
 }

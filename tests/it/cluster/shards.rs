@@ -108,8 +108,7 @@ impl Change {
         }
         let records: Vec<Value> =
             (0..count).map(|partition| json!({"text": self.name, "partition": partition})).collect();
-        http.produce("t", &json!(records)).await.expect(200);
-        Some(())
+        (http.produce("t", &json!(records)).await.status == 200).then_some(())
     }
 }
 
@@ -134,9 +133,9 @@ async fn a_change_broken_off(asks_the_leader: bool) {
             })
             .await;
             let answer = change.send(&cluster.http_of(asked)).await;
-            injected[&asked].points("");
             assert!(answer.is_none(), "{step}, {}: {answer:?}", change.name);
             cluster.ended(asked).await;
+            injected[&asked].points("");
             let other = cluster.http_of(cluster.running()[0]);
             let what = format!("{} after a kill at {step}", change.name);
             eventually(&what, || change.is_done(&other)).await;
@@ -220,10 +219,10 @@ async fn a_founder_that_is_killed_while_it_begins_the_shards_goes_on() {
     let settings = injected.followed_by(Settings::default());
     let mut cluster = Cluster::placed(3, settings).await;
     (1..=3).for_each(|node| cluster.spawn(node));
-    // All of them begin the shards that the catalog counts, the founder among them.
-    for node in 1..=3 {
-        cluster.ended(node).await;
-    }
+    // All of them begin the shards that the catalog counts, the founder among them; who has not heard of it when there is no
+    // majority left never does.
+    cluster.all_but_one_ended().await;
+    cluster.running().into_iter().for_each(|node| cluster.kill(node));
     injected.points("");
     (1..=3).for_each(|node| cluster.spawn(node));
     cluster.all_ready().await;
@@ -231,4 +230,39 @@ async fn a_founder_that_is_killed_while_it_begins_the_shards_goes_on() {
     let records = [0, 1, 2].map(|partition| json!({"text": "x", "partition": partition}));
     cluster.http().produce("t", &json!(records)).await.expect(200);
     cluster.converge().await;
+}
+
+/// Its disk is lost between the moment at which the catalog counts the shards and the one at which it begins them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shards_whose_founder_lost_its_disk_before_it_began_them_are_begun_by_the_others() {
+    let injected = Injected::new();
+    injected.points("shard.begun=crash");
+    let mut cluster = Cluster::placed(3, Settings::default()).await;
+    cluster.set_for(1, injected.followed_by(Settings::default()));
+    (1..=3).for_each(|node| cluster.spawn(node));
+    cluster.ended(1).await;
+    assert!(cluster.log(1).contains("the cluster has more shards"), "it is not the founder:\n{}", cluster.log(1));
+    cluster.wipe(1);
+    // The others know that there are more shards, and that nobody has begun them.
+    let leader = cluster.leader_but(1).await;
+    eventually("the shards are counted", || async { (cluster.shards(leader).await?.len() == 3).then_some(()) }).await;
+    cluster.place(4).await;
+    cluster.spawn(4);
+    let (servers, address) = (cluster.urls(), cluster.address(4));
+    eventually("the founder is replaced", || async {
+        let replaced = tokio::task::block_in_place(|| run(&servers, &["admin", "replace-node", "1", "4", &address]));
+        (replaced.code == 0).then_some(())
+    })
+    .await;
+    cluster.all_ready().await;
+    let http = cluster.http_of(leader);
+    http.create_topic("t", &json!({"partitions": 3})).await;
+    let records = [0, 1, 2].map(|partition| json!({"text": "x", "partition": partition}));
+    http.produce("t", &json!(records)).await.expect(200);
+    cluster.converge().await;
+    let seen = cluster.members().await;
+    for shard in seen["shards"].as_array().unwrap() {
+        let members = shard["members"].as_array().unwrap().iter().map(|member| member["node"].as_u64().unwrap());
+        assert_eq!(members.collect::<Vec<_>>(), [2, 3, 4], "{seen}");
+    }
 }

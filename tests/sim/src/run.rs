@@ -273,10 +273,10 @@ fn fresh_writes(world: &mut World, rng: &Rng) -> Result<(), String> {
         }
     }
     if !world.until(ENDS, |_| writes.iter().all(JoinHandle::is_finished)) {
-        return Err("fresh writes are not answered".to_owned());
+        return Err(format!("fresh writes are not answered: {}", failing(world)));
     }
     if !writes.into_iter().all(|write| world.take(write)) {
-        return Err("fresh writes are not acknowledged".to_owned());
+        return Err(format!("fresh writes are not acknowledged: {}", failing(world)));
     }
     let (desk, mut rng) = (world.desk.clone(), rng.fork("flush"));
     let topics = TOPICS.map(|(topic, _)| topic.to_owned()).to_vec();
@@ -289,10 +289,12 @@ fn fresh_writes(world: &mut World, rng: &Rng) -> Result<(), String> {
     }
 }
 
-/// What the nodes say that goes wrong.
+/// What the nodes say that goes wrong, and why some ended.
 fn failing(world: &World) -> String {
     let jobs = world.members().filter_map(Machine::queue).flat_map(|queue| queue.status().jobs);
-    let errors: BTreeSet<String> = jobs.filter_map(|job| Some(format!("{}: {}", job.name, job.last_error?))).collect();
+    let errors = jobs.filter_map(|job| Some(format!("{}: {}", job.name, job.last_error?)));
+    let ends = world.ends.iter().map(|(id, why)| format!("node {id} ended: {why}"));
+    let errors: BTreeSet<String> = errors.chain(ends).collect();
     errors.into_iter().collect::<Vec<_>>().join("; ")
 }
 

@@ -74,6 +74,8 @@ pub struct World {
     pub rng: Rng,
     /// What went wrong that no history shows.
     pub problems: Vec<String>,
+    /// Why processes ended by themselves, the last time of each.
+    pub ends: BTreeMap<u64, String>,
     /// What operators are doing.
     pub errand: Option<Errand>,
     pub(crate) undo: BTreeMap<Millis, Vec<Undo>>,
@@ -124,6 +126,7 @@ impl World {
             now: 0,
             rng: rng.fork("world"),
             problems: Vec::new(),
+            ends: BTreeMap::new(),
             errand: None,
             undo: BTreeMap::new(),
             next_id: nodes + 1,
@@ -234,6 +237,7 @@ impl World {
         if let Some(why) = died {
             let why: String = why.chars().take(300).collect();
             self.trace.count("process ended", format_args!("{id} {why}"));
+            self.ends.insert(id, why);
             machine.kill();
             machine.starts_at = Some(now + 100 + self.rng.below(400));
             web.set(id, None);

@@ -41,10 +41,10 @@ const CASES: &[Case] = &[
     Case("collect-named", 1, &["BucketIsWhole", "AcknowledgedIsThere", "ObjectIsInTheBucket"]),
     Case("archive-drops-range", 1, &["BucketIsWhole", "AcknowledgedIsThere"]),
     Case("install-keeps-tail", 1, &["ReplicasAgree"]),
-    // What is torn fails its own checksum when it is read, so it is never flushed.
+    // What was torn is replicated as an entry, and is no command or has a batch that is damaged: nodes end, or it is never flushed.
     Case(
         "torn-tail-accepted",
-        2,
+        1,
         &["what is there cannot be flushed", "fresh writes", "not converged", "AcknowledgedIsThere"],
     ),
     Case("late-flush-after-collection", 1, &["BucketIsWhole", "AcknowledgedIsThere", "ObjectIsInTheBucket"]),
@@ -64,6 +64,10 @@ struct Found {
     control: Vec<String>,
     took: Duration,
 }
+
+/// What else a failure has to say, so that a run is not taken for one that caught the bug because something else went wrong: here that
+/// what a group which was torn had of an entry was read for one.
+const SAYS: &[(&str, &[&str])] = &[("torn-tail-accepted", &["a log entry is not a command", "damaged", "checksum"])];
 
 /// Runs a seed in a process of its own; `None` if it took too long.
 fn run(arguments: &[&str], seed: u64) -> Option<Report> {
@@ -92,8 +96,12 @@ fn run(arguments: &[&str], seed: u64) -> Option<Report> {
 }
 
 /// Whether the run broke one of the promises that the bug breaks.
-fn broken<'a>(report: &'a Report, promises: &[&str]) -> Option<&'a str> {
-    let of_bug = |failure: &&String| promises.iter().any(|promise| failure.starts_with(promise));
+fn broken<'a>(report: &'a Report, bug: &str, promises: &[&str]) -> Option<&'a str> {
+    let says = SAYS.iter().find(|(of, _)| *of == bug).map_or(&[][..], |(_, says)| says);
+    let of_bug = |failure: &&String| {
+        promises.iter().any(|promise| failure.starts_with(promise))
+            && (says.is_empty() || says.iter().any(|said| failure.contains(said)))
+    };
     report.failures.iter().find(of_bug).map(String::as_str)
 }
 
@@ -107,7 +115,7 @@ fn search(Case(bug, first, promises): &Case) -> Found {
         match run(&["--bug", bug], seed) {
             None => others.push(format!("seed {seed} took more than {} s", DEADLINE.as_secs())),
             Some(report) => {
-                if let Some(failure) = broken(&report, promises) {
+                if let Some(failure) = broken(&report, bug, promises) {
                     (found.seed, found.broken) = (Some(seed), failure.to_owned());
                     break;
                 }

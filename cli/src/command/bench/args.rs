@@ -20,7 +20,7 @@ pub(crate) enum BenchCommand {
     Consume(ConsumeBench),
     /// Write at a rate, and measure until consumers that wait have each record
     Latency(Box<LatencyBench>),
-    /// Measure what a server and its disk can do at best: a handler that does nothing, and bare write + fdatasync
+    /// Measure what a server, its disk and its bucket can do at best: a handler that does nothing, bare write + fdatasync, bare PUTs
     Baseline(Box<BaselineBench>),
     /// The handler that does nothing, until standard input is closed
     #[command(hide = true)]
@@ -214,7 +214,10 @@ pub(crate) struct BaselineBench {
     /// A directory on the disk whose write + fdatasync is measured; what is written there is removed again
     #[arg(long, default_value = "./tidelog-data", value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// How long each size is written to the disk
+    /// Write to this bucket too, as large objects as segments and as many at a time as a flush; they are deleted again
+    #[arg(long, value_name = "URL")]
+    pub bucket: Option<String>,
+    /// How long each size is written to the disk, and objects to the bucket
     #[arg(long, default_value = "3s", value_name = "DURATION", value_parser = parse_duration)]
     pub disk_duration: Duration,
     #[command(flatten)]

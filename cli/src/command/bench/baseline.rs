@@ -1,5 +1,5 @@
 //! `tidelog bench baseline`: what the figures of a server are held against, measured by the same generator in the same
-//! minute: a handler that does nothing in a process of its own, and the bare disk.
+//! minute: a handler that does nothing in a process of its own, the bare disk, and the bare bucket if one is named.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use super::args::{BaselineBench, Load};
 use super::body::Bodies;
+use super::bucket::{self, BucketFigures};
 use super::disk::{self, DiskFigures};
 use super::observe::Observer;
 use super::produce::send;
@@ -30,6 +31,8 @@ struct Baseline {
     parameters: Value,
     no_op: Vec<NoOp>,
     disk: Vec<DiskFigures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bucket: Option<BucketFigures>,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,10 +55,12 @@ pub(super) fn run(args: &BaselineBench) -> Result<()> {
         .into_iter()
         .map(|size| disk::measure(&args.data_dir, size, args.disk_duration))
         .collect::<Result<_>>()?;
+    let bucket = args.bucket.as_deref().map(|url| bucket::measure(url, args.disk_duration)).transpose()?;
     let mut parameters = parameters(&args.load, &bodies);
     parameters["connections"] = json!([1, many]);
     parameters["disk_seconds"] = json!(args.disk_duration.as_secs_f64());
-    let baseline = Baseline { bench: "baseline", version: env!("CARGO_PKG_VERSION"), parameters, no_op, disk };
+    let version = env!("CARGO_PKG_VERSION");
+    let baseline = Baseline { bench: "baseline", version, parameters, no_op, disk, bucket };
     if args.json { output::json(&baseline) } else { baseline.print() }
 }
 
@@ -82,6 +87,12 @@ impl Baseline {
             let latency = super::report::percentiles(&disk.latency);
             table.row([&format!("write + fdatasync of {} KiB", disk.size >> 10), ""]);
             table.row(["per second", &format!("{:.0}, {:.1} MB/s", disk.syncs_per_second, disk.mb_per_second)]);
+            table.row(["latency", &latency]);
+        }
+        if let Some(bucket) = &self.bucket {
+            let latency = super::report::percentiles(&bucket.latency);
+            table.row([&format!("PUTs of {} MiB, {} at a time", bucket.size >> 20, bucket.parallel), ""]);
+            table.row(["rate", &format!("{:.1} MB/s", bucket.mb_per_second)]);
             table.row(["latency", &latency]);
         }
         table.print()

@@ -10,7 +10,7 @@
 //! | `tally` | histograms and counts |
 //! | `observe` | processor time, memory and counters of the server |
 //! | `report` | JSON and table |
-//! | `produce`, `consume`, `latency`, `baseline` with `disk` | the subcommands |
+//! | `produce`, `consume`, `latency`, `baseline` with `disk` and `bucket` | the subcommands |
 //!
 //! It shares the machine with the server it measures, so a request is cheap: bodies and addresses are made before the run, a
 //! request allocates its head and nothing else of ours, and an answer is parsed only if it is an error. It does not check what
@@ -19,6 +19,7 @@
 pub(crate) mod args;
 mod baseline;
 mod body;
+mod bucket;
 mod consume;
 mod disk;
 mod drive;

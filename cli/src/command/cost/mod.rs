@@ -153,7 +153,7 @@ fn bytes(size: ByteSize) -> f64 {
     size.as_u64() as f64
 }
 
-fn parse_rate(text: &str) -> Result<ByteSize, String> {
+pub(super) fn parse_rate(text: &str) -> Result<ByteSize, String> {
     let size = text.strip_suffix("/s").ok_or_else(|| format!("{text:?} is not a rate such as 100MB/s"))?;
     parse_size(size)
 }

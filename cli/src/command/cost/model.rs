@@ -48,14 +48,14 @@ const INDEX_EVERY: f64 = 64.0;
 /// `archive.job_size`, `archive.file_size`, parts of an upload, and `archive_after_ms`.
 const JOB: f64 = 512.0 * MIB;
 const FILE: f64 = 128.0 * MIB;
-const PART: f64 = 8.0 * MIB;
+const PART: f64 = 64.0 * MIB;
 const ARCHIVE_AFTER: f64 = 60.0;
 /// `gc.grace` and a run of the garbage collection.
 const GARBAGE: f64 = 4_200.0;
 /// Interface endpoints, metrics and alarms of the module, and lines of the logs, in GB a month for each process.
 const ENDPOINTS: f64 = 5.0;
-const METRICS: f64 = 45.0;
-const ALARMS: f64 = 19.0;
+const METRICS: f64 = 48.0;
+const ALARMS: f64 = 24.0;
 const LOG_GB: f64 = 1.0;
 
 /// What is known of the load. Bytes are those of values and keys as producers have them.

@@ -1,9 +1,11 @@
-//! What AWS charges: the inputs of the model, in US dollars, each with where it is from. docs/cost.md has the same table.
+//! What AWS charges: the inputs of the model, in US dollars. docs/cost.md has the same table, with where each is from. Those that
+//! running processes count with are the defaults of the settings.
 
 use serde::Serialize;
+use tidelog::config::Cost;
 
 /// When the prices were put together; they are those of us-east-1, on demand, without taxes and discounts.
-pub(super) const DATE: &str = "2026-11-26";
+pub(super) const DATE: &str = "2026-11-27";
 
 /// A price by its name.
 #[derive(Debug, Clone, Serialize)]
@@ -27,10 +29,10 @@ const DEFAULTS: [(&str, f64, &str); 17] = [
     ("worker_vcpu_hour", 0.03625, "vCPU of a c7g machine, an hour"),
     ("ebs_gb_month", 0.08, "GB of a gp3 volume, a month"),
     ("ebs_mbps_month", 0.04, "MB/s of a gp3 volume above 125, a month"),
-    ("cross_zone_gb", 0.02, "GB from one zone to another, paid by both sides"),
-    ("s3_put_1000", 0.005, "1,000 PUT, multipart parts and LIST among them"),
-    ("s3_get_1000", 0.0004, "1,000 GET, HEAD among them"),
-    ("s3_gb_month_first", 0.023, "GB in S3 Standard, a month, up to 50 TB"),
+    ("cross_zone_gb", 2.0 * Cost::CROSS_ZONE_GB, "GB from one zone to another, paid by both sides"),
+    ("s3_put_1000", Cost::S3_PUT_1000, "1,000 PUT, multipart parts and LIST among them"),
+    ("s3_get_1000", Cost::S3_GET_1000, "1,000 GET, HEAD among them"),
+    ("s3_gb_month_first", Cost::S3_GB_MONTH, "GB in S3 Standard, a month, up to 50 TB"),
     ("s3_gb_month_next", 0.022, "GB in S3 Standard, a month, from 50 to 500 TB"),
     ("s3_gb_month_rest", 0.021, "GB in S3 Standard, a month, above 500 TB"),
     ("load_balancer_hour", 0.0225, "hour of a network load balancer"),

@@ -52,19 +52,46 @@ fn the_document_shows_what_the_command_prints() {
 fn the_document_compares_with_what_the_command_says() {
     let bill = of("cost --rate 1074MB/s");
     let network = dollars(&bill, "bytes between zones");
-    for dollars in [bill.dollars, network, dollars(&bill, "storage"), dollars(&bill, "PUT") + dollars(&bill, "GET")] {
+    let sum = |lines: &[&str]| lines.iter().map(|line| dollars(&bill, line)).sum::<f64>();
+    let machines = sum(&["voters", "gateways and compactors", "volumes of the log", "disks of the machines"]);
+    let rest = sum(&["load balancer", "endpoints, logs, metrics"]);
+    for dollars in [bill.dollars, network, dollars(&bill, "storage"), sum(&["PUT", "GET"]), machines, rest] {
         let shown = super::whole(dollars);
         assert!(DOCUMENT.lines().any(|line| line.starts_with("| Tidelog") && line.contains(&shown)), "{shown}");
     }
+    let bill = of("cost --rate 30MB/s --fan-out 3");
+    let shown = format!("{} of {}.", super::whole(dollars(&bill, "bytes between zones")), super::whole(bill.dollars));
+    assert!(DOCUMENT.contains(&shown), "{shown}");
 }
 
+/// No more and no less, each with one of the numbered sources below the table, and every source with a price.
 #[test]
-fn the_document_has_every_price() {
-    for price in Prices::default().all() {
-        let row = format!("| `{}` | {} | {} |", price.name, price.value, price.unit);
-        assert!(DOCUMENT.contains(&row), "{row}");
+fn the_document_has_every_price_and_its_source() {
+    let (_, section) = DOCUMENT.split_once("\n## Prices\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let sources = section.lines().filter(|line| line.starts_with(|first: char| first.is_ascii_digit())).count();
+    let mut used = vec![false; sources];
+    assert_eq!(rows.len(), Prices::default().all().len());
+    for (row, price) in rows.iter().zip(Prices::default().all()) {
+        let expected = format!("| `{}` | {} | {} | ", price.name, price.value, price.unit);
+        let source = row.strip_prefix(&expected).unwrap_or_else(|| panic!("{row}\n{expected}"));
+        let source: usize = source.trim_end_matches(" |").parse().unwrap();
+        used[source - 1] = true;
     }
-    assert!(DOCUMENT.contains(super::prices::DATE));
+    assert_eq!(used, vec![true; used.len()], "sources of no price");
+    assert!(section.contains(super::prices::DATE));
+}
+
+/// What running processes count with is what the model reckons with: both sides of a zone pay.
+#[test]
+fn the_settings_have_the_same_prices() {
+    let (prices, settings) = (Prices::default(), tidelog::config::Cost::default());
+    assert_eq!(settings.currency, "USD");
+    near(prices.get("s3_put_1000"), settings.put_per_1000);
+    near(prices.get("s3_get_1000"), settings.get_per_1000);
+    near(prices.get("s3_gb_month_first"), settings.stored_per_gib_month);
+    near(prices.get("cross_zone_gb"), 2.0 * settings.peer_per_gib);
 }
 
 #[test]

@@ -152,5 +152,5 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
     };
-    assert!(tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await.is_ok(), "{what}");
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(60), waiting).await.is_ok(), "{what}");
 }

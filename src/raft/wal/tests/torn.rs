@@ -41,7 +41,8 @@ pub(super) async fn log_of(kind: Kind, dir: &Path) -> (LogStore, u64) {
     (store, next)
 }
 
-/// Fills files and purges them until the newest one is recycled and all is purged; the next index.
+/// Fills files and purges them until the newest one is recycled and has room, all is purged and the next file is ready; the next
+/// index.
 pub(super) async fn recycle(store: &mut LogStore, dir: &Path) -> u64 {
     let mut next = 0;
     loop {
@@ -49,13 +50,21 @@ pub(super) async fn recycle(store: &mut LogStore, dir: &Path) -> u64 {
             append(store, command(next, 2_000)).await;
             next += 1;
         }
-        let (_, header) = newest(dir);
         store.purge(log_id(1, next - 1)).await.unwrap();
         store.save_vote(&Vote::new_committed(1, 1)).await.unwrap();
-        if header.recycled && header.start > SMALL.file_size * 6 {
+        let (_, header) = newest(dir);
+        if header.recycled && header.start > SMALL.file_size * 6 && room(store) > SMALL.file_size / 4 {
+            let reader = store.reader();
+            until("the next file", || reader.spare_bytes() > 0).await;
             return next;
         }
     }
+}
+
+/// Bytes that the newest file has room for.
+pub(super) fn room(store: &LogStore) -> u64 {
+    let used = store.reader().core().read(|tip| Ok(tip.end() - tip.file().unwrap().start)).unwrap();
+    SMALL.file_size.saturating_sub(HEADER_BYTES as u64 + used)
 }
 
 /// A group of two entries behind those of [`log_of`], which a crash may tear; where it begins and ends in the newest file.

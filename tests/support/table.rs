@@ -51,6 +51,11 @@ impl Table {
         self.line(line, measured, beside, (f64::NAN, Target::None));
     }
 
+    /// Notes that a target was missed that somebody else told of.
+    pub(crate) fn miss(&mut self) {
+        self.missed = true;
+    }
+
     /// Whether a target was missed.
     pub(crate) fn missed(&self) -> bool {
         self.missed

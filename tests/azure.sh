@@ -69,7 +69,7 @@ PYTHON
 
 echo "--- the suite of buckets"
 TIDELOG_TEST_BUCKET=az://tidelog/suite cargo test --quiet --locked --manifest-path "$root/Cargo.toml" -p tidelog --lib -- \
-    store::tests::the_bucket_that_the_environment_names
+    store::tests::the_bucket_that_the_environment_names_conforms
 
 echo "--- bucket check"
 "$tidelog" bucket check --quick --bucket az://tidelog/check

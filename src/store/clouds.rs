@@ -36,7 +36,12 @@ impl Cloud {
     }
 
     /// A client of a bucket, or of a container as Azure says.
-    pub(super) fn build(self, bucket: &str, retry: RetryConfig, settings: &config::Store) -> Result<Arc<dyn ObjectStore>> {
+    pub(super) fn build(
+        self,
+        bucket: &str,
+        retry: RetryConfig,
+        settings: &config::Store,
+    ) -> Result<Arc<dyn ObjectStore>> {
         let connector = Connector::new(settings);
         Ok(match self {
             Self::Google => Arc::new(

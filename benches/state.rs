@@ -273,8 +273,8 @@ fn gate(shard: &mut Shard) -> bool {
     shard.control(flushed);
     let archived = Command::Control(shard.archived());
     gate.check_apply(shard, "archived, 10,000 partitions, 3 segments", archived);
-    let starts = (0..TRIMMED).map(|partition| (TopicPartition::new(shard.topic, partition), 20)).collect();
-    gate.check_apply(shard, "trim, 1,000 partitions", Command::Control(Control::Trim { starts }));
+    let starts = (0..TRIMMED).map(|partition| (TopicPartition::new(shard.topic, partition), 20));
+    gate.check_apply(shard, "trim, 1,000 partitions", Command::Control(Control::trim(starts)));
     let other = create(TopicId(uuid::Uuid::from_u128(8)), "other");
     gate.check_apply(shard, "create topic, 10,000 partitions", Command::Control(other));
     gate.0

@@ -82,6 +82,9 @@ bugs! {
     /// A trim applied between the cut of a flush and its `Flushed` is undone by the `Flushed`. Harm: retention during a flush.
     /// There is a second guard, retention leaves the tail alone, which is not there either with this bug.
     TrimDuringFlushForgotten = "trim-during-flush-forgotten",
+    /// Retention raises the archive start with the log start, whatever the topic says. Harm: a topic whose archive is to outlive
+    /// its log.
+    ArchiveGoesWithLog = "archive-goes-with-log",
 }
 
 /// Whether that bug is planted in this thread.
@@ -116,7 +119,7 @@ mod tests {
 
     #[test]
     fn every_name_is_of_one_bug() {
-        assert_eq!(Bug::ALL.len(), 19);
+        assert_eq!(Bug::ALL.len(), 20);
         for bug in Bug::ALL {
             assert_eq!(Bug::named(bug.name()), Some(*bug));
         }

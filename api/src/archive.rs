@@ -51,6 +51,9 @@ pub struct ArchivedRange {
 pub struct ArchivedPartition {
     /// The partition.
     pub partition: u32,
-    /// Below it all is in Parquet files.
+    /// The first offset that Parquet files are kept for; below the log start offset if they outlive the log.
+    #[serde(default)]
+    pub archive_start_offset: u64,
+    /// From there on all below this is in Parquet files.
     pub archived_offset: u64,
 }

@@ -41,6 +41,8 @@ pub struct TopicSettings {
     pub retention_ms: Option<u64>,
     /// Stored bytes that a partition keeps; null is unbounded.
     pub retention_bytes: Option<u64>,
+    /// Parquet files keep records that leave the log until their append time is older; null: they go with the log.
+    pub archive_retention_ms: Option<u64>,
     /// How long flushed data waits before it is archived.
     pub archive_after_ms: u64,
     /// Of batches that the gateway encodes.
@@ -69,6 +71,10 @@ pub struct SettingsRequest {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]
     pub retention_bytes: Option<Option<u64>>,
+    /// Null: Parquet files go with the log.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub archive_retention_ms: Option<Option<u64>>,
     /// Milliseconds.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u64>)]

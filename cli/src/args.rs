@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::command::{BackupArgs, BenchCommand, CostArgs, RebuildArgs, RestoreArgs, TokenCommand};
+use crate::command::{BackupArgs, BenchCommand, CostArgs, GcArgs, RebuildArgs, RestoreArgs, TokenCommand, VerifyArgs};
 use crate::input::Format;
 pub(crate) use crate::remote::{AdminRemote, AdminServer, Remote};
 use crate::start::Start;
@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Consume(ConsumeArgs),
     /// Read every object that the newest checkpoint names and check it
     Verify(VerifyArgs),
+    /// Say what the garbage collection would delete
+    Gc(GcArgs),
     /// Copy the state of a cluster and its records from its bucket elsewhere; only what is not there yet
     Backup(BackupArgs),
     /// Make a new bucket, of a new cluster, out of a backup
@@ -367,17 +369,6 @@ pub(crate) struct BucketCheckArgs {
     /// Ask again for so long if it cannot be used yet: a bucket that is just being made
     #[arg(long, default_value = "0s", value_parser = parse_duration, value_name = "DURATION")]
     pub wait: Duration,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `verify`.
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// The bucket [default: the directory ./tidelog-data/bucket]
-    #[arg(long, value_name = "URL")]
-    pub bucket: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

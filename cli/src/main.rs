@@ -8,6 +8,7 @@ mod command;
 mod exit;
 mod input;
 mod output;
+mod progress;
 mod remote;
 mod start;
 

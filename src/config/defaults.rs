@@ -154,7 +154,7 @@ impl Default for Produce {
 
 impl Default for Gc {
     fn default() -> Self {
-        Self { enabled: true, grace: hours(1), interval: minutes(10) }
+        Self { enabled: true, grace: hours(1), interval: minutes(10), list_limit: 100_000 }
     }
 }
 

@@ -196,6 +196,8 @@ pub struct Gc {
     /// Time between two runs.
     #[serde(with = "units::duration")]
     pub interval: Duration,
+    /// Objects that a run lists at most besides checkpoints; the next one goes on where it ended.
+    pub list_limit: u64,
 }
 
 /// `[archive]`: segments to Parquet.

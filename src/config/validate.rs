@@ -43,6 +43,7 @@ impl Config {
             ("flush.uploads", u64::from(self.flush.uploads)),
             ("produce.in_flight", u64::from(self.produce.in_flight)),
             ("archive.workers", u64::from(self.archive.workers)),
+            ("gc.list_limit", self.gc.list_limit),
             ("producer.per_partition", u64::from(self.producer.per_partition)),
             ("idempotency.keys", u64::from(self.idempotency.keys)),
         ];

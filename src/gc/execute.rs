@@ -1,4 +1,4 @@
-//! Lists and deletes. What may go is decided in `plan`.
+//! Lists, condemns, looks again and deletes. What may go is decided in `plan`; how much is looked at in `look`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,18 +7,19 @@ use std::time::Duration;
 use ::metrics::counter;
 use futures::TryStreamExt;
 
-use super::plan::{self, Horizon};
-use crate::error::{Error, Result};
+use super::look::{Found, Place};
+use super::plan::{self, Horizon, kind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint;
 use crate::format::checkpoint::decode_checkpoint;
 use crate::metrics::{GC_DELETED_BYTES, GC_DELETED_OBJECTS};
 use crate::model::checkpoint::NamedObject;
-use crate::model::{CheckpointRef, LogTime, ObjectId, ShardId};
+use crate::model::{CheckpointRef, Incarnation, LogTime, ObjectId, ShardId};
 use crate::state::State;
 use crate::store::keys::{self, Key};
 use crate::store::{Bucket, Listed, StoreError};
 
-/// Objects of one deletion, and what a run holds of a listing at a time.
+/// Objects of one deletion.
 const BATCH: usize = 1_000;
 /// The largest checkpoint object that is read.
 const MAX_CHECKPOINT_BYTES: u64 = 256 << 20;
@@ -52,33 +53,53 @@ pub struct Deleted {
 /// What the kept checkpoints name. Checkpoints are immutable, so each is read once.
 type Names = BTreeMap<CheckpointRef, Arc<[NamedObject]>>;
 
+/// What has to stay, and the checkpoints that were there when that was found out.
+pub(super) struct Named {
+    pub(super) objects: BTreeSet<NamedObject>,
+    pub(super) checkpoints: Vec<Listed>,
+}
+
+/// Which garbage is collected, and how much is looked at for that.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    /// `gc.grace`
+    pub grace: Duration,
+    /// Objects that a run lists at most besides checkpoints; the next run goes on where it ended.
+    pub listed: u64,
+}
+
 /// Collects the garbage of one shard.
 #[derive(Debug)]
 pub struct Collector {
-    bucket: Bucket,
-    shard: ShardId,
-    grace: Duration,
+    pub(super) bucket: Bucket,
+    pub(super) shard: ShardId,
+    pub(super) extent: Extent,
+    /// Where the next run begins to list.
+    place: Place,
     names: Names,
 }
 
 impl Collector {
-    /// A collector of `shard`'s garbage in `bucket`; `grace` is `gc.grace`.
+    /// A collector of `shard`'s garbage in `bucket`.
     #[must_use]
-    pub fn new(bucket: Bucket, shard: ShardId, grace: Duration) -> Self {
-        Self { bucket, shard, grace, names: Names::new() }
+    pub fn new(bucket: Bucket, shard: ShardId, extent: Extent) -> Self {
+        Self { bucket, shard, extent, place: Place::default(), names: Names::new() }
     }
 
-    /// One run. Cancelled, it may have deleted some of the garbage.
+    /// One run. Cancelled, it may have deleted some of the garbage, and the next one looks at the same objects.
     ///
     /// # Errors
     /// The bucket's or the log's; that a node has not said what it would go back to; `corrupt` if a kept checkpoint cannot be read: what it names is not known then, so
-    /// nothing is deleted.
+    /// nothing is deleted; `replaced` if another life of the cluster has begun on the bucket, whose objects this one does not know.
     pub async fn run(&mut self, log: &impl Log) -> Result<Deleted> {
-        let horizon = Horizon { now: log.log_time(), grace: self.grace };
+        let horizon = Horizon { now: log.log_time(), grace: self.extent.grace };
         let floor = horizon.floor();
         let pinned = log.pinned().await?;
         let Some(named) = self.named(&log.view(), horizon, &pinned).await? else { return Ok(Deleted::default()) };
-        if !self.has_garbage(floor, &named).await? {
+        let found = self.look(self.place.clone(), floor, named).await?;
+        if found.is_empty() {
+            self.check_not_replaced(log.view().incarnation()).await?;
+            self.place = found.next;
             return self.end(Deleted::default()).await;
         }
         log.condemn(floor).await?;
@@ -89,14 +110,26 @@ impl Collector {
             return Err(Error::internal("the state does not know the floor that it was told"));
         }
         let Some(named) = self.named(&view, horizon, &pinned).await? else { return Ok(Deleted::default()) };
-        let mut deleted = self.delete(&keys::checkpoints_of(self.shard), floor, &named).await?;
+        // All that was found was there before, so none of it is of a life that begins after this.
+        self.check_not_replaced(view.incarnation()).await?;
+        let Found { checkpoints, objects, next } = found;
+        let first = self.delete(checkpoints, floor, &named).await?;
         failpoint::hit_async("gc.checkpoints").await?;
-        for prefix in [keys::objects_of(self.shard), keys::ARCHIVE.to_owned()] {
-            let more = self.delete(&prefix, floor, &named).await?;
-            deleted = Deleted { objects: deleted.objects + more.objects, bytes: deleted.bytes + more.bytes };
-        }
+        let rest = self.delete(objects, floor, &named).await?;
+        let deleted = Deleted { objects: first.objects + rest.objects, bytes: first.bytes + rest.bytes };
+        self.place = next;
         tracing::info!(shard = self.shard.0, objects = deleted.objects, bytes = deleted.bytes, "garbage deleted");
         self.end(deleted).await
+    }
+
+    /// Another life of the cluster names objects that this one does not know, under the same prefix.
+    async fn check_not_replaced(&self, incarnation: Incarnation) -> Result<()> {
+        let next = Incarnation(incarnation.0 + 1);
+        if !self.bucket.exists(&Key::Incarnation(next).to_string()).await? {
+            return Ok(());
+        }
+        let message = format!("incarnation {} of this cluster was started from the bucket: nothing is deleted", next.0);
+        Err(Error::new(ErrorKind::Conflict, "replaced", message))
     }
 
     async fn end(&self, deleted: Deleted) -> Result<Deleted> {
@@ -114,21 +147,22 @@ impl Collector {
         view: &State,
         horizon: Horizon,
         pinned: &BTreeSet<CheckpointRef>,
-    ) -> Result<Option<BTreeSet<NamedObject>>> {
+    ) -> Result<Option<Named>> {
         let Some(current) = view.checkpoint_ref() else { return Ok(None) };
-        let mut listed = Vec::new();
+        let (mut listed, mut checkpoints) = (Vec::new(), Vec::new());
         let mut listing = self.bucket.list(&keys::checkpoints_of(self.shard));
         while let Some(object) = listing.try_next().await? {
             if let Some(Key::Checkpoint(_, checkpoint)) = Key::parse(&object.key) {
                 listed.push(checkpoint);
+                checkpoints.push(object);
             }
         }
         let mut kept = plan::kept(&listed, current, horizon);
         kept.extend(listed.iter().filter(|checkpoint| pinned.contains(checkpoint)));
         let mut names = Names::new();
-        let mut named: BTreeSet<NamedObject> = view.objects().collect();
+        let mut objects: BTreeSet<NamedObject> = view.objects().collect();
         for checkpoint in kept {
-            named.insert(NamedObject::Checkpoint(checkpoint.id));
+            objects.insert(NamedObject::Checkpoint(checkpoint.id));
             let known = match self.names.get(&checkpoint) {
                 Some(known) => Arc::clone(known),
                 None => match self.read(checkpoint).await? {
@@ -140,11 +174,11 @@ impl Collector {
                     None => continue,
                 },
             };
-            named.extend(known.iter().copied());
+            objects.extend(known.iter().copied());
             names.insert(checkpoint, known);
         }
         self.names = names;
-        Ok(Some(named))
+        Ok(Some(Named { objects, checkpoints }))
     }
 
     /// What a checkpoint names; `None` if it is gone.
@@ -163,63 +197,22 @@ impl Collector {
         }
     }
 
-    async fn has_garbage(&self, floor: ObjectId, named: &BTreeSet<NamedObject>) -> Result<bool> {
-        for prefix in [keys::objects_of(self.shard), keys::ARCHIVE.to_owned()] {
-            let mut listing = self.bucket.list(&prefix);
-            while let Some(object) = listing.try_next().await? {
-                if self.garbage(&object, floor, named).is_some() {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    fn garbage(&self, object: &Listed, floor: ObjectId, named: &BTreeSet<NamedObject>) -> Option<Key> {
-        Key::parse(&object.key).filter(|key| plan::is_garbage(key, self.shard, floor, named))
-    }
-
-    /// Deletes the garbage under `prefix` as the listing goes on.
-    pub(super) async fn delete(&self, prefix: &str, floor: ObjectId, named: &BTreeSet<NamedObject>) -> Result<Deleted> {
+    /// Deletes those of `found` that are garbage by what is named now.
+    pub(super) async fn delete(&self, found: Vec<Listed>, floor: ObjectId, named: &Named) -> Result<Deleted> {
         let mut deleted = Deleted::default();
-        let mut batch = Vec::new();
-        let mut listing = self.bucket.list(prefix);
-        loop {
-            let object = listing.try_next().await?;
-            let ended = object.is_none();
-            if let Some(object) = object
-                && let Some(key) = self.garbage(&object, floor, named)
-            {
-                batch.push((kind(&key), object));
-            }
-            if batch.len() >= BATCH || (ended && !batch.is_empty()) {
-                self.bucket.delete(batch.iter().map(|(_, object)| object.key.clone()).collect()).await?;
-                for (kind, object) in batch.drain(..) {
-                    counter!(GC_DELETED_OBJECTS, "kind" => kind).increment(1);
-                    counter!(GC_DELETED_BYTES).increment(object.bytes);
-                    deleted = Deleted { objects: deleted.objects + 1, bytes: deleted.bytes + object.bytes };
-                }
-            }
-            if ended {
-                return Ok(deleted);
+        let garbage = found.into_iter().filter_map(|object| {
+            let key = Key::parse(&object.key).filter(|key| plan::is_garbage(key, self.shard, floor, &named.objects));
+            Some((kind(&key?), object))
+        });
+        let garbage: Vec<_> = garbage.collect();
+        for batch in garbage.chunks(BATCH) {
+            self.bucket.delete(batch.iter().map(|(_, object)| object.key.clone()).collect()).await?;
+            for (kind, object) in batch {
+                counter!(GC_DELETED_OBJECTS, "kind" => *kind).increment(1);
+                counter!(GC_DELETED_BYTES).increment(object.bytes);
+                deleted = Deleted { objects: deleted.objects + 1, bytes: deleted.bytes + object.bytes };
             }
         }
-    }
-}
-
-const fn kind(key: &Key) -> &'static str {
-    match key {
-        Key::Checkpoint(..) => "checkpoint",
-        Key::IndexPart(..) => "index",
-        Key::Archive(..) => "archive",
-        // The others are of no shard, and never garbage.
-        Key::Segment(..)
-        | Key::Cluster
-        | Key::Incarnation(_)
-        | Key::Node(..)
-        | Key::Group(..)
-        | Key::BackupPlace
-        | Key::Backup(_)
-        | Key::Restore => "segment",
+        Ok(deleted)
     }
 }

@@ -69,23 +69,48 @@ pub fn named_by(checkpoint: &Checkpoint) -> impl Iterator<Item = NamedObject> + 
     segments.chain(parts).chain(files).chain([NamedObject::Checkpoint(checkpoint.self_ref.id)])
 }
 
-/// Whether `key` is an object of `shard` that is below `floor` and not `named`. What is not ours, or of no shard, is not.
+/// The object that `key` names, as states and checkpoints name it; `None` for what belongs to no shard.
 #[must_use]
-pub fn is_garbage(key: &Key, shard: ShardId, floor: ObjectId, named: &BTreeSet<NamedObject>) -> bool {
-    let object = match key {
+pub const fn named(key: &Key) -> Option<NamedObject> {
+    match key {
         Key::Cluster
         | Key::Incarnation(_)
         | Key::Node(..)
         | Key::Group(..)
         | Key::BackupPlace
         | Key::Backup(_)
-        | Key::Restore => return false,
-        Key::Segment(_, id) => NamedObject::Segment(*id),
-        Key::IndexPart(_, id) => NamedObject::IndexPart(*id),
-        Key::Checkpoint(_, checkpoint) => NamedObject::Checkpoint(checkpoint.id),
-        Key::Archive(key) => NamedObject::Archive(key.id),
-    };
+        | Key::Restore => None,
+        Key::Segment(_, id) => Some(NamedObject::Segment(*id)),
+        Key::IndexPart(_, id) => Some(NamedObject::IndexPart(*id)),
+        Key::Checkpoint(_, checkpoint) => Some(NamedObject::Checkpoint(checkpoint.id)),
+        Key::Archive(key) => Some(NamedObject::Archive(key.id)),
+    }
+}
+
+/// Whether `key` is an object of `shard` that is below `floor` and not among `objects`. What is not ours, or of no shard, is not.
+#[must_use]
+pub fn is_garbage(key: &Key, shard: ShardId, floor: ObjectId, objects: &BTreeSet<NamedObject>) -> bool {
+    let Some(object) = named(key) else { return false };
     let is_named =
-        named.contains(&object) && !(planted::is(Bug::CollectNamed) && matches!(object, NamedObject::Segment(_)));
+        objects.contains(&object) && !(planted::is(Bug::CollectNamed) && matches!(object, NamedObject::Segment(_)));
     key.shard() == Some(shard) && key.object_id().is_some_and(|id| id < floor) && !is_named
+}
+
+/// The kind of an object as metrics and reports name it.
+#[must_use]
+pub const fn kind(key: &Key) -> &'static str {
+    match key {
+        Key::Checkpoint(..) => "checkpoint",
+        Key::IndexPart(..) => "index",
+        Key::Archive(..) => "archive",
+        // The others are of no shard, and never garbage.
+        Key::Segment(..)
+        | Key::Cluster
+        | Key::Incarnation(_)
+        | Key::Node(..)
+        | Key::Group(..)
+        | Key::BackupPlace
+        | Key::Backup(_)
+        | Key::Restore => "segment",
+    }
 }

@@ -1,36 +1,64 @@
-//! Retention: which log starts to raise. Pure; looks at topics that have a retention and, of their partitions, at the
-//! ranges that go and one more.
+//! Retention: which log starts to raise, and which archive starts. Pure; looks, of the partitions of all topics, at the ranges
+//! that go and at one or two more.
 //!
 //! By age a range goes when its youngest batch was appended before the retention period. By size the oldest ranges go
 //! while what remains is still at least the retention, as in Kafka. Whole stored ranges only: the tail is flushed
 //! within seconds, and its age is bounded by that.
+//!
+//! Where archive files outlive the log, what leaves the log has to be in one: a range in a segment waits until it is archived,
+//! or until it would be too old for the archive too. The files' ranges go by age alone.
 
-use crate::model::{LogTime, Offset, TopicPartition, TopicSettings};
+use crate::model::{LogStart, LogTime, Offset, Place, TopicSettings};
 use crate::planted::{self, Bug};
 use crate::state::{PartitionState, State};
 
-/// The partitions of live topics whose log start has to rise, with the new one.
-pub fn plan(state: &State, now: LogTime) -> impl Iterator<Item = (TopicPartition, Offset)> + '_ {
-    let retaining = state.live_topics().filter(|topic| {
-        let TopicSettings { retention_ms, retention_bytes, .. } = topic.settings;
-        retention_ms.is_some() || retention_bytes.is_some()
-    });
-    retaining.flat_map(move |topic| {
+/// The partitions of live topics whose log start or archive start has to rise, with the new ones.
+pub fn plan(state: &State, now: LogTime) -> impl Iterator<Item = LogStart> + '_ {
+    state.live_topics().flat_map(move |topic| {
         let partitions = state.partitions_of(topic.id);
-        partitions.filter_map(move |partition| Some((partition.id(), log_start(partition, &topic.settings, now)?)))
+        partitions.filter_map(move |partition| start(partition, &topic.settings, now))
     })
+}
+
+/// What is appended before this is older than `period`.
+fn horizon(now: LogTime, period: Option<u64>) -> Option<LogTime> {
+    period.map(|period| now.saturating_sub(period))
+}
+
+/// Where a partition is to begin, if that is not where it does.
+fn start(partition: &PartitionState, settings: &TopicSettings, now: LogTime) -> Option<LogStart> {
+    let (before, kept_from) = (partition.bounds().log_start, partition.archive_start());
+    let log_start = log_start(partition, settings, now).unwrap_or(before);
+    let period = settings.archive_retention_ms.filter(|_| !planted::is(Bug::ArchiveGoesWithLog));
+    let archive_start = match horizon(now, period) {
+        // The files go with the log.
+        None => log_start,
+        Some(horizon) => {
+            let below = partition.ranges().iter().take_while(|range| range.end <= log_start);
+            let old = below.take_while(|range| range.max_append_time < horizon);
+            old.last().map_or(kept_from, |range| range.end)
+        }
+    };
+    let rises = log_start > before || archive_start > kept_from;
+    rises.then(|| LogStart { partition: partition.id(), log_start, archive_start })
 }
 
 /// The new log start of a partition, if it has to rise.
 fn log_start(partition: &PartitionState, settings: &TopicSettings, now: LogTime) -> Option<Offset> {
-    let horizon = settings.retention_ms.map(|retention| now.saturating_sub(retention));
+    if settings.retention_ms.is_none() && settings.retention_bytes.is_none() {
+        return None;
+    }
+    let log_horizon = horizon(now, settings.retention_ms);
+    let archive_horizon = horizon(now, settings.archive_retention_ms);
     let mut bytes = partition.stored_bytes().saturating_add(partition.tail_bytes());
     let mut start = None;
-    for range in partition.ranges().iter() {
-        let is_old = horizon.is_some_and(|horizon| range.max_append_time < horizon);
+    for range in partition.ranges().iter_from(partition.bounds().log_start) {
+        let is_old = log_horizon.is_some_and(|horizon| range.max_append_time < horizon);
         let rest = bytes.saturating_sub(range.bytes);
         let is_spare = settings.retention_bytes.is_some_and(|retention| rest >= retention);
-        if !is_old && !is_spare {
+        let is_archived = matches!(range.place, Place::Archive { .. });
+        let may_leave = archive_horizon.is_none_or(|horizon| is_archived || range.max_append_time < horizon);
+        if !(is_old || is_spare) || !may_leave {
             break;
         }
         start = Some(range.end);
@@ -38,7 +66,7 @@ fn log_start(partition: &PartitionState, settings: &TopicSettings, now: LogTime)
     }
     // A trim that reaches into what is being flushed is what that bug needs: that there is none is a guard of its own.
     if planted::is(Bug::TrimDuringFlushForgotten) {
-        let is_old = |append_time| horizon.is_some_and(|horizon| append_time < horizon);
+        let is_old = |append_time| log_horizon.is_some_and(|horizon| append_time < horizon);
         let old = partition.tail().iter().take_while(|batch| is_old(batch.append_time));
         return old.last().map(|batch| batch.end_offset()).or(start);
     }

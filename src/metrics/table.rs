@@ -93,6 +93,8 @@ metrics! {
     Gauge STATE_ARCHIVE_FILES "tidelog_archive_files" [shard: "0"] "Live archive files";
     Gauge STORED_BYTES "tidelog_stored_bytes" [shard: "0"]
         "Bytes of records in segments and archive files, as the segments had them; what waits for garbage collection is not in it";
+    Gauge ARCHIVE_KEPT_BYTES "tidelog_archive_kept_bytes" [shard: "0"]
+        "Of tidelog_stored_bytes, what is below the log starts, in archive files that archive_retention_ms keeps";
     Gauge IDEMPOTENCY_KEYS "tidelog_idempotency_keys" [shard: "0"] "Idempotency keys remembered";
     Gauge IDEMPOTENCY_WINDOW_SECONDS "tidelog_idempotency_window_seconds" [shard: "0"]
         "How far back idempotency keys are remembered: the real window, shorter than the setting when the bound on keys is met";

@@ -161,6 +161,8 @@ pub struct PartitionRecord {
     pub slot: u32,
     /// The smallest readable offset.
     pub log_start: Offset,
+    /// The smallest offset that archive files are kept for; at most the log start.
+    pub archive_start: Offset,
     /// First offset that is in no segment.
     pub flushed: Offset,
     /// No producer of it expires before this plus the expiry.

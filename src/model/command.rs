@@ -143,10 +143,10 @@ pub enum Control {
         /// For each partition what is where; equal to what is live there, clipped to the log start.
         ranges: Vec<ArchiveRange>,
     },
-    /// Raises log starts, unless the shard is closed.
+    /// Raises log starts and archive starts, unless the shard is closed.
     Trim {
-        /// Partition and its new log start.
-        starts: Vec<(TopicPartition, Offset)>,
+        /// By partition.
+        starts: Vec<LogStart>,
     },
     /// From now on nothing below `floor` that is not yet live may become live.
     Condemn {
@@ -223,7 +223,32 @@ pub enum Control {
     },
 }
 
+/// Where a partition begins from now on; what is not above what it has now changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStart {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The smallest offset that can be read.
+    pub log_start: Offset,
+    /// The smallest offset that stays in archive files; at most the log start.
+    pub archive_start: Offset,
+}
+
+impl LogStart {
+    /// Nothing below `offset` stays, in the log or in archive files.
+    #[must_use]
+    pub const fn of_all(partition: TopicPartition, offset: Offset) -> Self {
+        Self { partition, log_start: offset, archive_start: offset }
+    }
+}
+
 impl Control {
+    /// A [`Control::Trim`] after which nothing below these offsets stays, in the log or in archive files.
+    #[must_use]
+    pub fn trim(starts: impl IntoIterator<Item = (TopicPartition, Offset)>) -> Self {
+        Self::Trim { starts: starts.into_iter().map(|(partition, start)| LogStart::of_all(partition, start)).collect() }
+    }
+
     /// Whether shard 0 takes it (`true`), the other shards do (`false`), or every shard.
     #[must_use]
     pub const fn is_for_catalog(&self) -> Option<bool> {
@@ -257,6 +282,8 @@ pub struct NamedSettings {
     pub retention_ms: bool,
     /// `retention_bytes`
     pub retention_bytes: bool,
+    /// `archive_retention_ms`
+    pub archive_retention_ms: bool,
     /// `archive_after_ms`
     pub archive_after_ms: bool,
     /// `compression`

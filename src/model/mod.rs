@@ -24,7 +24,7 @@ pub use batch::{BatchInfo, StoredBatch, TailRef};
 pub use catalog::{CATALOG_SHARD, Holding, PartitionRun, PlacementRun, Revision, TopicSync};
 pub use checkpoint::{Checkpoint, CheckpointRef, IndexPart, IndexPartRef, NamedObject, Place, StoredRange};
 pub use cluster::{ClusterStatus, GroupStatus, Health, MemberStatus, NodeProfile};
-pub use command::{Answer, Append, Appended, BatchOutcome, Command, Control, LoggedCommand, NamedSettings};
+pub use command::{Answer, Append, Appended, BatchOutcome, Command, Control, LogStart, LoggedCommand, NamedSettings};
 pub use fetch::{Bounds, Chunk, FetchFrom, FetchPage, FetchRequest, Hold};
 pub use id::{Incarnation, LogIndex, LogTime, NodeId, ObjectId, Offset, ProducerId, ShardId, TopicId, TopicPartition};
 pub use limits::Limits;

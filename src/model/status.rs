@@ -49,8 +49,8 @@ pub struct ArchiveListing {
     pub files: Vec<ListedFile>,
     /// There are more after the last of `files`.
     pub has_more: bool,
-    /// By partition.
-    pub archived: Vec<Offset>,
+    /// By partition: the offsets `[start, end)` that are in archive files.
+    pub archived: Vec<(Offset, Offset)>,
     /// Wall time until which the listed files are kept at least.
     pub valid_until_ms: u64,
 }

@@ -73,6 +73,9 @@ pub struct TopicSettings {
     pub retention_ms: Option<u64>,
     /// Stored bytes a partition keeps; `None` is unbounded.
     pub retention_bytes: Option<u64>,
+    /// What retention takes out of the log stays in its archive files while its append time is younger than this; `None`:
+    /// it goes with the log.
+    pub archive_retention_ms: Option<u64>,
     /// How long flushed data waits before it is archived.
     pub archive_after_ms: u64,
     /// Of batches encoded by the gateway.
@@ -88,6 +91,7 @@ impl Default for TopicSettings {
             value_format: ValueFormat::Bytes,
             retention_ms: None,
             retention_bytes: None,
+            archive_retention_ms: None,
             archive_after_ms: 60_000,
             compression: Compression::Zstd,
             timestamp_max_ahead_ms: 3_600_000,

@@ -97,7 +97,10 @@ impl Queue {
         let has_more = files.len() > limit.clamp(1, MAX_FILES_PAGE);
         files.truncate(limit.clamp(1, MAX_FILES_PAGE));
         views.iter().for_each(|view| add_partitions(view, topic.id, &mut files));
-        let archived = self.by_partition(&topic, &views, |view, id| Some(view.partition(id)?.bounds().archived))?;
+        let archived = self.by_partition(&topic, &views, |view, id| {
+            let partition = view.partition(id)?;
+            Some((partition.archive_start(), partition.bounds().archived))
+        })?;
         let grace = u64::try_from(self.config().gc.grace.as_millis()).unwrap_or(u64::MAX);
         let valid_until_ms = self.clock().wall().saturating_add(grace);
         Ok(ArchiveListing { files, has_more, archived, valid_until_ms })
@@ -150,12 +153,12 @@ fn add_partitions(view: &State, topic: TopicId, files: &mut [ListedFile]) {
     let index: std::collections::HashMap<_, _> =
         files.iter().enumerate().map(|(at, listed)| (listed.file.id, at)).collect();
     for partition in view.partitions_of(topic) {
-        let log_start = partition.bounds().log_start;
+        let archive_start = partition.archive_start();
         for range in partition.ranges().iter() {
             if let Place::Archive { file } = range.place
                 && let Some(at) = index.get(&file)
             {
-                let start = range.start.max(log_start);
+                let start = range.start.max(archive_start);
                 files[*at].partitions.push((partition.id().partition, start, range.end));
             }
         }

@@ -7,6 +7,7 @@ mod any;
 mod cluster;
 mod fetch;
 mod flush;
+pub mod garbage;
 mod jobs;
 mod observe;
 mod open;
@@ -49,6 +50,8 @@ pub struct SettingsPatch {
     pub retention_ms: Option<Option<u64>>,
     /// `Some(None)` is unbounded.
     pub retention_bytes: Option<Option<u64>>,
+    /// `Some(None)` lets archive files go with the log.
+    pub archive_retention_ms: Option<Option<u64>>,
     /// A JSON null sets the default.
     pub archive_after_ms: Option<u64>,
     /// A JSON null sets the default.

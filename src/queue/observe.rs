@@ -25,7 +25,8 @@ impl Queue {
         self.0.shards.iter().for_each(observe);
     }
 
-    /// Bytes of records in segments and archive files, of the whole cluster as this process knows it.
+    /// Bytes of records in segments and archive files, those below the log starts included, of the whole cluster as this
+    /// process knows it.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
         self.0.shards.iter().map(|shard| stored_bytes(&shard.leader().node().view())).sum()
@@ -34,7 +35,12 @@ impl Queue {
 
 /// Of all partitions: some milliseconds where there are a million, at each look.
 fn stored_bytes(state: &State) -> u64 {
-    state.partitions().map(|partition| partition.stored_bytes()).sum()
+    state.partitions().map(|partition| partition.stored_bytes() + partition.kept_bytes()).sum()
+}
+
+/// Of these what is in archive files that have outlived the log.
+fn kept_bytes(state: &State) -> u64 {
+    state.partitions().map(|partition| partition.kept_bytes()).sum()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "gauges are floating point")]
@@ -60,6 +66,7 @@ fn observe(shard: &Shard) {
     set(names::STATE_SEGMENTS, view.segment_count() as f64);
     set(names::STATE_ARCHIVE_FILES, view.file_count() as f64);
     set(names::STORED_BYTES, stored_bytes(&view) as f64);
+    set(names::ARCHIVE_KEPT_BYTES, kept_bytes(&view) as f64);
     set(names::IDEMPOTENCY_KEYS, view.idempotency_keys() as f64);
     set(names::IDEMPOTENCY_WINDOW_SECONDS, view.idempotency_window_ms() as f64 / 1e3);
 }

@@ -254,6 +254,15 @@ fn check_settings(settings: &TopicSettings) -> Result<()> {
     if settings.retention_bytes == Some(0) {
         return wrong("retention_bytes must be above 0, or null for no bound");
     }
+    if let Some(archive) = settings.archive_retention_ms {
+        if archive == 0 {
+            return wrong("archive_retention_ms must be above 0, or null for as long as the log");
+        }
+        // Reads of the log go to the archive files, so these cannot go first.
+        if settings.retention_ms.is_some_and(|log| archive < log) {
+            return wrong("archive_retention_ms must not be below retention_ms");
+        }
+    }
     Ok(())
 }
 
@@ -268,6 +277,7 @@ fn patched(current: &TopicSettings, patch: &SettingsPatch) -> Result<TopicSettin
     }
     settings.retention_ms = patch.retention_ms.unwrap_or(current.retention_ms);
     settings.retention_bytes = patch.retention_bytes.unwrap_or(current.retention_bytes);
+    settings.archive_retention_ms = patch.archive_retention_ms.unwrap_or(current.archive_retention_ms);
     settings.archive_after_ms = patch.archive_after_ms.unwrap_or(current.archive_after_ms);
     settings.compression = patch.compression.unwrap_or(current.compression);
     settings.timestamp_max_ahead_ms = patch.timestamp_max_ahead_ms.unwrap_or(current.timestamp_max_ahead_ms);

@@ -1,16 +1,15 @@
 //! What a leader does now and then: trim what retention ends, forget deleted topics, delete what nothing names.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::time::Duration;
 
 use ::metrics::counter;
-use tokio::sync::Mutex;
 
-use super::Jobs;
 use super::tasks::Tasks;
+use super::{Job, Jobs};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gc::{self, Collector, retention};
+use crate::gc::{self, Collector, Extent, retention};
 use crate::metrics::RETENTION_TRIMMED_PARTITIONS;
 use crate::metrics::cost::BucketJob;
 use crate::model::catalog::CATALOG_SHARD;
@@ -36,11 +35,26 @@ pub(super) fn start(tasks: &Tasks, jobs: &Jobs, leader: Leader, bucket: &Bucket,
         let shard = leader.node().with_state(|state| state.shard());
         let leader = GroupLog(leader);
         let bucket = bucket.on_behalf_of(BucketJob::Gc);
-        let collector = Arc::new(Mutex::new(Collector::new(bucket, shard, config.gc.grace)));
-        tasks.spawn("gc", async move {
-            job.every(interval, || async { collector.lock().await.run(&leader).await.map(drop) }).await;
-            None
-        });
+        let extent = Extent { grace: config.gc.grace, listed: config.gc.list_limit };
+        let collector = Collector::new(bucket, shard, extent);
+        tasks.spawn("gc", async move { Some(collect(collector, job, interval, leader).await) });
+    }
+}
+
+/// Collects until dropped, or until another life of the cluster has replaced this one: why the process has to end then.
+async fn collect(mut collector: Collector, job: Job, interval: Duration, log: GroupLog) -> String {
+    loop {
+        tokio::time::sleep(interval).await;
+        if job.is_paused() {
+            continue;
+        }
+        let ran = collector.run(&log).await;
+        if let Err(error) = &ran
+            && error.code() == "replaced"
+        {
+            return error.message().to_owned();
+        }
+        job.ran(ran.map(drop));
     }
 }
 

@@ -83,6 +83,7 @@ impl State {
         let partitions = self.partitions.values().map(|partition| PartitionRecord {
             slot: partition.slot,
             log_start: partition.log_start,
+            archive_start: partition.archive_start,
             flushed: partition.flushed,
             producers_checked: partition.producers_checked,
         });

@@ -32,6 +32,7 @@ impl State {
         for partition in self.partitions.values() {
             let bounds = partition.bounds();
             digest.numbers(&[bounds.archived, bounds.high_watermark, partition.stored_bytes, partition.tail_bytes]);
+            digest.numbers(&[partition.kept_bytes]);
             digest.numbers(&[partition.tail.len() as u64, partition.ranges.len() as u64]);
             partition.tail.iter().for_each(|batch| digest.batch(batch));
             for range in partition.ranges.iter() {

@@ -1,8 +1,9 @@
 //! One partition: its bounds, its tail and what is stored of it.
 //!
-//! Invariants: `log_start ≤ high_watermark`; the stored ranges are gapless and end at `flushed`; the tail is gapless from
-//! `flushed` to `high_watermark`; every range and tail reference ends above `log_start`, though the first may begin
-//! below it. The state keeps partitions behind `Arc` and copies one (under 1 KiB, lists are shared) when it changes
+//! Invariants: `archive_start ≤ log_start ≤ high_watermark`; the stored ranges are gapless and end at `flushed`; the tail is
+//! gapless from `flushed` to `high_watermark`; every range and tail reference ends above `log_start`, though the first may
+//! begin below it. But where archive files outlive the log, ranges in such files may end below it: they end above
+//! `archive_start`, and all up to the log start is archived then, so that there is no gap between the two. The state keeps partitions behind `Arc` and copies one (under 1 KiB, lists are shared) when it changes
 //! while a view still holds it.
 
 use imbl::Vector;
@@ -17,9 +18,11 @@ pub struct PartitionState {
     pub(super) id: TopicPartition,
     pub(super) slot: u32,
     pub(super) log_start: Offset,
+    pub(super) archive_start: Offset,
     pub(super) flushed: Offset,
     pub(super) high_watermark: Offset,
     pub(super) stored_bytes: u64,
+    pub(super) kept_bytes: u64,
     pub(super) tail_bytes: u64,
     pub(super) producers_checked: LogTime,
     pub(super) producers: Producers,
@@ -34,9 +37,11 @@ impl PartitionState {
             id,
             slot,
             log_start: 0,
+            archive_start: 0,
             flushed: 0,
             high_watermark: 0,
             stored_bytes: 0,
+            kept_bytes: 0,
             tail_bytes: 0,
             producers_checked: 0,
             producers: Producers::default(),
@@ -68,6 +73,12 @@ impl PartitionState {
         }
     }
 
+    /// The smallest offset that archive files are kept for. Below the log start it is for readers of the files alone.
+    #[must_use]
+    pub fn archive_start(&self) -> Offset {
+        self.archive_start
+    }
+
     /// Batches above the flushed offset, in offset order; their bytes are in the Raft log.
     #[must_use]
     pub fn tail(&self) -> &Vector<TailRef> {
@@ -83,16 +94,23 @@ impl PartitionState {
         self.tail.focus().narrow(first..).into_iter()
     }
 
-    /// What is in segments and archive files: one list in offset order.
+    /// What is in segments and archive files: one list in offset order, from [`Self::archive_start`] on.
     #[must_use]
     pub fn ranges(&self) -> &RangeList {
         &self.ranges
     }
 
-    /// Logical bytes in segments and archive files; what retention by bytes counts together with [`Self::tail_bytes`].
+    /// Logical bytes in segments and archive files from the log start on; what retention by bytes counts together with
+    /// [`Self::tail_bytes`].
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
         self.stored_bytes
+    }
+
+    /// The same of what is below the log start, in archive files that are kept.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
     }
 
     /// Bytes of the tail, as budgets count them: 128 more for each batch.

@@ -6,7 +6,8 @@
 //! usually takes the oldest of the rest and appends to the archived; a trim takes from the front. Only a job that
 //! finishes out of order changes the middle of the rest and rebuilds a directory.
 //!
-//! Ranges never overlap and have no gaps; a range leaves when it ends at or below the log start.
+//! Ranges never overlap and have no gaps; a range leaves when it ends at or below the log start, and one of an archive file
+//! that outlives the log when it ends at or below the archive start.
 
 use super::chunks::{Chunks, Position};
 use crate::model::{ObjectId, Offset, Place, StoredRange};
@@ -160,15 +161,22 @@ impl RangeList {
         self.rest.push(range.into(), stagger);
     }
 
-    /// Drops the ranges that end at or below `log_start` and tells each one to `dropped`.
-    pub(super) fn trim(&mut self, log_start: Offset, mut dropped: impl FnMut(&StoredRange)) {
-        let gone = |range: &Packed| range.end <= log_start;
+    /// Bytes of the ranges that end above `from` and at or below `to`. Costs as much as they are.
+    pub(super) fn bytes_ending_in(&self, from: Offset, to: Offset) -> u64 {
+        self.iter_from(from).take_while(|range| range.end <= to).map(|range| range.bytes).sum()
+    }
+
+    /// Drops the ranges that end at or below `log_start`, those at the front that are archived only if they end at or below
+    /// `archive_start`, and tells each one to `dropped`.
+    pub(super) fn trim(&mut self, log_start: Offset, archive_start: Offset, mut dropped: impl FnMut(&StoredRange)) {
+        let gone = |range: &Packed| range.end <= archive_start;
         if self.archived.first().is_some_and(gone) {
             let to = self.archived.seek(gone);
             let leaving = self.archived.iter_at(self.archived.start()).take_while(|range| gone(range));
             leaving.for_each(|range| dropped(&range.unpack()));
             self.archived.drop_before(to);
         }
+        let gone = |range: &Packed| range.end <= log_start;
         if self.rest.first().is_some_and(gone) {
             let to = self.rest.seek(gone);
             let leaving = self.rest.iter_at(self.rest.start()).take_while(|range| gone(range));

@@ -114,7 +114,10 @@ impl State {
             for (partition, slot) in entry.slots() {
                 let record = records.get(&slot).ok_or(RestoreError::Contradiction("a topic's partition is missing"))?;
                 let mut state = PartitionState::new(TopicPartition::new(id, partition), slot);
-                state.log_start = record.log_start;
+                if record.archive_start > record.log_start {
+                    return Err(RestoreError::Contradiction("an archive starts above its log"));
+                }
+                (state.log_start, state.archive_start) = (record.log_start, record.archive_start);
                 state.flushed = record.flushed;
                 state.high_watermark = record.flushed;
                 state.producers_checked = record.producers_checked;
@@ -212,7 +215,7 @@ impl State {
                     return Err(RestoreError::Contradiction("a partition in the wrong index part"));
                 }
                 if let Some(partition) = self.partitions.get(&slot) {
-                    let live = list.into_iter().filter(|range| range.end > partition.log_start).collect();
+                    let live = list.into_iter().filter(|range| partition.has(range)).collect();
                     ranges.insert(slot, live);
                 }
             }
@@ -245,7 +248,12 @@ impl State {
                     Place::Archive { file } => (Some(partition.id.topic), file),
                 };
                 *live.entry(object).or_insert(0) += 1;
-                partition.stored_bytes = partition.stored_bytes.saturating_add(range.bytes);
+                let counted = if range.end > partition.log_start {
+                    &mut partition.stored_bytes
+                } else {
+                    &mut partition.kept_bytes
+                };
+                *counted = counted.saturating_add(range.bytes);
             }
             partition.ranges = RangeList::from_ranges(&list, slot);
         }
@@ -285,11 +293,21 @@ impl State {
     }
 }
 
-/// Whether a list is gapless, begins at or below the log start and ends at the flushed offset.
+impl PartitionState {
+    /// Whether a range that an index part names was not trimmed since.
+    fn has(&self, range: &StoredRange) -> bool {
+        match range.place {
+            Place::Segment { .. } => range.end > self.log_start,
+            Place::Archive { .. } => range.end > self.archive_start,
+        }
+    }
+}
+
+/// Whether a list is gapless, begins at or below the archive start and ends at the flushed offset.
 fn check_list(list: &[StoredRange], partition: &PartitionState) -> Result<(), RestoreError> {
     let contiguous = list.windows(2).all(|pair| pair[0].end == pair[1].start);
     let whole = list.iter().all(|range| range.start < range.end);
-    let begins = list.first().is_none_or(|first| first.start <= partition.log_start);
+    let begins = list.first().is_none_or(|first| first.start <= partition.archive_start);
     let ends = list.last().is_none_or(|last| last.end == partition.flushed);
     if contiguous && whole && begins && ends {
         return Ok(());

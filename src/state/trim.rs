@@ -1,46 +1,58 @@
-//! `Trim`: raising log starts. What ends at or below the log start is let go, in the lists and in the tail.
+//! `Trim`: raising log starts. What ends at or below the log start is let go, in the lists and in the tail; what is in archive
+//! files only when it ends at or below the archive start.
 
 use std::sync::Arc;
 
 use super::objects::Dropped;
 use super::{PartitionState, State};
 use crate::model::batch::BATCH_OVERHEAD_BYTES;
-use crate::model::{Answer, Offset, TailRef, TopicPartition};
+use crate::model::{Answer, LogStart, TailRef};
 
 impl State {
     /// Raises the log starts named; those of unknown partitions and those that are not above the current one are ignored.
     ///
     /// All of them are while the shard is closed: a start from its clean checkpoint has to find what readers last saw, and a
     /// trim that came after that checkpoint would be undone by it.
-    pub(super) fn trim(&mut self, starts: &[(TopicPartition, Offset)]) -> Answer {
+    pub(super) fn trim(&mut self, starts: &[LogStart]) -> Answer {
         if self.closed {
             return Answer::Done;
         }
         let mut dropped = Dropped::default();
-        for (id, start) in starts {
-            if let Some(slot) = self.slot(*id) {
-                self.trim_partition(slot, *start, &mut dropped);
+        for start in starts {
+            if let Some(slot) = self.slot(start.partition) {
+                self.trim_partition(slot, start, &mut dropped);
             }
         }
         self.objects.drop_ranges(dropped);
         Answer::Done
     }
 
-    /// Raises one log start, at most to the high watermark.
-    pub(super) fn trim_partition(&mut self, slot: u32, start: Offset, dropped: &mut Dropped) {
+    /// Raises one log start, at most to the high watermark, and one archive start, at most to the log start.
+    ///
+    /// Archive files are kept below the log start only as long as all up to it is archived: a log start further up leaves a
+    /// gap between what is kept and what is read, and nothing is kept then. That this is told by offsets alone matters: a
+    /// state that was restored has in segments what the live one had in its tail.
+    pub(super) fn trim_partition(&mut self, slot: u32, start: &LogStart, dropped: &mut Dropped) {
         let Some(partition) = self.partitions.get_mut(&slot) else { return };
-        let start = start.min(partition.high_watermark);
-        if start <= partition.log_start {
+        let (before, archived) = (partition.log_start, partition.bounds().archived);
+        let start_of_log = start.log_start.min(partition.high_watermark).max(before);
+        let start_of_archive = if start_of_log > archived { start_of_log } else { start.archive_start };
+        let start_of_archive = start_of_archive.min(start_of_log).max(partition.archive_start);
+        if (start_of_log, start_of_archive) == (before, partition.archive_start) {
             return;
         }
         let partition = Arc::make_mut(partition);
-        let (topic, mut stored) = (partition.id.topic, 0);
-        partition.log_start = start;
-        partition.ranges.trim(start, |range| {
-            stored += range.bytes;
+        let (topic, start) = (partition.id.topic, start_of_log);
+        (partition.log_start, partition.archive_start) = (start_of_log, start_of_archive);
+        let passed = partition.ranges.bytes_ending_in(before, start);
+        partition.stored_bytes -= passed;
+        partition.kept_bytes += passed;
+        let mut gone = 0;
+        partition.ranges.trim(start, start_of_archive, |range| {
+            gone += range.bytes;
             dropped.add(topic, range);
         });
-        partition.stored_bytes -= stored;
+        partition.kept_bytes -= gone;
         let batches = partition.tail.iter().take_while(|batch| batch.end_offset() <= start).count();
         if batches > 0 {
             self.tail_bytes -= partition.drop_tail(batches);

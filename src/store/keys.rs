@@ -190,10 +190,16 @@ pub fn checkpoints_of(shard: ShardId) -> String {
     format!("{SHARDS}/{:05}/checkpoints", shard.0)
 }
 
-/// Prefix of all that belongs to a shard except its archive files.
+/// Prefix of a shard's segments.
 #[must_use]
-pub fn objects_of(shard: ShardId) -> String {
-    format!("{SHARDS}/{:05}", shard.0)
+pub fn segments_of(shard: ShardId) -> String {
+    format!("{SHARDS}/{:05}/segments", shard.0)
+}
+
+/// Prefix of a shard's index parts.
+#[must_use]
+pub fn index_of(shard: ShardId) -> String {
+    format!("{SHARDS}/{:05}/index", shard.0)
 }
 
 /// The day of `time`, days since 1970-01-01.

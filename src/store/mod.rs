@@ -311,10 +311,19 @@ impl Bucket {
     /// The objects whose keys begin with the path `prefix`, in no particular order, a page at a time: memory does not
     /// grow with the listing. Objects written or deleted meanwhile may or may not be in it.
     pub fn list(&self, prefix: &str) -> BoxStream<'static, Result<Listed, StoreError>> {
+        self.list_after(prefix, None)
+    }
+
+    /// As [`Bucket::list`], but only keys above `after`; of any store but a local directory in the order of keys.
+    pub fn list_after(&self, prefix: &str, after: Option<&str>) -> BoxStream<'static, Result<Listed, StoreError>> {
         let key = prefix.to_owned();
         let Ok(prefix) = path("list", prefix) else { return futures::stream::empty().boxed() };
         let prefix = (!prefix.as_ref().is_empty()).then_some(prefix);
-        let listing = self.store().list(prefix.as_ref());
+        let listing = match after.map(|after| path("list", after)) {
+            Some(Ok(after)) => self.store().list_with_offset(prefix.as_ref(), &after),
+            // What is no key has no place among them: from the beginning on is never too little.
+            Some(Err(_)) | None => self.store().list(prefix.as_ref()),
+        };
         listing
             .map_ok(|meta| Listed { key: meta.location.into(), bytes: meta.size })
             .map_err(move |error| StoreError::new("list", &key, error))

@@ -5,17 +5,22 @@
 //! needs no node and may run beside one: a checkpoint that names something missing is looked at again for a while, since a
 //! flush puts it beside its segments. What is wrong is listed; only a bucket that does not answer is an error.
 
+mod meter;
 mod objects;
 mod ranges;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
 use serde::Serialize;
 
+use self::meter::Meter;
+pub use self::meter::{Progress, Watch};
+use self::objects::Reading;
 use crate::checkpoints::{self, LoadedCheckpoint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{CheckpointRef, ObjectId, ShardId};
@@ -29,15 +34,17 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How to verify.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Objects read at once; each holds a few MiB.
+    /// Objects read at once; each holds a few MiB, and keeps a core busy if the bucket is fast enough.
     pub parallel: usize,
+    /// Bytes of segments and archive files read in a second at most, on average; `None`: as fast as they come.
+    pub rate: Option<u64>,
     /// How long a flush under way may leave the newest checkpoint without one of its objects.
     pub patience: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { parallel: 4, patience: Duration::from_secs(10) }
+        Self { parallel: 4, rate: None, patience: Duration::from_secs(10) }
     }
 }
 
@@ -52,6 +59,8 @@ pub struct Report {
     pub shards: Vec<ShardReport>,
     /// Objects whose keys are not ours.
     pub foreign_objects: u64,
+    /// Bytes of segments and archive files that were read.
+    pub bytes_read: u64,
     /// What is wrong; empty if all is well.
     pub problems: Vec<Problem>,
 }
@@ -126,24 +135,33 @@ fn is_damage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }
 
-/// Verifies the bucket.
+/// Verifies the bucket and tells `watch` how far it is. Dropped, it stops.
 ///
 /// # Errors
 /// If the bucket does not answer, or was written by a newer program.
-pub async fn verify(bucket: &Bucket, options: &Options) -> Result<Report> {
+pub async fn verify(bucket: &Bucket, options: &Options, watch: Watch) -> Result<Report> {
     let incarnation = checkpoints::incarnations(bucket).await?.last().map(|incarnation| incarnation.0);
     let mut report = Report { bucket: bucket.url().to_owned(), incarnation, ..Report::default() };
-    let mut inventory = Inventory::read(bucket).await?;
+    let inventory = Inventory::read(bucket).await?;
     report.foreign_objects = inventory.foreign;
     if !inventory.has_cluster {
         report.problems.push(Problem::new(keys::CLUSTER, "does not exist: the bucket holds no cluster"));
     }
-    for shard in std::mem::take(&mut inventory.shards) {
-        verify_shard(bucket, shard, options, &mut report).await?;
+    let meter = Arc::new(Meter::new(options.rate, watch));
+    let reading = Reading { bucket: bucket.clone(), meter: Arc::clone(&meter), parallel: options.parallel };
+    let mut named = HashMap::new();
+    for shard in inventory.shards {
+        let of_shard = verify_shard(&reading, shard, options.patience, &mut report).await?;
+        named.insert(shard, of_shard);
     }
+    count_orphans(bucket, &named, &mut report).await?;
+    report.bytes_read = meter.bytes_read();
     report.problems.sort();
     Ok(report)
 }
+
+/// Ids of the objects that the verified checkpoint of a shard names; no two objects share one.
+type Named = HashSet<ObjectId>;
 
 /// Which shards there are.
 #[derive(Debug, Default)]
@@ -169,20 +187,19 @@ impl Inventory {
     }
 }
 
-async fn verify_shard(bucket: &Bucket, shard: ShardId, options: &Options, report: &mut Report) -> Result<()> {
+async fn verify_shard(reading: &Reading, shard: ShardId, patience: Duration, report: &mut Report) -> Result<Named> {
     let mut found = ShardReport { shard: shard.0, ..ShardReport::default() };
-    let mut named = BTreeSet::new();
-    match newest(bucket, shard, options.patience, &mut report.problems).await? {
+    let mut named = Named::new();
+    match newest(&reading.bucket, shard, patience, &mut report.problems).await? {
         None => {
             report.problems.push(Problem::new(keys::checkpoints_of(shard), "holds no checkpoint that can be loaded"))
         }
         Some(loaded) => {
-            named = verify_checkpoint(bucket, &loaded, options, &mut found, &mut report.problems).await?;
+            named = verify_checkpoint(reading, &loaded, &mut found, &mut report.problems).await?;
         }
     }
-    count_orphans(bucket, shard, &named, &mut found).await?;
     report.shards.push(found);
-    Ok(())
+    Ok(named)
 }
 
 /// The newest checkpoint that can be loaded. One that cannot is a problem, unless a flush under way makes it whole, or a
@@ -232,14 +249,13 @@ async fn newest_of(
     Ok(None)
 }
 
-/// Verifies all that a checkpoint names; gives the keys of that.
+/// Verifies all that a checkpoint names; gives the ids of that.
 async fn verify_checkpoint(
-    bucket: &Bucket,
+    reading: &Reading,
     loaded: &LoadedCheckpoint,
-    options: &Options,
     found: &mut ShardReport,
     problems: &mut Vec<Problem>,
-) -> Result<BTreeSet<String>> {
+) -> Result<Named> {
     let (shard, checkpoint) = (loaded.checkpoint.shard, &loaded.checkpoint);
     let key = Key::Checkpoint(shard, loaded.reference).to_string();
     found.checkpoint = Some(key.clone());
@@ -249,16 +265,20 @@ async fn verify_checkpoint(
     found.partitions = checkpoint.partitions.len() as u64;
     found.records =
         checkpoint.partitions.iter().map(|partition| partition.flushed.saturating_sub(partition.log_start)).sum();
+    let segments = checkpoint.segments.iter().map(|segment| segment.info.bytes);
+    let bytes = segments.chain(checkpoint.archive_files.iter().map(|file| file.bytes)).sum();
+    let objects = checkpoint.segments.len() + checkpoint.archive_files.len();
+    reading.meter.expect(objects as u64, bytes);
 
     let before = problems.len();
     let partitions = ranges::by_partition(loaded);
     for (id, partition) in &partitions {
         problems.extend(partition.problems().into_iter().map(|what| Problem::new(id, what)));
     }
-    let by_object = ranges::by_object(&partitions);
-    let segments = objects::segments(bucket, checkpoint, &by_object, options.parallel, problems).await?;
+    let mut by_object = ranges::by_object(&partitions);
+    let segments = objects::segments(reading, checkpoint, &mut by_object, problems).await?;
     (found.segments, found.segment_bytes) = segments;
-    let files = objects::archive_files(bucket, checkpoint, &by_object, options.parallel, problems).await?;
+    let files = objects::archive_files(reading, checkpoint, &mut by_object, problems).await?;
     (found.archive_files, found.archive_bytes) = files;
     if problems.len() == before {
         let parts = loaded.parts.iter().map(|(_, _, part)| part.clone()).collect();
@@ -267,27 +287,29 @@ async fn verify_checkpoint(
         }
     }
 
-    let segments = checkpoint.segments.iter().map(|segment| Key::Segment(shard, segment.info.id));
-    let parts = checkpoint.parts.iter().map(|part| Key::IndexPart(shard, part.id));
-    let files = checkpoint.archive_files.iter().filter_map(|file| checkpoints::archive_key(checkpoint, file));
-    Ok(segments.chain(parts).chain(files).map(|key| key.to_string()).chain([key]).collect())
+    let segments = checkpoint.segments.iter().map(|segment| segment.info.id);
+    let parts = checkpoint.parts.iter().map(|part| part.id);
+    let files = checkpoint.archive_files.iter().map(|file| file.id);
+    Ok(segments.chain(parts).chain(files).chain([loaded.reference.id]).collect())
 }
 
-async fn count_orphans(
-    bucket: &Bucket,
-    shard: ShardId,
-    named: &BTreeSet<String>,
-    found: &mut ShardReport,
-) -> Result<()> {
-    for prefix in [keys::objects_of(shard), keys::ARCHIVE.to_owned()] {
-        let mut listing = bucket.list(&prefix);
+/// Counts what the checkpoints do not name: one listing for all shards.
+async fn count_orphans(bucket: &Bucket, named: &HashMap<ShardId, Named>, report: &mut Report) -> Result<()> {
+    let mut orphans: HashMap<u32, (u64, u64)> = HashMap::new();
+    for prefix in [keys::SHARDS, keys::ARCHIVE] {
+        let mut listing = bucket.list(prefix);
         while let Some(object) = listing.try_next().await? {
-            let is_ours = Key::parse(&object.key).is_some_and(|key| key.shard() == Some(shard));
-            if is_ours && !named.contains(&object.key) {
-                found.orphans += 1;
-                found.orphan_bytes += object.bytes;
+            let key = Key::parse(&object.key);
+            let Some((shard, id)) = key.and_then(|key| Some((key.shard()?, key.object_id()?))) else { continue };
+            if named.get(&shard).is_some_and(|named| !named.contains(&id)) {
+                let (count, bytes) = orphans.entry(shard.0).or_default();
+                *count += 1;
+                *bytes += object.bytes;
             }
         }
+    }
+    for shard in &mut report.shards {
+        (shard.orphans, shard.orphan_bytes) = orphans.get(&shard.shard).copied().unwrap_or_default();
     }
     Ok(())
 }

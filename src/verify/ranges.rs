@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::ByObject;
 use crate::checkpoints::LoadedCheckpoint;
-use crate::model::checkpoint::PARTITIONS_PER_PART;
+use crate::model::checkpoint::{PARTITIONS_PER_PART, PartitionRecord};
 use crate::model::{LogIndex, Offset, Place, StoredRange, TopicPartition};
 
 /// A range with its partition.
@@ -18,26 +18,36 @@ pub(super) struct Placed {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct PartitionRanges {
     pub(super) log_start: Offset,
+    /// At most the log start: archive files are kept from here on.
+    pub(super) archive_start: Offset,
     pub(super) flushed: Offset,
     /// In the order in which they are told: that of the offsets, if all is well.
     pub(super) ranges: Vec<StoredRange>,
 }
 
 impl PartitionRanges {
-    /// What is wrong: from log start to flushed offset there are neither gaps nor overlaps.
+    /// Whether a range that an index part or a footer names was not trimmed since.
+    fn has(&self, range: &StoredRange) -> bool {
+        match range.place {
+            Place::Segment { .. } => range.end > self.log_start,
+            Place::Archive { .. } => range.end > self.archive_start,
+        }
+    }
+
+    /// What is wrong: from archive start to flushed offset there are neither gaps nor overlaps.
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let missing = |from: Offset, to: Offset| format!("offsets {from} to {to} are in no object");
         let mut next = None;
         for range in &self.ranges {
             let (start, end) = (range.start, range.end);
-            let expected = next.unwrap_or_else(|| start.min(self.log_start));
+            let expected = next.unwrap_or_else(|| start.min(self.archive_start));
             if start > expected {
                 problems.push(missing(expected, start));
             } else if next.is_some() && start < expected {
                 problems.push(format!("offsets {start} to {} are in two objects", expected.min(end)));
-            } else if next.is_none() && start > self.log_start {
-                problems.push(missing(self.log_start, start));
+            } else if next.is_none() && start > self.archive_start {
+                problems.push(missing(self.archive_start, start));
             }
             if start >= end {
                 problems.push(format!("a range runs from offset {start} to {end}"));
@@ -61,8 +71,8 @@ pub(super) fn by_partition(loaded: &LoadedCheckpoint) -> BTreeMap<TopicPartition
     let mut partitions = BTreeMap::new();
     for record in &loaded.checkpoint.partitions {
         if let Some(name) = names.get(&record.slot) {
-            let (log_start, flushed) = (record.log_start, record.flushed);
-            partitions.insert(*name, PartitionRanges { log_start, flushed, ranges: Vec::new() });
+            let PartitionRecord { log_start, archive_start, flushed, .. } = *record;
+            partitions.insert(*name, PartitionRanges { log_start, archive_start, flushed, ranges: Vec::new() });
         }
     }
     let mut written: HashMap<u32, LogIndex> = HashMap::new();
@@ -70,7 +80,8 @@ pub(super) fn by_partition(loaded: &LoadedCheckpoint) -> BTreeMap<TopicPartition
         written.insert(part.part, part.written_at);
         for (slot, ranges) in &part.partitions {
             let Some(stored) = names.get(slot).and_then(|name| partitions.get_mut(name)) else { continue };
-            stored.ranges.extend(ranges.iter().filter(|range| range.end > stored.log_start));
+            let live: Vec<StoredRange> = ranges.iter().filter(|range| stored.has(range)).copied().collect();
+            stored.ranges.extend(live);
         }
     }
     let flushed_at: HashMap<_, _> =

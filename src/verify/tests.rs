@@ -1,20 +1,21 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 
 use super::ranges::PartitionRanges;
-use super::{Options, Report, verify};
+use super::{Options, Progress, Report, Watch, verify};
 use crate::checkpoints::tests::{SHARD, Shard};
 use crate::model::{ObjectId, Place, StoredRange, TopicPartition, TopicSettings};
 use crate::store::Bucket;
 use crate::store::keys::Key;
 
 async fn verified(bucket: &Bucket) -> Report {
-    let options = Options { parallel: 2, patience: Duration::ZERO };
-    verify(bucket, &options).await.unwrap()
+    let options = Options { parallel: 2, rate: None, patience: Duration::ZERO };
+    verify(bucket, &options, Arc::new(|_| {})).await.unwrap()
 }
 
 /// A bucket with an archive file, three segments and an index part, and older checkpoints.
@@ -47,6 +48,31 @@ async fn a_whole_bucket_verifies_and_is_counted() {
     assert_eq!(found.records, 2 * (400..406).sum::<u64>());
     assert_eq!(found.orphans, 3 + 6, "archived segments and older checkpoints");
     assert!(serde_json::to_string(&report).unwrap().contains("\"problems\":[]"));
+}
+
+#[tokio::test]
+async fn what_is_read_is_told_and_the_total_is_reached_although_objects_are_missing() {
+    let shard = populated().await;
+    for missing in [false, true] {
+        if missing {
+            let files: Vec<_> = shard.bucket.list("archive").try_collect().await.unwrap();
+            shard.bucket.delete(files.into_iter().map(|file| file.key).collect()).await.unwrap();
+        }
+        let told: Arc<Mutex<Vec<Progress>>> = Arc::default();
+        let telling = Arc::clone(&told);
+        let watch: Watch = Arc::new(move |progress| telling.lock().unwrap().push(progress));
+        for parallel in [1, 16] {
+            let options = Options { parallel, rate: Some(1 << 40), patience: Duration::ZERO };
+            let report = verify(&shard.bucket, &options, Arc::clone(&watch)).await.unwrap();
+            assert_eq!(report.is_ok(), !missing);
+            let last = *told.lock().unwrap().last().unwrap();
+            assert_eq!((last.objects, last.total_objects), (4, 4), "{last:?}");
+            assert_eq!(last.bytes, last.total_bytes);
+            let found = &report.shards[0];
+            assert_eq!(report.bytes_read, found.segment_bytes + found.archive_bytes);
+            assert_eq!(report.bytes_read < last.bytes, missing);
+        }
+    }
 }
 
 #[tokio::test]
@@ -120,7 +146,7 @@ fn gaps_and_overlaps_are_named() {
     ];
     for (log_start, flushed, ranges, problems) in table {
         let ranges = ranges.iter().map(|(start, end)| stored(*start, *end)).collect();
-        let partition = PartitionRanges { log_start: *log_start, flushed: *flushed, ranges };
+        let partition = PartitionRanges { log_start: *log_start, archive_start: *log_start, flushed: *flushed, ranges };
         assert_eq!(partition.problems(), *problems, "{partition:?}");
     }
 }

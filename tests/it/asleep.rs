@@ -235,3 +235,27 @@ async fn checkpoints_that_fail_for_longer_than_the_grace_period_cost_nothing_tha
     sleeper.http.flush("t", true).await;
     sleeper.check().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_was_replaced_while_it_had_nothing_to_do_deletes_nothing_and_ends() {
+    let sleeper = Sleeper::new(&json!({"archive_after_ms": 0})).await;
+    sleeper.http.flush("t", true).await;
+    let bucket = sleeper.server.bucket();
+    let url = format!("file://{}", text(&bucket));
+    let taker = Server::start_with(Settings::default().arg("--bucket").arg(&url).arg("--restore")).await;
+    let http = Http::new(taker.url());
+    http.create_topic("theirs", &json!({"archive_after_ms": 86_400_000})).await;
+    http.produce("theirs", &json!([{"text": "of the second life"}])).await.expect(200);
+    http.flush("theirs", false).await;
+    let theirs: Vec<PathBuf> = objects(&bucket, "seg").union(&objects(&bucket, "ckpt")).cloned().collect();
+    // For the first life the grace period is over, and it has nothing to write that would tell it of the second.
+    sleeper.sleep();
+    let log = sleeper.server.log_handle();
+    let (status, _dir) = sleeper.server.ended();
+    assert!(!status.success(), "{status}");
+    assert!(log.lock().unwrap().contains("nothing is deleted"), "{}", log.lock().unwrap());
+    assert_eq!(theirs.iter().filter(|path| !path.exists()).collect::<Vec<_>>(), [] as [&PathBuf; 0]);
+    let records = http.fetch_all("theirs", 0, "").await;
+    assert_eq!(records.len(), 1);
+    verify(&bucket);
+}

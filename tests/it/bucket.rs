@@ -151,6 +151,73 @@ async fn verify_counts_orphans_and_finds_every_damaged_object() {
     run("", &["verify", "--bucket", &url]).ok();
 }
 
+#[tokio::test]
+async fn a_dry_run_of_the_garbage_collection_tells_and_deletes_nothing() {
+    let server = Server::start().await;
+    let http = Http::new(server.url());
+    three_tiers(&http).await;
+    for _ in 0..4 {
+        http.produce("t", &json!([{"text": "more"}])).await.expect(200);
+        http.flush("t", false).await;
+    }
+    send(http.request(Method::POST, "/v1/admin/stop")).await.expect(200);
+    let bucket = server.bucket();
+    let (status, _dir) = server.ended();
+    assert!(status.success());
+    let url = format!("file://{}", text(&bucket));
+    let dry_run = |more: &[&str]| run("", &[&["gc", "--dry-run", "--bucket", &url][..], more].concat());
+    let mut before = Vec::new();
+    find(&bucket, &mut before);
+
+    // Within the grace period nothing goes.
+    let young: Value = serde_json::from_str(&dry_run(&["--json"]).ok()).unwrap();
+    assert_eq!((&young["objects"], &young["bytes"]), (&json!(0), &json!(0)), "{young}");
+    assert!(young["shards"][0]["checkpoint"].as_str().unwrap().ends_with(".ckpt"), "{young}");
+    assert!(dry_run(&[]).ok().contains("0 objects with 0 bytes would be deleted"));
+
+    let old: Value = serde_json::from_str(&dry_run(&["--json", "--grace", "0s"]).ok()).unwrap();
+    let goes = old["objects"].as_u64().unwrap();
+    assert!(goes > 0, "{old}");
+    let told = dry_run(&["--grace", "0s"]).ok();
+    assert!(told.contains("superseded by newer checkpoints") && told.contains("live"), "{told}");
+    let keys = dry_run(&["--keys", "--grace", "0s"]).ok();
+    assert_eq!(keys.lines().count() as u64, goes, "{keys}");
+    for line in keys.lines() {
+        let (key, _) = line.split_once('\t').unwrap();
+        assert!(bucket.join(key).exists(), "{line}");
+    }
+    let mut after = Vec::new();
+    find(&bucket, &mut after);
+    before.sort();
+    after.sort();
+    assert_eq!(before, after);
+    // There is no other form of it.
+    assert!(run("", &["gc", "--bucket", &url]).failed(2).contains("--dry-run"));
+    dry_run(&["--keys", "--json"]).failed(2);
+}
+
+#[tokio::test]
+async fn verify_reads_many_objects_at_once_and_no_faster_than_it_is_told() {
+    let server = Server::start().await;
+    let http = Http::new(server.url());
+    three_tiers(&http).await;
+    send(http.request(Method::POST, "/v1/admin/stop")).await.expect(200);
+    let bucket = server.bucket();
+    let (status, _dir) = server.ended();
+    assert!(status.success());
+    let url = format!("file://{}", text(&bucket));
+    let verify = |more: &[&str]| run("", &[&["verify", "--bucket", &url][..], more].concat());
+    let told = verify(&["--json", "--parallel", "16", "--rate", "50MB/s"]);
+    assert_eq!(told.stderr, "", "no bar where there is no terminal");
+    let report: Value = serde_json::from_str(&told.ok()).unwrap();
+    let shard = &report["shards"][0];
+    let bytes = shard["segment_bytes"].as_u64().unwrap() + shard["archive_bytes"].as_u64().unwrap();
+    assert!(bytes > 0 && report["bytes_read"] == bytes, "{report}");
+    for wrong in [&["--parallel", "0"], &["--parallel", "65"], &["--rate", "50MB"], &["--rate", "0B/s"]] {
+        verify(wrong).failed(2);
+    }
+}
+
 fn find(folder: &Path, files: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
         if entry.path().is_dir() {

@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
+use crate::support::eventually;
 use crate::support::http::{Http, send};
 use crate::support::server::{Server, Settings};
 
@@ -108,6 +109,47 @@ async fn topics_settings_and_their_deletion_survive_a_kill() {
     http.get("/v1/topics/gone").await.error(404, "topic_not_found");
     send(http.request(Method::POST, "/v1/topics/gone:undelete")).await.expect(200);
     assert_eq!(http.fetch_all("gone", 0, "").await.len(), 1);
+}
+
+#[tokio::test]
+async fn parquet_files_outlive_the_log_for_as_long_as_the_topic_says() {
+    let settings = Settings::default().set("retention.interval", "30ms").set("archive.interval", "30ms");
+    let server = Server::start_with(settings).await;
+    let http = Http::new(server.url());
+    let too_short = json!({"retention_ms": 10, "archive_retention_ms": 9});
+    http.json(Method::PUT, "/v1/topics/t", &too_short).await.error(422, "invalid_settings");
+    let settings = json!({"retention_ms": 1, "archive_retention_ms": 86_400_000, "archive_after_ms": 0});
+    let created = http.create_topic("t", &settings).await;
+    assert_eq!(created["settings"]["archive_retention_ms"], 86_400_000);
+    http.produce("t", &json!([{"text": "a"}, {"text": "b"}])).await.expect(200);
+    http.flush("t", true).await;
+    eventually("the log to be trimmed", || async {
+        let topic = http.get("/v1/topics/t").await.expect(200);
+        (topic["partitions"][0]["log_start_offset"] == 2).then_some(())
+    })
+    .await;
+    http.get("/v1/topics/t/partitions/0/records?offset=0").await.error(410, "offset_expired");
+
+    // For readers of files nothing is gone, also after a start from the log.
+    let server = server.kill_and_restart().await;
+    let http = Http::new(server.url());
+    let listing = http.get("/v1/topics/t/archive").await.expect(200);
+    let start = json!({"partition": 0, "archive_start_offset": 0, "archived_offset": 2});
+    assert_eq!(listing["archived"], json!([start]));
+    let files = listing["files"].as_array().unwrap();
+    assert_eq!((files.len(), &files[0]["partitions"]), (1, &json!([{"partition": 0, "start": 0, "end": 2}])));
+    let path = files[0]["url"].as_str().unwrap().strip_prefix("file://").unwrap().to_owned();
+    assert!(std::path::Path::new(&path).exists(), "{path}");
+
+    // Until the topic says otherwise; the file itself stays for the grace period.
+    http.json(Method::PATCH, "/v1/topics/t", &json!({"archive_retention_ms": null})).await.expect(200);
+    eventually("the files to leave the topic", || async {
+        let listing = http.get("/v1/topics/t/archive").await.expect(200);
+        let is_empty = listing["files"].as_array().unwrap().is_empty();
+        (is_empty && listing["archived"][0]["archive_start_offset"] == 2).then_some(())
+    })
+    .await;
+    assert!(std::path::Path::new(&path).exists(), "{path}");
 }
 
 /// What a handler does after the change itself may fail, and the change stays: the answer has to say so.

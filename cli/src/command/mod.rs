@@ -9,6 +9,7 @@ mod compact;
 mod consume;
 mod cost;
 mod dev_cluster;
+mod gc;
 mod produce;
 mod serve;
 mod token;
@@ -19,7 +20,9 @@ use anyhow::{Context, Result};
 pub(crate) use backup::{BackupArgs, RebuildArgs, RestoreArgs};
 pub(crate) use bench::args::BenchCommand;
 pub(crate) use cost::CostArgs;
+pub(crate) use gc::GcArgs;
 pub(crate) use token::TokenCommand;
+pub(crate) use verify::VerifyArgs;
 
 use crate::args::Command;
 use crate::output;
@@ -49,6 +52,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
             Command::Bucket(command) => bucket::run(command).await,
             Command::Ready { remote } => ready(&remote).await,
             Command::Verify(args) => verify::run(&args).await,
+            Command::Gc(args) => gc::run(&args).await,
             Command::Admin(command) => admin::run(command).await,
             Command::DevCluster(args) => dev_cluster::run(&args).await,
         }

@@ -148,6 +148,7 @@ fn show(remote: &Remote, description: &TopicDescription) -> Result<()> {
         ("value format", word(&settings.value_format)),
         ("retention", retention(settings)),
         ("archive after", duration(settings.archive_after_ms)),
+        ("archive kept", settings.archive_retention_ms.map_or_else(|| "as long as the log".to_owned(), duration)),
         ("compression", word(&settings.compression)),
     ] {
         out.line(&format!("{name:<14}{value}"))?;

@@ -1,18 +1,51 @@
 //! `tidelog verify`: reads the bucket itself; no server is asked.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, bail};
+use bytesize::ByteSize;
+use clap::Args;
 use tidelog::config::Config;
 use tidelog::store::Bucket;
-use tidelog::verify::{self, Options, Report, ShardReport};
+use tidelog::verify::{self, Options, Progress, Report, ShardReport};
 
-use crate::args::VerifyArgs;
+use super::cost::parse_rate;
 use crate::output::{self, Out, grouped};
+use crate::progress::Bar;
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The bucket [default: the directory ./tidelog-data/bucket]
+    #[arg(long, value_name = "URL")]
+    pub bucket: Option<String>,
+    /// Objects read at once; each takes some MiB of memory and a core
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub parallel: u16,
+    /// Read no faster than this on average, such as 50MB/s [default: as fast as the bucket and the cores are]
+    #[arg(long, value_name = "SIZE/s", value_parser = parse_rate)]
+    pub rate: Option<ByteSize>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Verifies the bucket, prints what was found, and fails if anything is wrong.
 pub(super) async fn run(args: &VerifyArgs) -> Result<()> {
     let config = Config { bucket: args.bucket.clone(), ..Config::default() };
     let bucket = Bucket::open_existing(&config.bucket_url()?, &config.store)?;
-    let report = verify::verify(&bucket, &Options::default()).await.context("the bucket cannot be verified")?;
+    let rate = args.rate.map(|rate| rate.as_u64());
+    let options = Options { parallel: usize::from(args.parallel), rate, ..Options::default() };
+    let bar = Arc::new(Bar::new(false));
+    bar.show(0, 0, "listing");
+    let shown = Arc::clone(&bar);
+    let watch = Arc::new(move |progress: Progress| {
+        let objects = format!("{} of {} objects", grouped(progress.objects), grouped(progress.total_objects));
+        shown.show(progress.bytes, progress.total_bytes, objects);
+    });
+    let report = verify::verify(&bucket, &options, watch).await.context("the bucket cannot be verified");
+    drop(bar);
+    let report = report?;
     if args.json {
         output::json(&report)?
     } else {

@@ -38,7 +38,11 @@ fn body(listing: model::ArchiveListing) -> ArchiveListing {
         min_timestamp: listed.file.min_timestamp,
         max_timestamp: listed.file.max_timestamp,
     };
-    let archived = |(partition, archived_offset)| ArchivedPartition { partition, archived_offset };
+    let archived = |(partition, (archive_start_offset, archived_offset))| ArchivedPartition {
+        partition,
+        archive_start_offset,
+        archived_offset,
+    };
     ArchiveListing {
         files: listing.files.into_iter().map(file).collect(),
         has_more: listing.has_more,

@@ -169,6 +169,7 @@ fn named_settings(request: &SettingsRequest) -> (model::TopicSettings, NamedSett
         value_format: request.value_format.flatten().map_or(default.value_format, value_format),
         retention_ms: request.retention_ms.flatten(),
         retention_bytes: request.retention_bytes.flatten(),
+        archive_retention_ms: request.archive_retention_ms.flatten(),
         archive_after_ms: request.archive_after_ms.flatten().unwrap_or(default.archive_after_ms),
         compression: request.compression.flatten().map_or(default.compression, compression),
         timestamp_max_ahead_ms: request.timestamp_max_ahead_ms.flatten().unwrap_or(default.timestamp_max_ahead_ms),
@@ -178,6 +179,7 @@ fn named_settings(request: &SettingsRequest) -> (model::TopicSettings, NamedSett
         value_format: request.value_format.is_some(),
         retention_ms: request.retention_ms.is_some(),
         retention_bytes: request.retention_bytes.is_some(),
+        archive_retention_ms: request.archive_retention_ms.is_some(),
         archive_after_ms: request.archive_after_ms.is_some(),
         compression: request.compression.is_some(),
         timestamp_max_ahead_ms: request.timestamp_max_ahead_ms.is_some(),
@@ -191,6 +193,7 @@ fn patch_of(request: &SettingsRequest) -> SettingsPatch {
         partitions: request.partitions.map(|value| value.unwrap_or(default.partitions)),
         retention_ms: request.retention_ms,
         retention_bytes: request.retention_bytes,
+        archive_retention_ms: request.archive_retention_ms,
         archive_after_ms: request.archive_after_ms.map(|value| value.unwrap_or(default.archive_after_ms)),
         compression: request.compression.map(|value| value.map_or(default.compression, compression)),
         timestamp_max_ahead_ms: request
@@ -225,6 +228,7 @@ fn settings(settings: &model::TopicSettings) -> TopicSettings {
         },
         retention_ms: settings.retention_ms,
         retention_bytes: settings.retention_bytes,
+        archive_retention_ms: settings.archive_retention_ms,
         archive_after_ms: settings.archive_after_ms,
         compression: match settings.compression {
             model::Compression::None => Compression::None,

@@ -247,7 +247,13 @@ impl Layout<'_> {
                 let ranges = ranges.map_or(&[][..], |(_, ranges)| ranges);
                 let log_start = ranges.first().map_or(0, |range| range.start);
                 let flushed = ranges.last().map_or(0, |range| range.end);
-                slots.partitions.push(PartitionRecord { slot, log_start, flushed, producers_checked: 0 });
+                slots.partitions.push(PartitionRecord {
+                    slot,
+                    log_start,
+                    archive_start: log_start,
+                    flushed,
+                    producers_checked: 0,
+                });
                 if !ranges.is_empty() {
                     slots.ranges.push((slot, ranges.to_vec()));
                 }

@@ -136,6 +136,6 @@ async fn held(
 }
 
 pub(super) async fn verified(bucket: &Bucket) -> verify::Report {
-    let options = verify::Options { parallel: 2, patience: Duration::ZERO };
-    verify::verify(bucket, &options).await.unwrap()
+    let options = verify::Options { parallel: 2, rate: None, patience: Duration::ZERO };
+    verify::verify(bucket, &options, std::sync::Arc::new(|_| {})).await.unwrap()
 }

@@ -308,7 +308,7 @@ impl World {
 
     fn trim(&mut self, partition: u32, start: Offset) {
         let starts = vec![(self.partition(partition), start)];
-        self.control(Control::Trim { starts });
+        self.control(Control::trim(starts));
     }
 
     /// A request for everything of a partition.

@@ -43,7 +43,12 @@ fn sample_checkpoint() -> Checkpoint {
                 id: topic,
                 name: "flights".into(),
                 namespace: "default".into(),
-                settings: TopicSettings { partitions: 5, retention_ms: Some(60_000), ..TopicSettings::default() },
+                settings: TopicSettings {
+                    partitions: 5,
+                    retention_ms: Some(60_000),
+                    archive_retention_ms: Some(90_000),
+                    ..TopicSettings::default()
+                },
                 created_at: 1_700_000_000_000,
                 deleted_at: None,
             },
@@ -57,8 +62,14 @@ fn sample_checkpoint() -> Checkpoint {
             }),
         }],
         partitions: vec![
-            PartitionRecord { slot: 0, log_start: 1, flushed: 7, producers_checked: 1_700_000_000_200 },
-            PartitionRecord { slot: 1, log_start: 0, flushed: 0, producers_checked: 0 },
+            PartitionRecord {
+                slot: 0,
+                log_start: 3,
+                archive_start: 1,
+                flushed: 7,
+                producers_checked: 1_700_000_000_200,
+            },
+            PartitionRecord { slot: 1, log_start: 0, archive_start: 0, flushed: 0, producers_checked: 0 },
         ],
         segments: vec![SegmentRecord {
             info: SegmentInfo {
@@ -227,7 +238,7 @@ proptest! {
 
     #[test]
     fn checkpoints_round_trip(
-        index in any::<u64>(), slots in vec(any::<[u64; 3]>(), 0..20), closed in any::<bool>(), name in ".{0,20}", digest in any::<u128>()
+        index in any::<u64>(), slots in vec(any::<[u64; 4]>(), 0..20), closed in any::<bool>(), name in ".{0,20}", digest in any::<u128>()
     ) {
         let mut checkpoint = sample_checkpoint();
         checkpoint.self_ref.index = index;
@@ -236,7 +247,9 @@ proptest! {
         checkpoint.keys[0].digest = digest;
         checkpoint.partitions = (0..)
             .zip(slots)
-            .map(|(slot, [log_start, flushed, producers_checked])| PartitionRecord { slot, log_start, flushed, producers_checked })
+            .map(|(slot, [log_start, archive_start, flushed, producers_checked])| {
+                PartitionRecord { slot, log_start, archive_start, flushed, producers_checked }
+            })
             .collect();
         prop_assert_eq!(decode_checkpoint(&encode_checkpoint(&checkpoint).unwrap()).unwrap(), checkpoint);
     }

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::*;
 use crate::model::{
     ArchiveFile, ArchiveRange, CheckpointRef, Holding, IdempotencyKey, Incarnation, IndexPartRef, JobId, Limits,
-    NamedSettings, NodeId, ObjectId, PartitionRun, ProducerId, Revision, SegmentInfo, SegmentRange, ShardId, Topic,
-    TopicId, TopicSettings,
+    LogStart, NamedSettings, NodeId, ObjectId, PartitionRun, ProducerId, Revision, SegmentInfo, SegmentRange, ShardId,
+    Topic, TopicId, TopicSettings,
 };
 
 fn partition(n: u32) -> TopicPartition {
@@ -40,7 +40,7 @@ fn appends() -> LoggedCommand {
 fn controls() -> Vec<Control> {
     let id = TopicId(Uuid::from_u128(9));
     let object = ObjectId::from_parts(1_700_000_000_000, 5);
-    let settings = TopicSettings { retention_ms: Some(5), ..TopicSettings::default() };
+    let settings = TopicSettings { retention_ms: Some(5), archive_retention_ms: Some(6), ..TopicSettings::default() };
     let info = SegmentInfo { id: object, bytes: 100, footer_start: 70, min_append_time: 1, max_append_time: 2 };
     let range = SegmentRange {
         partition: partition(4),
@@ -97,7 +97,7 @@ fn controls() -> Vec<Control> {
         Control::ExtendArchive { job: JobId(3), deadline: 6 },
         Control::AbandonArchive { job: JobId(3) },
         Control::Archived { job: JobId(3), files: vec![file], ranges: vec![archived] },
-        Control::Trim { starts: vec![(partition(1), 99)] },
+        Control::Trim { starts: vec![LogStart { partition: partition(1), log_start: 99, archive_start: 98 }] },
         Control::Condemn { floor: object },
         Control::SetLimits(Limits::default()),
         Control::Close,
@@ -222,8 +222,8 @@ const APPENDS: &str = concat!(
 );
 /// Each after the ten bytes of version, kind and log time.
 const CONTROLS: [&str; CONTROL_VARIANTS as usize] = [
-    "00100000000000000000000000000000000907666c69676874730100010500e0d4030180dddb0101000000000000",
-    "01100000000000000000000000000000000901000000e0d4030180dddb010100010500e0d4030180dddb01",
+    "00100000000000000000000000000000000907666c696768747301000105000106e0d4030180dddb010100000000000000",
+    "0110000000000000000000000000000000090100000000e0d4030180dddb0101000105000106e0d4030180dddb01",
     "021000000000000000000000000000000009",
     "0307666c6967687473",
     "040210000000000000000000000000000000091000000000000000000000000000000009",
@@ -241,7 +241,7 @@ const CONTROLS: [&str; CONTROL_VARIANTS as usize] = [
         "b6f50d001201100000000000000000123456789abcdef0040a1485808080808080808080808080adf9e78b03e8071201",
         "02"
     ),
-    "0b01100000000000000000123456789abcdef00163",
+    "0b01100000000000000000123456789abcdef0016362",
     "0c85808080808080808080808080adf9e78b03",
     "0d8088b2a0028020c0cf24c09a0c80b89929",
     "0e",
@@ -250,13 +250,13 @@ const CONTROLS: [&str; CONTROL_VARIANTS as usize] = [
     "11",
     "120201ac02",
     concat!(
-        "13100000000000000000000000000000000907666c69676874730764656661756c7406000000e0d4030180dddb010401",
+        "13100000000000000000000000000000000907666c69676874730764656661756c740600000000e0d4030180dddb010401",
         "050102ac020202020501"
     ),
     "14100000000000000000000000000000000902ac02",
     "15100000000000000000000000000000000902ac02",
     concat!(
-        "16100000000000000000000000000000000907666c69676874730764656661756c7406000000e0d4030180dddb010401",
+        "16100000000000000000000000000000000907666c69676874730764656661756c740600000000e0d4030180dddb010401",
         "050001010202020501"
     ),
     "1702",

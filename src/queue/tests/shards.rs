@@ -108,7 +108,7 @@ async fn a_node_alone_with_three_shards_serves_them_as_one() {
     assert_eq!(claimed.len(), 3);
     jobs.release("w").await.unwrap();
     let listing = queue.archive_files("t", None, "", 10, None).await.unwrap();
-    assert_eq!(listing.archived, vec![0; 7]);
+    assert_eq!(listing.archived, vec![(0, 0); 7]);
 
     queue.shutdown().await;
     drop(queue);

@@ -178,6 +178,7 @@ fn agrees(existing: &TopicSettings, wanted: &TopicSettings, named: NamedSettings
         && (!named.value_format || existing.value_format == wanted.value_format)
         && (!named.retention_ms || existing.retention_ms == wanted.retention_ms)
         && (!named.retention_bytes || existing.retention_bytes == wanted.retention_bytes)
+        && (!named.archive_retention_ms || existing.archive_retention_ms == wanted.archive_retention_ms)
         && (!named.archive_after_ms || existing.archive_after_ms == wanted.archive_after_ms)
         && (!named.compression || existing.compression == wanted.compression)
         && (!named.timestamp_max_ahead_ms || existing.timestamp_max_ahead_ms == wanted.timestamp_max_ahead_ms)

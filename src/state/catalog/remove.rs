@@ -8,7 +8,7 @@ use super::super::State;
 use super::super::objects::Dropped;
 use super::entry::TopicEntry;
 use crate::model::checkpoint::PARTITIONS_PER_PART;
-use crate::model::{Answer, TopicId};
+use crate::model::{Answer, LogStart, TopicId};
 
 /// Stored ranges and tail references that one command lets go at most; the proposer asks again until the topics are gone.
 const REMOVED_RANGES: usize = 16_384;
@@ -85,7 +85,8 @@ impl State {
                 return false;
             }
             *budget = budget.saturating_sub(references);
-            self.trim_partition(slot, partition.high_watermark, dropped);
+            let start = LogStart::of_all(partition.id, partition.high_watermark);
+            self.trim_partition(slot, &start, dropped);
         }
         true
     }

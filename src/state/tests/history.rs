@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::super::State;
 use super::world::{Cut, START, World, batch};
 use crate::model::{
-    Answer, Append, Command, Control, IdempotencyKey, Incarnation, Job, Keyed, Limits, ObjectId, Place, ProducerId,
-    TopicId, TopicPartition, Triple,
+    Answer, Append, Command, Control, IdempotencyKey, Incarnation, Job, Keyed, Limits, LogStart, ObjectId, Place,
+    ProducerId, TopicId, TopicPartition, Triple,
 };
 
 /// One step: what to do and three numbers to decide how.
@@ -20,11 +20,20 @@ struct History {
     jobs: Vec<(Job, State)>,
     topics: Vec<TopicId>,
     sent: Vec<Append>,
+    /// Trims after which archive files outlived the log.
+    outlived: usize,
 }
 
 impl History {
     fn new() -> Self {
-        Self { world: World::new(), cuts: Vec::new(), jobs: Vec::new(), topics: Vec::new(), sent: Vec::new() }
+        Self {
+            world: World::new(),
+            cuts: Vec::new(),
+            jobs: Vec::new(),
+            topics: Vec::new(),
+            sent: Vec::new(),
+            outlived: 0,
+        }
     }
 
     fn partition(&self, a: u32, b: u32) -> TopicPartition {
@@ -101,9 +110,19 @@ impl History {
             }
             18 => {
                 let id = self.partition(a, b);
-                let end = self.world.state.partition(id).map_or(0, |p| p.bounds().high_watermark);
-                let starts = vec![(id, end.saturating_sub(u64::from(c % 12))), (self.partition(b, c), 1)];
-                self.world.control(Control::Trim { starts });
+                let bounds = self.world.state.partition(id).map(|partition| partition.bounds()).unwrap_or_default();
+                // Where archive files may outlive the log is at or below what is archived.
+                let (end, back) = match c % 2 {
+                    0 => (bounds.high_watermark, c % 12),
+                    _ => (bounds.archived, c % 3),
+                };
+                let log_start = end.saturating_sub(u64::from(back));
+                let archive_start = log_start.saturating_sub(u64::from(a % 30));
+                let start = LogStart { partition: id, log_start, archive_start };
+                let other = LogStart::of_all(self.partition(b, c), 1);
+                self.world.control(Control::Trim { starts: vec![start, other] });
+                let kept = self.world.state.partition(id).map_or(0, |partition| partition.kept_bytes());
+                self.outlived += usize::from(kept > 0);
             }
             _ => self.rare_step(kind, a, b, c),
         }
@@ -161,16 +180,22 @@ pub(super) fn check_invariants(state: &State) {
     let mut tails = Vec::new();
     for partition in state.partitions() {
         let bounds = partition.bounds();
+        let archive_start = partition.archive_start();
+        assert!(archive_start <= bounds.log_start);
         assert!(bounds.log_start <= bounds.archived && bounds.archived <= bounds.flushed);
         assert!(bounds.flushed <= bounds.high_watermark);
         let mut at = None;
         for range in partition.ranges().iter() {
-            assert!(range.end > bounds.log_start && range.start < range.end);
+            assert!(range.start < range.end);
             assert!(at.is_none_or(|at| at == range.start), "a gap in {}", partition.id());
             at = Some(range.end);
             match range.place {
-                Place::Segment { id, .. } => assert!(state.segment(id).is_some()),
-                Place::Archive { file } => assert!(state.file(partition.id().topic, file).is_some()),
+                Place::Segment { id, .. } => {
+                    assert!(range.end > bounds.log_start && state.segment(id).is_some());
+                }
+                Place::Archive { file } => {
+                    assert!(range.end > archive_start && state.file(partition.id().topic, file).is_some());
+                }
             }
         }
         for batch in partition.tail() {
@@ -182,11 +207,15 @@ pub(super) fn check_invariants(state: &State) {
         let first = partition.ranges().first().map(|range| range.start);
         let first = first.or_else(|| partition.tail().front().map(|batch| batch.base_offset));
         assert!(
-            first.unwrap_or(bounds.high_watermark) <= bounds.log_start,
+            first.unwrap_or(bounds.high_watermark)
+                <= if partition.ranges().is_empty() { bounds.log_start } else { archive_start },
             "the log start of {} is lost",
             partition.id()
         );
-        assert_eq!(partition.stored_bytes(), partition.ranges().iter().map(|range| range.bytes).sum::<u64>());
+        let readable = partition.ranges().iter().filter(|range| range.end > bounds.log_start);
+        assert_eq!(partition.stored_bytes(), readable.map(|range| range.bytes).sum::<u64>());
+        let kept = partition.ranges().iter().filter(|range| range.end <= bounds.log_start);
+        assert_eq!(partition.kept_bytes(), kept.map(|range| range.bytes).sum::<u64>());
         tail_bytes += partition.tail_bytes();
         if !partition.tail().is_empty() {
             tails.push(partition.slot());
@@ -242,11 +271,12 @@ fn long_histories_rewrite_index_parts_and_archive_in_the_middle() {
         number ^= number << 17;
         (number >> 16) as u32
     };
-    let (mut flushes, mut archived, mut duplicates, mut parts) = (0, 0, 0, 0);
+    let (mut flushes, mut archived, mut duplicates, mut parts, mut kept) = (0, 0, 0, 0, 0);
     for _ in 0..6 {
         let steps: Vec<Step> = (0..500).map(|_| (random() as u8, random(), random(), random())).collect();
-        let world = run(&steps).world;
+        let History { world, outlived, .. } = run(&steps);
         flushes += world.kept.len();
+        kept += outlived;
         for (entry, answer) in world.log.iter().zip(&world.answers) {
             match (&entry.command, answer) {
                 (Command::Control(Control::Archived { .. }), Answer::Done) => archived += 1,
@@ -260,7 +290,7 @@ fn long_histories_rewrite_index_parts_and_archive_in_the_middle() {
         assert!(world.time > START);
     }
     assert!(
-        flushes > 100 && archived > 20 && duplicates > 20 && parts > 20,
-        "{flushes} {archived} {duplicates} {parts}"
+        flushes > 100 && archived > 20 && duplicates > 20 && parts > 20 && kept > 3,
+        "{flushes} {archived} {duplicates} {parts} {kept}"
     );
 }

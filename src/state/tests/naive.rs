@@ -224,7 +224,7 @@ impl Pair {
                 let naive = &mut self.naive[partition as usize];
                 naive.log_start = naive.log_start.max(start.min(naive.end()));
                 let starts = vec![(TopicPartition::new(topic(), partition), start)];
-                self.world.control(Control::Trim { starts });
+                self.world.control(Control::trim(starts));
             }
             Step::Wait(millis) => self.world.time += millis,
             Step::Grow if self.naive.len() < MOST_PARTITIONS as usize => {

@@ -1,8 +1,9 @@
 //! Flushes, archive jobs, trims and condemned floors: what is declined, and what is named afterwards.
 
-use super::super::PartitionState;
+use super::super::{PartitionState, State};
+use super::history::check_invariants;
 use super::world::{NO_JOB, World};
-use crate::model::{Answer, CheckpointRef, Control, ObjectId, Offset, Place, Rejection, TopicPartition};
+use crate::model::{Answer, CheckpointRef, Control, LogStart, ObjectId, Offset, Place, Rejection, TopicPartition};
 
 fn setup() -> (World, TopicPartition) {
     let mut world = World::new();
@@ -114,13 +115,13 @@ fn what_was_trimmed_between_cut_and_command_is_not_registered() {
     world.append(at, 2);
     let cut = world.cut(1);
     world.append(at, 4);
-    world.control(Control::Trim { starts: vec![(at, 6), (at, 1)] });
+    world.control(Control::trim(vec![(at, 6), (at, 1)]));
     assert_eq!(world.bounds(at), [6, 6, 6, 8]);
     assert_eq!(world.commit(cut), Answer::Done);
     assert_eq!((world.stored(at), world.segment_ids()), (vec![], vec![]));
     assert_eq!(world.flush(), Answer::Done);
     assert_eq!(world.stored(at), [(4, 8, false)], "the batch is whole, its first half is not readable");
-    world.control(Control::Trim { starts: vec![(at, 100)] });
+    world.control(Control::trim(vec![(at, 100)]));
     assert_eq!(world.bounds(at), [8; 4], "a log start stays at or below the high watermark");
     assert_eq!(world.segment_ids(), []);
     for kept in &world.kept {
@@ -131,20 +132,105 @@ fn what_was_trimmed_between_cut_and_command_is_not_registered() {
 #[test]
 fn a_closed_shard_is_not_trimmed_so_that_its_clean_checkpoint_has_the_log_starts_that_readers_saw() {
     let (mut world, at) = flushed(2);
-    world.control(Control::Trim { starts: vec![(at, 1)] });
+    world.control(Control::trim(vec![(at, 1)]));
     world.control(Control::Close);
     world.flush();
     let clean = world.newest_checkpoint();
     assert!(clean.is_clean());
     let start = world.bounds(at)[0];
     assert_eq!(start, 1);
-    assert_eq!(world.control(Control::Trim { starts: vec![(at, start + 1)] }), Answer::Done);
+    assert_eq!(world.control(Control::trim(vec![(at, start + 1)])), Answer::Done);
     assert_eq!(world.bounds(at)[0], start);
     let restored = world.restore_from(clean).unwrap();
     assert_eq!(restored.partition(at).unwrap().bounds(), world.state.partition(at).unwrap().bounds());
     world.control(Control::Reopen { incarnation: crate::model::Incarnation(1) });
-    world.control(Control::Trim { starts: vec![(at, start + 1)] });
+    world.control(Control::trim(vec![(at, start + 1)]));
     assert_eq!(world.bounds(at)[0], start + 1);
+}
+
+/// Moves the log start of `at`, and the archive start.
+fn trim(world: &mut World, at: TopicPartition, log_start: Offset, archive_start: Offset) {
+    let start = LogStart { partition: at, log_start, archive_start };
+    assert_eq!(world.control(Control::Trim { starts: vec![start] }), Answer::Done);
+    check_invariants(&world.state);
+}
+
+#[test]
+fn archive_files_outlive_the_log_as_far_as_they_are_told_to() {
+    let (mut world, at) = flushed(8);
+    // Three files of two segments each; the last two segments are not archived.
+    for _ in 0..3 {
+        let (job, view) = world.claim(0, 2, world.time + 1_000).unwrap();
+        assert_eq!(world.archive(&job, &view), Answer::Done);
+    }
+    let files = [(0, 4, true), (4, 8, true), (8, 12, true)];
+    let segments = [(12, 14, false), (14, 16, false)];
+    let bytes = |state: &State| state.partition(at).map(|found| (found.stored_bytes(), found.kept_bytes())).unwrap();
+    let all = bytes(&world.state).0;
+    trim(&mut world, at, 8, 0);
+    assert_eq!(world.bounds(at), [8, 12, 16, 16]);
+    assert_eq!((world.stored(at), world.state.file_count()), ([&files[..], &segments[..]].concat(), 3));
+    let (stored, kept) = bytes(&world.state);
+    assert!(stored + kept == all && kept > 0);
+    let objects = world.state.objects().count();
+
+    // A file goes when nothing of it is kept; its offsets may be trimmed in between, and twice.
+    trim(&mut world, at, 8, 3);
+    trim(&mut world, at, 5, 2);
+    assert_eq!((world.state.file_count(), world.state.partition(at).unwrap().archive_start()), (3, 3));
+    trim(&mut world, at, 8, 4);
+    assert_eq!((world.stored(at), world.state.file_count()), ([&files[1..], &segments[..]].concat(), 2));
+    assert_eq!(world.state.objects().count(), objects - 1);
+    trim(&mut world, at, 8, 100);
+    assert_eq!(world.state.partition(at).unwrap().archive_start(), 8, "at most the log start");
+    assert_eq!((world.state.file_count(), bytes(&world.state).1), (1, 0));
+    world.flush();
+    for kept in &world.kept {
+        world.check_replay(kept);
+    }
+}
+
+#[test]
+fn what_is_kept_has_no_gap_up_to_what_is_read() {
+    // Of six segments two are archived, or all.
+    for archived in [2, 6] {
+        let (mut world, at) = flushed(6);
+        let (job, view) = world.claim(0, archived, world.time + 1_000).unwrap();
+        assert_eq!(world.archive(&job, &view), Answer::Done);
+        trim(&mut world, at, 4, 0);
+        assert_eq!(world.stored(at)[0].0, 0, "all up to the log start is archived");
+        // What is trimmed is still in the tail here: a state restored from the checkpoint has it in a segment.
+        world.append(at, 2);
+        world.append(at, 2);
+        let cut = world.cut(0);
+        trim(&mut world, at, if archived == 2 { 5 } else { 14 }, 0);
+        assert_eq!(world.commit(cut), Answer::Done);
+        let first = if archived == 2 { (4, 6, false) } else { (14, 16, false) };
+        assert_eq!((world.stored(at)[0], world.state.file_count()), (first, 0));
+        world.flush();
+        for kept in &world.kept {
+            world.check_replay(kept);
+        }
+    }
+}
+
+#[test]
+fn a_removed_topic_takes_the_files_that_outlived_its_log() {
+    let (mut world, at) = flushed(2);
+    let (job, view) = world.claim(0, 2, world.time + 1_000).unwrap();
+    assert_eq!(world.archive(&job, &view), Answer::Done);
+    trim(&mut world, at, 4, 0);
+    assert_eq!((world.bounds(at), world.state.file_count()), ([4; 4], 1));
+    world.control(Control::DeleteTopic { id: at.topic });
+    world.time += 1 + world.state.limits().topic_delete_grace_ms;
+    world.control(Control::Tick);
+    world.control(Control::RemoveTopics { ids: vec![at.topic] });
+    assert!(world.state.topic(at.topic).is_none());
+    assert_eq!(world.state.file_count(), 0);
+    world.flush();
+    for kept in &world.kept {
+        world.check_replay(kept);
+    }
 }
 
 #[test]
@@ -157,7 +243,7 @@ fn archiving_replaces_segments_by_files_also_in_the_middle() {
     assert_eq!(world.archive(&middle, &middle_view), Answer::Done);
     assert_eq!(world.stored(at), [(0, 2, false), (2, 4, false), (4, 6, false), (6, 10, true), (10, 12, false)]);
     assert_eq!(world.bounds(at), [0, 0, 12, 12]);
-    world.control(Control::Trim { starts: vec![(at, 3)] });
+    world.control(Control::trim(vec![(at, 3)]));
     assert_eq!(world.archive(&early, &early_view), Answer::Done, "clipped to the log start");
     assert_eq!(world.stored(at), [(0, 4, true), (4, 6, false), (6, 10, true), (10, 12, false)]);
     assert_eq!(world.bounds(at), [3, 4, 12, 12]);

@@ -93,6 +93,10 @@ fn topics() -> Vec<Case> {
         put("a number that JSON cannot keep", "{\"partitions\":1e999}").is(400, "invalid_json"),
         put("a format of nobody", "{\"value_format\":\"xml\"}").is(422, "invalid_request"),
         put("no retention", "{\"retention_ms\":0}").is(422, "invalid_settings"),
+        put("no archive retention", "{\"archive_retention_ms\":0}").is(422, "invalid_settings"),
+        put("an archive shorter than its log", "{\"retention_ms\":10,\"archive_retention_ms\":9}")
+            .is(422, "invalid_settings"),
+        put("a negative archive retention", "{\"archive_retention_ms\":-1}").is(422, "invalid_request"),
         put("rekey at creation", "{\"rekey\":true}").is(422, "invalid_request"),
         put("settings too deep", &"[".repeat(10_000)).is(422, "invalid_request"),
         put("settings as XML", "<x/>").header("content-type", "text/xml").is(415, "unsupported_media_type"),

@@ -156,6 +156,8 @@ pub struct Topic {
     pub deleted: Option<Stamp>,
     /// How old records become; `None`: they stay.
     pub retention: Option<Millis>,
+    /// How old records become in the archive once they left the log; `None`: they go with it.
+    pub archive: Option<Millis>,
 }
 
 /// All disks were lost and the cluster was started from what the bucket had, without having been closed.
@@ -231,6 +233,8 @@ pub struct Scan {
     pub source: String,
     /// Every partition of every topic that is there.
     pub parts: BTreeMap<Part, PartScan>,
+    /// Offset and record of what archive files have of each partition below its first readable offset.
+    pub kept: BTreeMap<Part, Vec<(u64, Record)>>,
     /// Producer's stamps by place, where the reader sees them.
     pub stamps: Vec<(Part, u64, Stamped)>,
     /// What the reader found damaged, missing or contradictory.

@@ -22,10 +22,14 @@ pub struct Knobs {
     pub keep: u64,
     /// `gc.grace`; the collector runs four times in it.
     pub grace: Millis,
+    /// `gc.list_limit`.
+    pub listed: u64,
     /// Whether segments are archived.
     pub archive: bool,
     /// Retention of the second topic.
     pub retention: Option<Millis>,
+    /// Of what leaves its log, in the archive.
+    pub archive_retention: Option<Millis>,
     /// Of a thousand requests, how many wait for the bucket.
     pub object: u64,
     /// The longest pause of a producer, milliseconds.
@@ -53,8 +57,10 @@ impl Default for Knobs {
             flush: 1_500,
             keep: 64 << 10,
             grace: 20_000,
+            listed: 100_000,
             archive: true,
             retention: Some(15_000),
+            archive_retention: None,
             object: 100,
             rest: 80,
             operate: 2_000,

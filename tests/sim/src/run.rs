@@ -98,9 +98,12 @@ fn vary(rng: &mut Rng, profile: &mut Profile) {
     knobs.flush = *rng.pick(&[400, 1_500, 4_000]);
     knobs.keep = *rng.pick(&[0, 32 << 10, 1 << 20]);
     knobs.grace = *rng.pick(&[3_000, 20_000]);
+    knobs.listed = *rng.pick(&[7, 100_000]);
     knobs.object = *rng.pick(&[0, 100, 400]);
     knobs.rest = *rng.pick(&[20, 80, 200]);
     knobs.retention = *rng.pick(&[None, Some(4_000), Some(15_000)]);
+    knobs.archive_retention =
+        knobs.retention.and_then(|log| *rng.pick(&[None, Some(log), Some(3 * log), Some(600_000)]));
     knobs.answers_lost = *rng.pick(&[0, 10, 100]);
     knobs.bucket_delay = *rng.pick(&[2, 20, 200]);
     knobs.sync_delay = *rng.pick(&[0, 1, 5]);
@@ -138,12 +141,12 @@ fn begin(world: &mut World, rng: &Rng) -> Result<(), String> {
     if !world.until(30_000, |world| world.now % 20 == 0 && led(world)) {
         return Err("a shard has no leader in the beginning".to_owned());
     }
-    let retention = world.profile.knobs.retention;
+    let (log, archive) = (world.profile.knobs.retention, world.profile.knobs.archive_retention);
     let (desk, mut rng) = (world.desk.clone(), rng.fork("topics"));
     let creating = world.spawn(async move {
         let mut created = true;
         for (topic, partitions) in TOPICS {
-            let retention = retention.filter(|_| topic == "r");
+            let retention = if topic == "r" { (log, archive) } else { (None, None) };
             created &= desk.create(&mut rng, topic, settings(partitions, retention), 50).await;
         }
         created

@@ -340,6 +340,7 @@ fn config(id: u64, knobs: &Knobs, nodes: Vec<ClusterNode>) -> Config {
     config.fetch.bucket_deadline = deadline(knobs) / 2;
     config.fetch.view_age = ms(knobs.grace / 5);
     (config.gc.grace, config.gc.interval) = (ms(knobs.grace), ms(knobs.grace / 4));
+    config.gc.list_limit = knobs.listed;
     config.archive.enabled = knobs.archive;
     (config.archive.interval, config.archive.max_age) = (ms(500), ms(10_000));
     config.archive.deadline = deadline(knobs);

@@ -54,6 +54,7 @@ const CASES: &[Case] = &[
     Case("clock-year-ahead", 1, &["LogTime", "Retention"]),
     Case("purge-without-keep", 1, &["not converged"]),
     Case("trim-during-flush-forgotten", 1, &["Monotonic", "ReadsStay"]),
+    Case("archive-goes-with-log", 1, &["ArchiveRetention"]),
 ];
 
 /// What came of a case.

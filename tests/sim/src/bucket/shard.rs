@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use tidelog::model::checkpoint::Extent;
+use tidelog::model::checkpoint::{Extent, PartitionRecord};
 use tidelog::model::{Checkpoint, ObjectId, TopicPartition};
 
 use super::frame::{self, Object, Place};
@@ -17,6 +17,7 @@ struct Listed {
     name: Part,
     id: TopicPartition,
     log_start: u64,
+    archive_start: u64,
     flushed: u64,
     slot: u32,
 }
@@ -82,7 +83,8 @@ fn listed(checkpoint: &Checkpoint) -> Vec<Listed> {
     partitions
         .filter_map(|record| {
             let (id, name) = slots.remove(&record.slot)?;
-            Some(Listed { name, id, log_start: record.log_start, flushed: record.flushed, slot: record.slot })
+            let PartitionRecord { slot, log_start, archive_start, flushed, .. } = *record;
+            Some(Listed { name, id, log_start, archive_start, flushed, slot })
         })
         .collect()
 }
@@ -170,16 +172,26 @@ fn places(
     places
 }
 
-/// The records of one partition from its log start to its flushed offset.
+impl Listed {
+    /// Whether what an index part or a footer says of this place was not trimmed since.
+    fn has(&self, place: &Place) -> bool {
+        match place.object {
+            Object::Segment(..) => place.end > self.log_start,
+            Object::Archive(_) => place.end > self.archive_start,
+        }
+    }
+}
+
+/// The records of one partition from its archive start to its flushed offset.
 fn partition(
     listed: &Listed,
     ranges: &[Place],
     segments: &HashMap<ObjectId, Segment>,
     files: &Files,
 ) -> Result<Vec<Found>, String> {
-    let (mut next, mut all) = (listed.log_start, Vec::new());
-    for range in ranges.iter().filter(|range| range.end > listed.log_start) {
-        if range.start > next || range.start < next && next != listed.log_start {
+    let (mut next, mut all) = (listed.archive_start, Vec::new());
+    for range in ranges.iter().filter(|range| listed.has(range)) {
+        if range.start > next || range.start < next && next != listed.archive_start {
             return Err(format!("a range begins at {} after {next}", range.start));
         }
         let mut records = match range.object {
@@ -201,7 +213,7 @@ fn partition(
         if count != range.end - range.start {
             return Err(format!("[{}, {}) has {count} records", range.start, range.end));
         }
-        records.retain(|found| found.offset >= listed.log_start);
+        records.retain(|found| found.offset >= listed.archive_start);
         next = range.end;
         all.extend(records);
     }
@@ -212,8 +224,11 @@ fn partition(
     }
 }
 
-fn add(scan: &mut Scan, listed: &Listed, found: Vec<Found>) {
+fn add(scan: &mut Scan, listed: &Listed, mut found: Vec<Found>) {
     let name = &listed.name;
+    let readable = found.split_off(found.partition_point(|found| found.offset < listed.log_start));
+    let kept = std::mem::replace(&mut found, readable);
+    scan.kept.insert(name.clone(), kept.into_iter().map(|found| (found.offset, found.record)).collect());
     scan.stamps.extend(found.iter().filter_map(|found| Some((name.clone(), found.offset, found.stamp?))));
     let records = found.into_iter().map(|found| (found.offset, found.record)).collect();
     let part = PartScan { start: listed.log_start, end: listed.flushed.max(listed.log_start), records };

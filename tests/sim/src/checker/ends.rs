@@ -25,6 +25,7 @@ pub(super) fn check(known: &Known<'_>, verdict: &mut Verdict) {
     replicas(known, verdict);
     samples(known, verdict);
     retention(known, verdict);
+    archived(known, verdict);
     topics(known, verdict);
 }
 
@@ -109,6 +110,39 @@ fn retention(known: &Known<'_>, verdict: &mut Verdict) {
                 let old = retention.is_some_and(|retention| age >= retention * SLOWEST_PER_MILLE / 1000);
                 verdict.expect(Invariant::Retention, old, || {
                     format!("{}@{offset} is gone after {age} ms, retention is {retention:?} ms", named(&part))
+                });
+            }
+        }
+    }
+}
+
+/// A record that was acknowledged and has left the log is in an archive file, with its bytes, unless it was as old as its topic
+/// says that they keep it.
+fn archived(known: &Known<'_>, verdict: &mut Verdict) {
+    for send in &known.history.sends {
+        let topic = known.history.topics.get(&send.topic);
+        let Some(archive) = topic.and_then(|topic| topic.archive) else { continue };
+        let age = known.end.time.saturating_sub(first_time(send));
+        if age >= archive * SLOWEST_PER_MILLE / 1000 {
+            continue;
+        }
+        for attempt in &send.attempts {
+            let (Outcome::Written(_, places), Some(ended)) = (&attempt.outcome, attempt.ended) else { continue };
+            for (record, place) in send.records.iter().zip(places) {
+                let Some((partition, offset)) = *place else { continue };
+                let part = (send.topic.clone(), partition);
+                let Some(scan) = known.end.bucket.parts.get(&part).filter(|scan| offset < scan.start) else { continue };
+                if known.lost(ended, &part, offset).is_some() {
+                    continue;
+                }
+                let kept = known.end.bucket.kept.get(&part).map_or(&[][..], Vec::as_slice);
+                let there = kept.binary_search_by_key(&offset, |(offset, _)| *offset).ok().map(|at| &kept[at].1);
+                verdict.expect(Invariant::ArchiveRetention, there == Some(record), || {
+                    let (found, start) = (there.map_or("nothing", |there| &there.value), scan.start);
+                    format!(
+                        "{}@{offset} left the log, which starts at {start}, and the archive has {found} after {age} of {archive} ms",
+                        named(&part)
+                    )
                 });
             }
         }

@@ -56,6 +56,8 @@ pub enum Invariant {
     ReplicasAgree,
     /// Records go only once they are as old as their topic says.
     Retention,
+    /// What left the log stays in archive files for as long as its topic says.
+    ArchiveRetention,
     /// Topics are there from their creation until their deletion.
     Topics,
     /// Log time is near to the time.

@@ -26,9 +26,10 @@ impl Case {
     /// Three records acknowledged in partition 0 one after the other, read, flushed (the first two) and replicated.
     fn good() -> Self {
         let mut case = Self { history: History::default(), end: End::default() };
-        case.history
-            .topics
-            .insert("t".to_owned(), Topic { created: Some(0), deleting: None, deleted: None, retention: None });
+        case.history.topics.insert(
+            "t".to_owned(),
+            Topic { created: Some(0), deleting: None, deleted: None, retention: None, archive: None },
+        );
         for (at, value) in ["a", "b", "c"].into_iter().enumerate() {
             case.send(value, Outcome::Written(Durability::Quorum, vec![Some((0, at as u64))]));
         }
@@ -333,13 +334,25 @@ fn records_that_went_before_their_time_are_found() {
     };
     breaks([], |case| with_retention(case, 90_000));
     breaks([Invariant::Retention], |case| with_retention(case, 900_000));
+
+    // In the archive they may stay for longer.
+    let with_archive = |case: &mut Case, archive, kept: &[(u64, Record)]| {
+        with_retention(case, 90_000);
+        case.history.topics.get_mut("t").unwrap().archive = Some(archive);
+        case.end.bucket.kept.insert(part(0), kept.to_vec());
+    };
+    breaks([], |case| with_archive(case, 200_000, &[(0, record("a"))]));
+    breaks([], |case| with_archive(case, 100_000, &[]));
+    for kept in [vec![], vec![(0, record("b"))], vec![(1, record("a"))]] {
+        breaks([Invariant::ArchiveRetention], |case| with_archive(case, 200_000, &kept));
+    }
 }
 
 #[test]
 fn topics_that_are_gone_or_stay_are_found() {
     let gone = [Invariant::Topics];
     breaks(gone, |case| {
-        let topic = Topic { created: Some(1), deleting: None, deleted: None, retention: None };
+        let topic = Topic { created: Some(1), deleting: None, deleted: None, retention: None, archive: None };
         case.history.topics.insert("u".to_owned(), topic);
     });
     breaks(gone, |case| {

@@ -90,8 +90,8 @@ impl Desk {
 
     /// Creates a topic, and says whether an answer was there in time. A topic that is not confirmed may be there.
     pub async fn create(&self, rng: &mut Rng, topic: &str, settings: Value, tries: usize) -> bool {
-        let retention = settings["retention_ms"].as_u64();
-        let unknown = Topic { created: None, deleting: None, deleted: None, retention };
+        let (retention, archive) = (settings["retention_ms"].as_u64(), settings["archive_retention_ms"].as_u64());
+        let unknown = Topic { created: None, deleting: None, deleted: None, retention, archive };
         self.history().topics.entry(topic.to_owned()).or_insert(unknown);
         let ask = Ask::with(Method::PUT, format!("/v1/topics/{topic}"), settings, 5_000);
         let answer = self.insist(rng, &ask, tries).await;
@@ -105,10 +105,10 @@ impl Desk {
     }
 }
 
-/// The body of a create request.
+/// The body of a create request. How long the log keeps records, and how long the archive does.
 #[must_use]
-pub fn settings(partitions: u32, retention: Option<u64>) -> Value {
-    json!({ "partitions": partitions, "retention_ms": retention, "archive_after_ms": 2_000 })
+pub fn settings(partitions: u32, (retention, archive): (Option<u64>, Option<u64>)) -> Value {
+    json!({ "partitions": partitions, "retention_ms": retention, "archive_retention_ms": archive, "archive_after_ms": 2_000 })
 }
 
 async fn pause(rng: &mut Rng, most: u64) {

@@ -18,7 +18,7 @@ pub async fn operator(desk: Desk, mut rng: Rng, (topics, rest): (Vec<String>, u6
             0 => {
                 count += 1;
                 let name = format!("x-{count}");
-                if desk.create(&mut rng, &name, settings(1 + count % 4, None), 3).await {
+                if desk.create(&mut rng, &name, settings(1 + count % 4, (None, None)), 3).await {
                     created.push(name);
                 }
             }

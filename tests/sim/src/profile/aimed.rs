@@ -22,6 +22,7 @@ fn short(mixed: Profile) -> Profile {
     };
     profile.knobs.flush = 800;
     profile.knobs.retention = None;
+    profile.knobs.archive_retention = None;
     profile.knobs.archive = false;
     profile.knobs.rest = 50;
     profile
@@ -161,6 +162,13 @@ fn objects(profile: &mut Profile, name: &str) {
         "archive-drops-range" => {
             profile.lasts = 5_000;
             (knobs.archive, knobs.operate) = (true, 300);
+            exactly.push(Fault::Transfer);
+        }
+        // Records leave the log and not the archive.
+        "archive-goes-with-log" => {
+            profile.lasts = 7_000;
+            (knobs.archive, knobs.operate, knobs.flush) = (true, 300, 400);
+            (knobs.retention, knobs.archive_retention) = (Some(1_500), Some(600_000));
             exactly.push(Fault::Transfer);
         }
         "stale-clean-checkpoint" => {

@@ -1,4 +1,6 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod retention;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,16 +8,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt;
 
+use super::look::Place;
 use super::plan::{Horizon, kept};
-use super::{Collector, Deleted, Log, retention};
+use super::survey::{Fate, survey};
+use super::{Collector, Deleted, Extent, Log};
 use crate::checkpoints::tests::{SHARD, START, Shard};
 use crate::error::Result;
 use crate::model::{
-    Answer, CheckpointRef, Control, Incarnation, LogTime, ObjectId, Rejection, TopicPartition, TopicSettings,
+    Answer, CheckpointRef, Control, Incarnation, LogTime, ObjectId, Rejection, TopicId, TopicPartition, TopicSettings,
 };
 use crate::state::State;
 use crate::store::Bucket;
-use crate::store::keys::{self, Key};
+use crate::store::keys::{ArchiveKey, Key};
 
 const GRACE: Duration = Duration::from_secs(3_600);
 const HOUR: u64 = 3_600_000;
@@ -41,7 +45,7 @@ impl Log for Shard {
 }
 
 fn collector(shard: &Shard) -> Collector {
-    Collector::new(shard.bucket.clone(), SHARD, GRACE)
+    Collector::new(shard.bucket.clone(), SHARD, Extent { grace: GRACE, listed: 100_000 })
 }
 
 async fn listed(bucket: &Bucket) -> BTreeSet<String> {
@@ -170,7 +174,10 @@ async fn a_run_that_broke_off_leaves_checkpoints_that_can_be_started_from() {
     let horizon = Horizon { now: shard.time(), grace: GRACE };
     shard.condemn(horizon.floor()).await.unwrap();
     let named = broken.named(&shard.state(), horizon, &BTreeSet::new()).await.unwrap().unwrap();
-    let deleted = broken.delete(&keys::checkpoints_of(SHARD), horizon.floor(), &named).await.unwrap();
+    let found = broken.look(Place::default(), horizon.floor(), named).await.unwrap();
+    let named = broken.named(&shard.state(), horizon, &BTreeSet::new()).await.unwrap().unwrap();
+    assert!(!found.objects.is_empty(), "more than checkpoints is to go");
+    let deleted = broken.delete(found.checkpoints, horizon.floor(), &named).await.unwrap();
     assert!(deleted.objects > 0);
     for checkpoint in crate::checkpoints::list(&shard.bucket, SHARD).await.unwrap() {
         let loaded = crate::checkpoints::load(&shard.bucket, SHARD, checkpoint).await.unwrap();
@@ -248,6 +255,188 @@ async fn an_unreadable_kept_checkpoint_stops_the_run() {
     assert_eq!(collector(&shard).run(&shard).await.unwrap_err().code(), "corrupt");
 }
 
+/// A shard with archived and trimmed segments, orphans, and checkpoints of three hours, the newest of them just now.
+async fn littered() -> Shard {
+    let shard = Shard::new(Bucket::memory()).await;
+    let topic = shard.create("a", TopicSettings::default());
+    let partition = TopicPartition::new(topic, 0);
+    for round in 0..24 {
+        shard.append(partition, 10);
+        shard.flush(true).await;
+        if round % 6 == 5 {
+            shard.archive(topic).await;
+        }
+        if round % 8 == 7 {
+            // Flushes that broke off, one of them before its checkpoint, and an archive file that no job ever named.
+            shard.append(partition, 1);
+            shard.flush(false).await;
+            for orphan in [Key::Segment(SHARD, shard.object()), orphan(&shard, topic)] {
+                shard.bucket.put(&orphan.to_string(), vec![Bytes::from_static(b"?")]).await.unwrap();
+            }
+        }
+        shard.advance(HOUR / 8);
+    }
+    shard.control(Control::trim(vec![(partition, 60)]));
+    shard.flush(true).await;
+    shard
+}
+
+fn orphan(shard: &Shard, topic: TopicId) -> Key {
+    Key::Archive(ArchiveKey {
+        namespace: "default".to_owned(),
+        topic: "a".to_owned(),
+        topic_id: topic,
+        day: 1,
+        shard: SHARD,
+        id: shard.object(),
+    })
+}
+
+#[tokio::test]
+async fn bounded_listings_go_on_where_they_ended_and_come_to_all() {
+    let (whole, bounded) = (littered().await, littered().await);
+    assert_eq!(listed(&whole.bucket).await, listed(&bounded.bucket).await);
+    collector(&whole).run(&whole).await.unwrap();
+    let left = listed(&whole.bucket).await;
+
+    let mut collector = Collector::new(bounded.bucket.clone(), SHARD, Extent { grace: GRACE, listed: 3 });
+    let (mut runs, mut most) = (0, 0);
+    while listed(&bounded.bucket).await != left {
+        let before = bounded.bucket.list("archive").try_collect::<Vec<_>>().await.unwrap().len();
+        let segments = bounded.bucket.list("shards/00000/segments").try_collect::<Vec<_>>().await.unwrap().len();
+        collector.run(&bounded).await.unwrap();
+        let after = bounded.bucket.list("archive").try_collect::<Vec<_>>().await.unwrap().len()
+            + bounded.bucket.list("shards/00000/segments").try_collect::<Vec<_>>().await.unwrap().len();
+        most = most.max(before + segments - after);
+        assert!(is_whole(&bounded).await);
+        runs += 1;
+        assert!(runs < 100, "some of the garbage is never looked at");
+    }
+    assert!(most > 0 && most <= 3 && runs > 3, "{most} at most in {runs} runs");
+    for _ in 0..runs {
+        assert_eq!(collector.run(&bounded).await.unwrap(), Deleted::default());
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_was_replaced_deletes_nothing() {
+    let shard = littered().await;
+    // Another cluster was started from the bucket two hours ago; what it wrote since is nothing that this one knows of.
+    let next = Key::Incarnation(Incarnation(2)).to_string();
+    shard.bucket.put(&next, vec![Bytes::from_static(b"{}")]).await.unwrap();
+    let theirs = Key::Segment(SHARD, ObjectId::from_parts(shard.time() - 2 * HOUR, 77)).to_string();
+    shard.bucket.put(&theirs, vec![Bytes::from_static(b"theirs")]).await.unwrap();
+    let before = listed(&shard.bucket).await;
+    assert_eq!(collector(&shard).run(&shard).await.unwrap_err().code(), "replaced");
+    assert_eq!(listed(&shard.bucket).await, before);
+}
+
+/// A shard whose leader sleeps after it proposed to condemn, while another one goes on.
+struct Sleeping<'a> {
+    shard: &'a Shard,
+    meanwhile: tokio::sync::Mutex<Vec<CheckpointRef>>,
+    topic: TopicId,
+}
+
+impl Log for Sleeping<'_> {
+    fn log_time(&self) -> LogTime {
+        self.shard.log_time()
+    }
+
+    fn view(&self) -> State {
+        self.shard.view()
+    }
+
+    async fn pinned(&self) -> Result<BTreeSet<CheckpointRef>> {
+        Ok(BTreeSet::new())
+    }
+
+    async fn condemn(&self, floor: ObjectId) -> Result<()> {
+        self.shard.condemn(floor).await?;
+        let mut meanwhile = self.meanwhile.lock().await;
+        for _ in 0..5 {
+            self.shard.advance(HOUR);
+            self.shard.append(TopicPartition::new(self.topic, 0), 10);
+            meanwhile.push(self.shard.flush(true).await);
+        }
+        self.shard.archive(self.topic).await;
+        meanwhile.push(self.shard.flush(true).await);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_slept_for_hours_deletes_nothing_that_came_meanwhile() {
+    let shard = littered().await;
+    let topic = shard.state().topic_by_name("a").unwrap().id;
+    let before = listed(&shard.bucket).await;
+    let sleeping = Sleeping { shard: &shard, meanwhile: tokio::sync::Mutex::default(), topic };
+    assert!(collector(&shard).run(&sleeping).await.unwrap().objects > 0);
+    let left = listed(&shard.bucket).await;
+    let fresh: Vec<_> = left.difference(&before).collect();
+    let meanwhile = sleeping.meanwhile.into_inner();
+    assert!(meanwhile.iter().all(|checkpoint| left.contains(&Key::Checkpoint(SHARD, *checkpoint).to_string())));
+    // Five segments, an archive file, six checkpoints, and index parts.
+    assert!(fresh.len() >= 12 && is_whole(&shard).await, "{fresh:#?}");
+}
+
+#[tokio::test]
+async fn a_survey_tells_what_a_run_deletes_and_why() {
+    let shard = littered().await;
+    let before = listed(&shard.bucket).await;
+    let mut told = BTreeSet::new();
+    let surveys = survey(&shard.bucket, shard.time(), GRACE, |judged| {
+        if judged.fate.goes() {
+            told.insert(judged.object.key.clone());
+        }
+    });
+    let surveys = surveys.await.unwrap();
+    assert_eq!(listed(&shard.bucket).await, before, "a survey deletes nothing");
+    let deleted = collector(&shard).run(&shard).await.unwrap();
+    let left = listed(&shard.bucket).await;
+    assert_eq!(told, before.difference(&left).cloned().collect());
+
+    let [found] = surveys.as_slice() else { panic!("one shard: {surveys:?}") };
+    let current = shard.state().checkpoint_ref().unwrap();
+    assert_eq!(found.checkpoint, Some(Key::Checkpoint(SHARD, current).to_string()));
+    assert_eq!((found.log_time_ms, found.floor_ms), (shard.time(), shard.time() - HOUR));
+    let goes = found.groups.iter().filter(|group| group.deleted);
+    let (objects, bytes) = goes.fold((0, 0), |sum, group| (sum.0 + group.objects, sum.1 + group.bytes));
+    assert_eq!((objects, bytes), (deleted.objects, deleted.bytes));
+    let of = |kind: &str, fate| found.groups.iter().find(|group| (group.kind, group.fate) == (kind, fate));
+    for (kind, fate) in [
+        ("checkpoint", Fate::Superseded),
+        ("segment", Fate::Replaced),
+        ("segment", Fate::Orphan),
+        ("archive", Fate::Orphan),
+        ("index", Fate::Replaced),
+        ("checkpoint", Fate::Kept),
+        ("segment", Fate::Live),
+        ("archive", Fate::Live),
+    ] {
+        assert!(of(kind, fate).is_some(), "no {kind} is {fate:?}: {:#?}", found.groups);
+    }
+    assert!(found.groups.iter().all(|group| group.objects > 0 && group.fate.goes() == group.deleted));
+    let left_bytes: u64 = found.groups.iter().filter(|group| !group.deleted).map(|group| group.objects).sum();
+    assert_eq!(
+        left_bytes as usize,
+        left.iter().filter(|key| Key::parse(key).is_some_and(|key| key.shard().is_some())).count()
+    );
+}
+
+#[tokio::test]
+async fn a_survey_of_a_bucket_without_a_checkpoint_judges_nothing() {
+    let shard = Shard::new(Bucket::memory()).await;
+    let key = Key::Segment(SHARD, ObjectId(1)).to_string();
+    shard.bucket.put(&key, vec![Bytes::from_static(b"?")]).await.unwrap();
+    let surveys = survey(&shard.bucket, u64::MAX, GRACE, |judged| panic!("{judged:?}")).await.unwrap();
+    assert_eq!((surveys.len(), &surveys[0].checkpoint, surveys[0].groups.len()), (1, &None, 0));
+    let place = Key::BackupPlace.to_string();
+    shard.bucket.put(&place, vec![Bytes::from_static(b"{}")]).await.unwrap();
+    let refused = survey(&shard.bucket, u64::MAX, GRACE, |_| {}).await.unwrap_err();
+    assert_eq!(refused.code(), "bucket_is_backup");
+}
+
 fn checkpoint(time: u64, index: u64) -> CheckpointRef {
     CheckpointRef { incarnation: Incarnation(1), index, id: ObjectId::from_parts(time, u128::from(index)) }
 }
@@ -268,27 +457,4 @@ fn three_newest_one_a_day_and_those_around_the_grace_period_are_kept() {
     expected.extend((0..7).map(|day| listed[1_440 - 73 - 144 * day]));
     assert_eq!(kept, expected);
     assert!(!kept.contains(&flying));
-}
-
-#[tokio::test]
-async fn retention_trims_whole_ranges_by_age_and_size() {
-    let shard = Shard::new(Bucket::memory()).await;
-    let by_age = shard.create("age", TopicSettings { retention_ms: Some(HOUR), ..TopicSettings::default() });
-    let by_size = shard.create("size", TopicSettings { retention_bytes: Some(15_000), ..TopicSettings::default() });
-    let for_ever = shard.create("ever", TopicSettings::default());
-    let first = |topic| TopicPartition::new(topic, 0);
-    for _ in 0..4 {
-        for topic in [by_age, by_size, for_ever] {
-            shard.append(first(topic), 10);
-        }
-        shard.flush(true).await;
-        shard.advance(HOUR / 2);
-    }
-    // Appended two hours, 90 and 60 minutes ago, and half an hour ago; some 5.6 kB each.
-    let state = shard.state();
-    let plan: Vec<_> = retention::plan(&state, shard.time()).collect();
-    assert_eq!(plan, [(first(by_age), 20), (first(by_size), 10)]);
-    shard.control(Control::Trim { starts: plan });
-    assert_eq!(retention::plan(&shard.state(), shard.time()).count(), 0);
-    assert_eq!(retention::plan(&shard.state(), shard.time() + DAY).collect::<Vec<_>>(), [(first(by_age), 40)]);
 }

@@ -9,44 +9,39 @@
 #
 # Without npm it says that it was skipped, and exits 0; with CI=true that is a failure.
 set -euo pipefail
+. "$(dirname "$0")/common.sh"
 
-root=$(cd "$(dirname "$0")/.." && pwd)
-target=${CARGO_TARGET_DIR:-$root/target}
-tidelog=${TIDELOG:-$target/debug/tidelog}
+tidelog=${TIDELOG:-$targets/debug/tidelog}
 version=3.37.0
-azurite=${AZURITE:-$target/azurite/node_modules/.bin/azurite-blob}
+azurite=${AZURITE:-$targets/azurite/node_modules/.bin/azurite-blob}
 if [ ! -x "$azurite" ]; then
-    if ! command -v npm >/dev/null; then
-        echo "skipped: npm is not installed, so Azurite cannot be"
-        [ "${CI:-}" != true ]
+    if ! installable npm npm; then
+        skip "npm is not installed, so Azurite cannot be"
         exit
     fi
-    npm install --silent --no-fund --no-audit --prefix "$target/azurite" "azurite@$version" >/dev/null
+    npm install --silent --no-fund --no-audit --prefix "$targets/azurite" "azurite@$version" >/dev/null
 fi
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/tidelog-azure.XXXXXX")
 started=()
-cleanup() {
-    status=$?
+end_all() {
     [ "${#started[@]}" -eq 0 ] || kill -9 "${started[@]}" 2>/dev/null || true
     wait 2>/dev/null || true
-    [ "$status" -eq 0 ] || tail -n 20 "$work"/*.log >&2 || true
-    rm -rf "$work"
-    exit "$status"
+    [ "$1" = 0 ] || tail -n 20 "$work"/*.log >&2 || true
 }
-trap cleanup EXIT
+at_exit end_all
 
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-until_up() { # URL: waits until something answers there
-    for _ in $(seq 300); do
-        if curl -s -o "$work/up" "$1"; then return; fi
+until_up() { # URL: waits until something answers there well, or as one who is not known
+    local status
+    for _ in $(seq 600); do
+        status=$(curl -s -o /dev/null -w '%{http_code}' "$1" || true)
+        case $status in 2?? | 4??) return ;; esac
         sleep 0.1
     done
-    echo "azure: nothing answers at $1" >&2
-    exit 1
+    fail "nothing answers at $1"
 }
 
-port=$(free_port)
+read -r port http admin < <(free_ports 3)
 "$azurite" --silent --skipApiVersionCheck --disableTelemetry --blobHost 127.0.0.1 --blobPort "$port" --location "$work/azurite" >"$work/azurite.log" 2>&1 &
 started+=($!)
 # Account and key are those that every Azurite has.
@@ -74,11 +69,9 @@ TIDELOG_TEST_BUCKET=az://tidelog/suite cargo test --quiet --locked --manifest-pa
 echo "--- bucket check"
 "$tidelog" bucket check --quick --bucket az://tidelog/check
 if "$tidelog" bucket check --quick --bucket az://nothing/check; then
-    echo "azure: a container that is not there passed the check" >&2
-    exit 1
+    fail "a container that is not there passed the check"
 fi
 
-http=$(free_port) admin=$(free_port)
 export TIDELOG_SERVER=http://127.0.0.1:$http TIDELOG_ADMIN_SERVER=http://127.0.0.1:$admin
 serve() {
     "$tidelog" serve --bucket az://tidelog/log --data-dir "$work/data" --listen "127.0.0.1:$http" --admin-listen "127.0.0.1:$admin" \
@@ -101,4 +94,4 @@ rm -rf "$work/data"
 serve
 "$tidelog" consume numbers --output value | sort -n | diff - <(seq 1 2000)
 "$tidelog" verify --bucket az://tidelog/log
-echo "azure: ok"
+ok "2,000 records over Azurite, killed, stopped, started from the bucket alone"

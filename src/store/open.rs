@@ -59,7 +59,8 @@ pub(super) fn open(url: &str, settings: &config::Store, create: bool) -> Result<
     } else if let Some((cloud, place)) = Cloud::of(url) {
         let place = Place::of(cloud.scheme(), place)?;
         let store = cloud.build(place.bucket, retry_of_client(settings), settings);
-        place.opened(store.map_err(|error| place.cannot_be_opened(error))?)
+        let store = store.map_err(|error| place.cannot_be_opened(error))?;
+        place.opened(store)
     } else {
         Err(invalid(url, "does not start with file://, memory://, s3://, gs:// or az://"))
     }

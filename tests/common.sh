@@ -87,6 +87,6 @@ topology() {
 end_topology() {
     local ended=0
     "$cluster" down || ended=1
-    [ "$1" = 0 ] && [ "$ended" = 0 ] || tail -n 15 "$STATE"/logs/*.log >&2 || true
+    if [ "$1$ended" != 00 ] && [ -d "$STATE/logs" ]; then tail -n 15 "$STATE"/logs/*.log >&2 || true; fi
     return "$ended"
 }

@@ -86,7 +86,7 @@ pub(crate) struct ServeArgs {
     /// Directory of the write-ahead log, the cache and, without --bucket, the bucket [default: ./tidelog-data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The bucket: file:///…, memory:/// or s3://bucket/prefix [default: the directory bucket/ in the data directory]
+    /// The bucket: file:///…, memory:///, s3://, gs:// or az://bucket/prefix [default: the directory bucket/ in the data directory]
     #[arg(long, value_name = "URL")]
     pub bucket: Option<String>,
     /// This node's number in the cluster, never one that another node had; auto takes the next that is free [default: 1]

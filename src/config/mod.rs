@@ -36,7 +36,7 @@ pub use sections::{
 pub struct Config {
     /// Directory of `wal/`, `cache/` and, without `bucket`, of the bucket itself.
     pub data_dir: PathBuf,
-    /// Where the bucket is: `file:///…`, `memory:///` or `s3://bucket/prefix`; `bucket/` in `data_dir` if not set.
+    /// Where the bucket is: `file:///…`, `memory:///`, `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`; `bucket/` in `data_dir` if not set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bucket: Option<String>,
     /// The gateway's listener.

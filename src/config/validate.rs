@@ -157,9 +157,9 @@ impl Config {
             problems.push("data_dir: must not be empty".to_owned());
         }
         if let Some(url) = &self.bucket
-            && !["file:///", "memory:///", "s3://"].iter().any(|scheme| url.starts_with(scheme))
+            && !["file:///", "memory:///", "s3://", "gs://", "az://"].iter().any(|scheme| url.starts_with(scheme))
         {
-            problems.push(format!("bucket: {url:?} does not start with file:///, memory:/// or s3://"));
+            problems.push(format!("bucket: {url:?} does not start with file:///, memory:///, s3://, gs:// or az://"));
         }
         let class = &self.store.archive_class;
         if class.is_empty() || !class.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {

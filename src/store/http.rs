@@ -69,15 +69,19 @@ impl HttpService for Service {
     }
 }
 
-/// Whether the call is of an upload in parts that has begun.
+/// Whether the call is of an upload in parts that has begun; Azure's parts are blocks.
 fn is_of_upload(request: &HttpRequest) -> bool {
-    let parameters = request.uri().query().unwrap_or_default().split('&');
-    parameters.into_iter().any(|parameter| parameter.starts_with("uploadId="))
+    has_parameter(request, &["uploadId=", "comp=block"])
 }
 
 /// Whether the call lists objects.
 fn is_listing(request: &HttpRequest) -> bool {
-    request.uri().query().unwrap_or_default().split('&').any(|parameter| parameter.starts_with("list-type="))
+    has_parameter(request, &["list-type=", "comp=list"])
+}
+
+fn has_parameter(request: &HttpRequest, beginnings: &[&str]) -> bool {
+    let mut parameters = request.uri().query().unwrap_or_default().split('&');
+    parameters.any(|parameter| beginnings.iter().any(|beginning| parameter.starts_with(beginning)))
 }
 
 /// One exchange. An answer that may be another one later is an error.

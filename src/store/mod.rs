@@ -9,6 +9,7 @@
 
 mod attempt;
 mod aws;
+mod clouds;
 mod credentials;
 mod error;
 mod hedge;

@@ -1,6 +1,7 @@
 //! Opens a bucket by its URL and says what an external reader can open.
 //!
 //! `file:///absolute/path`, `memory:///` (fresh each time) and `memory:///name` (shared within the process),
+//! `gs://bucket/prefix` and `az://container/prefix` (`clouds.rs`), and
 //! `s3://bucket/prefix` with endpoint, authorities and keys from the environment (`AWS_ENDPOINT_URL`, `AWS_CA_BUNDLE`,
 //! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`), or credentials and region from wherever Amazon's own tools find
 //! them (`aws.rs`).
@@ -15,6 +16,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{Certificate, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
 use super::aws::{self, Chain};
+use super::clouds::Cloud;
 use super::credentials::Renewed;
 use super::http::Connector;
 use super::local::LocalDurable;
@@ -32,7 +34,7 @@ const DEFAULT_REGION: &str = "us-east-1";
 const KEY_VARIABLES: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 /// Names a PEM file of authorities that are believed besides the well-known ones, as for Amazon's own tools.
 const CA_VARIABLE: &str = "AWS_CA_BUNDLE";
-/// How often the S3 client goes on with a body that broke off. It sees nothing else to try again: `http.rs`.
+/// How often a client goes on with a body that broke off. It sees nothing else to try again: `http.rs`.
 const CLIENT_RETRIES: usize = 3;
 
 static SHARED_MEMORY: Mutex<BTreeMap<String, Arc<InMemory>>> = Mutex::new(BTreeMap::new());
@@ -54,8 +56,46 @@ pub(super) fn open(url: &str, settings: &config::Store, create: bool) -> Result<
         Ok(open_memory(name.trim_matches('/')))
     } else if let Some(place) = url.strip_prefix("s3://") {
         open_s3(place, settings)
+    } else if let Some((cloud, place)) = Cloud::of(url) {
+        let place = Place::of(cloud.scheme(), place)?;
+        let store = cloud.build(place.bucket, retry_of_client(settings), settings);
+        let store = store.map_err(|error| place.cannot_be_opened(error))?;
+        place.opened(store)
     } else {
-        Err(invalid(url, "does not start with file://, memory:// or s3://"))
+        Err(invalid(url, "does not start with file://, memory://, s3://, gs:// or az://"))
+    }
+}
+
+/// What a URL of a cloud names.
+struct Place<'a> {
+    url: String,
+    bucket: &'a str,
+    prefix: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// What stands after `scheme` and `://`.
+    fn of(scheme: &str, place: &'a str) -> Result<Self> {
+        let place = place.trim_end_matches('/');
+        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
+        let url = format!("{scheme}://{place}");
+        if bucket.is_empty() { Err(invalid(&url, "names no bucket")) } else { Ok(Self { url, bucket, prefix }) }
+    }
+
+    fn cannot_be_opened(&self, error: object_store::Error) -> Error {
+        invalid(&self.url, "cannot be opened").with_source(error)
+    }
+
+    /// The prefix in `store`, which is the whole bucket.
+    fn opened(self, store: Arc<dyn ObjectStore>) -> Result<Opened> {
+        let store = if self.prefix.is_empty() {
+            store
+        } else {
+            let prefix = object_store::path::Path::parse(self.prefix)
+                .map_err(|error| invalid(&self.url, "has a bad prefix").with_source(error))?;
+            Arc::new(PrefixStore::new(store, prefix))
+        };
+        Ok(Opened { store, local: None, is_remote: true, url: self.url })
     }
 }
 
@@ -92,13 +132,8 @@ fn open_memory(name: &str) -> Opened {
 }
 
 fn open_s3(place: &str, settings: &config::Store) -> Result<Opened> {
-    let place = place.trim_end_matches('/');
-    let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-    let url = format!("s3://{place}");
-    if bucket.is_empty() {
-        return Err(invalid(&url, "names no bucket"));
-    }
-    let mut builder = fitted(AmazonS3Builder::from_env().with_bucket_name(bucket), settings);
+    let place = Place::of("s3", place)?;
+    let mut builder = fitted(AmazonS3Builder::from_env().with_bucket_name(place.bucket), settings);
     let bundle = std::env::var_os(CA_VARIABLE).map(PathBuf::from);
     if let Some(bundle) = &bundle {
         builder = builder.with_client_options(believing(bundle)?);
@@ -118,23 +153,18 @@ fn open_s3(place: &str, settings: &config::Store) -> Result<Opened> {
         let chain = Chain::new(region.unwrap_or_else(|| DEFAULT_REGION.to_owned()), authorities);
         builder = builder.with_credentials(Arc::new(Renewed::new(chain, Clock::system())));
     }
-    let store = builder.build().map_err(|error| invalid(&url, "cannot be opened").with_source(error))?;
-    let store: Arc<dyn ObjectStore> = if prefix.is_empty() {
-        Arc::new(store)
-    } else {
-        let prefix = object_store::path::Path::parse(prefix)
-            .map_err(|error| invalid(&url, "has a bad prefix").with_source(error))?;
-        Arc::new(PrefixStore::new(store, prefix))
-    };
-    Ok(Opened { store, local: None, is_remote: true, url })
+    let store = builder.build().map_err(|error| place.cannot_be_opened(error))?;
+    place.opened(Arc::new(store))
 }
 
 /// The client as it has to be below the decorators.
 pub(super) fn fitted(builder: AmazonS3Builder, settings: &config::Store) -> AmazonS3Builder {
-    let retry =
-        RetryConfig { max_retries: CLIENT_RETRIES, retry_timeout: settings.attempt_timeout, ..RetryConfig::default() };
-    let builder = builder.with_retry(retry).with_http_connector(Connector::new(settings));
+    let builder = builder.with_retry(retry_of_client(settings)).with_http_connector(Connector::new(settings));
     if settings.checksums { builder.with_checksum_algorithm(Checksum::SHA256) } else { builder }
+}
+
+fn retry_of_client(settings: &config::Store) -> RetryConfig {
+    RetryConfig { max_retries: CLIENT_RETRIES, retry_timeout: settings.attempt_timeout, ..RetryConfig::default() }
 }
 
 /// The first of some environment variables that says something.
@@ -211,7 +241,7 @@ mod tests {
 
     #[test]
     fn wrong_urls_are_refused() {
-        for url in ["", "bucket", "ftp://x", "file://relative", "file:///%zz", "s3://"] {
+        for url in ["", "bucket", "ftp://x", "file://relative", "file:///%zz", "s3://", "gs://", "az:///x"] {
             assert!(open(url, &config::Store::default(), true).is_err(), "{url}");
         }
     }

@@ -223,3 +223,14 @@ async fn a_store_whose_certificate_is_ones_own_is_believed_once_it_is_named() {
         assert!(error.message().contains("AWS_CA_BUNDLE") && error.message().contains(name), "{error}");
     }
 }
+
+/// Any URL that [`Bucket::open`] takes, with what it needs from the environment; `tests/azure.sh` names one.
+#[tokio::test]
+async fn the_bucket_that_the_environment_names_conforms() {
+    let Ok(url) = std::env::var("TIDELOG_TEST_BUCKET") else { return };
+    let url = format!("{url}/{}", uuid::Uuid::new_v4());
+    let bucket = Bucket::open(&url, &config::Store::default()).unwrap();
+    suite(&bucket).await;
+    beyond_the_test_server(&bucket).await;
+    bucket.probe().await.unwrap();
+}

@@ -79,8 +79,8 @@ pub(super) fn make(survey: &Survey, given: &mut Given<'_>) -> Result<Made> {
         shards.push(layout.shard(survey.shards.get(&shard).unwrap_or(&empty), given)?);
     }
     let records = |id: TopicId| {
-        let of = chains.iter().filter(move |(partition, _)| partition.topic == id);
-        of.flat_map(|(_, (_, ranges))| ranges).map(|range| range.end - range.start).sum::<u64>()
+        let ranges = chains.range(partitions_of(id)).flat_map(|(_, (_, ranges))| ranges);
+        ranges.map(|range| range.end - range.start).sum()
     };
     let made = topics.iter().map(|placed| MadeTopic {
         topic: placed.topic.clone(),
@@ -122,6 +122,10 @@ fn log_time(survey: &Survey) -> LogTime {
     survey.shards.values().map(of).max().unwrap_or(0)
 }
 
+const fn partitions_of(topic: TopicId) -> std::ops::RangeInclusive<TopicPartition> {
+    TopicPartition::new(topic, 0)..=TopicPartition::new(topic, u32::MAX)
+}
+
 type Chains = BTreeMap<TopicPartition, (ShardId, Vec<StoredRange>)>;
 
 /// A topic and the shards of its partitions.
@@ -147,9 +151,8 @@ fn topics(survey: &Survey, chains: &Chains, log_time: LogTime) -> Result<Vec<Pla
 }
 
 fn place(id: TopicId, named: &Named, chains: &Chains, deleted_at: Option<LogTime>) -> Result<PlacedTopic> {
-    let of = TopicPartition::new(id, 0)..=TopicPartition::new(id, u32::MAX);
     let held: BTreeMap<u32, ShardId> =
-        chains.range(of).map(|(partition, (shard, _))| (partition.partition, *shard)).collect();
+        chains.range(partitions_of(id)).map(|(partition, (shard, _))| (partition.partition, *shard)).collect();
     let highest = held.keys().last().map_or(0, |partition| partition.saturating_add(1));
     let total = named.settings.partitions.max(highest).max(1);
     if total > MAX_PARTITIONS {
@@ -247,7 +250,13 @@ impl Layout<'_> {
                 let ranges = ranges.map_or(&[][..], |(_, ranges)| ranges);
                 let log_start = ranges.first().map_or(0, |range| range.start);
                 let flushed = ranges.last().map_or(0, |range| range.end);
-                slots.partitions.push(PartitionRecord { slot, log_start, flushed, producers_checked: 0 });
+                slots.partitions.push(PartitionRecord {
+                    slot,
+                    log_start,
+                    archive_start: log_start,
+                    flushed,
+                    producers_checked: 0,
+                });
                 if !ranges.is_empty() {
                     slots.ranges.push((slot, ranges.to_vec()));
                 }
@@ -312,4 +321,95 @@ fn parts(slots: &Slots, written_at: u64) -> Vec<IndexPart> {
         IndexPart { part, written_at, partitions }
     };
     numbers.into_iter().map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{SegmentInfo, SegmentRange, TopicSettings};
+
+    fn topic(number: u128) -> TopicId {
+        TopicId(Uuid::from_u128(number))
+    }
+
+    /// A segment that holds 10 records of each of `partitions`, from offset 5 on.
+    fn segment(id: u128, partitions: &[(u128, u32)]) -> (SegmentInfo, Vec<SegmentRange>) {
+        let info = SegmentInfo {
+            id: ObjectId::from_parts(1_000, id),
+            bytes: 2_000,
+            footer_start: 1_000,
+            min_append_time: 900,
+            max_append_time: 990,
+        };
+        let range = |(position, (id, partition)): (u64, &(u128, u32))| SegmentRange {
+            partition: TopicPartition::new(topic(*id), *partition),
+            start: 5,
+            end: 15,
+            position: 32 + position * 100,
+            len: 100,
+            max_timestamp: 0,
+            min_append_time: 900,
+            max_append_time: 990,
+        };
+        (info, (0..).zip(partitions).map(range).collect())
+    }
+
+    fn survey(shards: &[&[(u128, u32)]]) -> Survey {
+        let mut survey = Survey::default();
+        for (shard, partitions) in (0..).zip(shards) {
+            let mut objects = Objects { index: 7, ..Objects::default() };
+            if !partitions.is_empty() {
+                objects.segments.push(segment(u128::from(shard), partitions));
+            }
+            survey.shards.insert(ShardId(shard), objects);
+            for (id, _) in *partitions {
+                let named = Named {
+                    namespace: "default".to_owned(),
+                    name: format!("topic-{id}"),
+                    settings: TopicSettings { partitions: 4, ..TopicSettings::default() },
+                    created_at: 1,
+                    by: Some(ObjectId(1)),
+                };
+                survey.topics.insert(topic(*id), named);
+            }
+        }
+        survey
+    }
+
+    fn made(survey: &Survey) -> Result<Made> {
+        let mut next = 0;
+        let mut random = || {
+            next += 1;
+            next
+        };
+        make(survey, &mut Given { incarnation: Incarnation(3), restarts: &[], random: &mut random })
+    }
+
+    #[test]
+    fn partitions_are_placed_where_their_records_are_and_the_rest_beside_them() {
+        let survey = survey(&[&[(1, 1)], &[(1, 0), (1, 3), (2, 2)], &[]]);
+        let made = made(&survey).unwrap();
+        let [zero, one, two] = made.shards.as_slice() else { unreachable!("{made:?}") };
+        let placed = |record: &TopicRecord| record.placed.clone().unwrap().runs;
+        let run = |first, shard| PlacementRun { first, shard: ShardId(shard) };
+        assert_eq!(placed(&zero.checkpoint.topics[0]), [run(0, 1), run(1, 0), run(3, 1)]);
+        assert_eq!(placed(&zero.checkpoint.topics[1]), [run(0, 1)], "nothing of it is in shard 0");
+        assert_eq!(zero.checkpoint.partitions.len() + one.checkpoint.partitions.len(), 8);
+        assert!(zero.checkpoint.adopting && zero.checkpoint.founders.len() == 3);
+        assert_eq!((two.checkpoint.topics.len(), two.checkpoint.self_ref.index), (0, 8));
+        let written = |record: &&PartitionRecord| record.flushed > 0;
+        let records: Vec<_> = one.checkpoint.partitions.iter().filter(written).collect();
+        assert!(records.iter().all(|record| (record.log_start, record.flushed) == (5, 15)));
+        assert_eq!(records.len(), 3);
+        assert!(made.shards.iter().all(|shard| shard.checkpoint.is_clean()));
+    }
+
+    #[test]
+    fn one_partition_in_two_shards_is_a_contradiction() {
+        let survey = survey(&[&[(1, 0)], &[(1, 0)]]);
+        assert_eq!(made(&survey).unwrap_err().code(), "corrupt");
+    }
 }

@@ -150,7 +150,8 @@ async fn reads_at_the_same_time_share_a_question() {
     group.end().await;
 }
 
-/// On a slow machine it only takes longer: 64 MiB at 32 MiB a second, less what may be sent at once.
+/// On a slow machine it only takes longer: 64 MiB at 32 MiB a second, less 16 MiB that may be sent at once and what is sent before
+/// it is seen that others write. Without the pace it takes a tenth of a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_was_away_is_not_sent_all_at_once_while_others_write() {
     const ENTRY: usize = 3 << 20;
@@ -181,7 +182,7 @@ async fn a_follower_that_was_away_is_not_sent_all_at_once_while_others_write() {
     let took = begun.elapsed();
     running.cancel();
     writing.await.unwrap();
-    assert!(took >= Duration::from_secs(1), "it was sent all of it within {took:?}");
+    assert!(took >= Duration::from_millis(500), "it was sent all of it within {took:?}");
     group.converge(&[1, 2, 3]).await;
     group.end().await;
 }

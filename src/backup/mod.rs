@@ -6,7 +6,7 @@
 //! | [`restore()`] | makes a new bucket, of another cluster, out of a backup |
 //! | [`rebuild`] | makes checkpoints of nothing but segments and archive files |
 //! | [`manifest`] | the objects that say what a backup and a bucket that is being restored are |
-//! | [`copy`] | copies one object, verified on the way |
+//! | `copy` | copies one object, verified on the way |
 //! | [`pace`] | how fast that goes, and how far it is |
 //!
 //! Everything here works on buckets alone: no node is asked, none is needed, and one may run on the bucket that is read. All writes are

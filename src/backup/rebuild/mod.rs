@@ -12,9 +12,9 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`survey`] | the footers |
-//! | [`chain`] | which of the ranges that are stored of a partition are the partition |
-//! | [`make`] | checkpoints of that |
+//! | `survey` | the footers |
+//! | `chain` | which of the ranges that are stored of a partition are the partition |
+//! | `make` | checkpoints of that |
 
 mod chain;
 mod make;

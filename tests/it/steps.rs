@@ -70,6 +70,8 @@ const STEPS: &[(&str, Reached)] = &[
     ("topic.told", Reached::Shards),
     ("topic.all_told", Reached::Shards),
     ("topic.synced", Reached::Shards),
+    // Whoever asked is told of a change that is done; as an error in `topics`, no step of the log.
+    ("topic.changed", Reached::Shards),
     ("shard.begun", Reached::Shards),
     ("backup.object", Reached::Backup),
     ("backup.checkpoint", Reached::Backup),

@@ -116,7 +116,7 @@ impl Shard {
     fn archived(&mut self) -> Control {
         let segments: Vec<ObjectId> =
             self.state.segments().take(ARCHIVED_SEGMENTS).map(|segment| segment.info.id).collect();
-        let claim = Control::ClaimArchive { worker: "bench".into(), deadline: u64::MAX, segments: segments.clone() };
+        let claim = Control::ClaimArchive { worker: "bench".into(), hold_ms: u64::MAX, segments: segments.clone() };
         let Answer::Job(job) = self.control(claim) else { return Control::Tick };
         let file = self.object();
         let live = self.state.live_ranges(&segments);

@@ -63,7 +63,7 @@ impl JobServer {
             self.note(Ok(()));
             return Ok(None);
         }
-        let claim = Control::ClaimArchive { worker: worker.to_owned(), deadline: self.deadline(), segments };
+        let claim = Control::ClaimArchive { worker: worker.to_owned(), hold_ms: millis(self.settings.claim), segments };
         let job = match self.leader.control(claim).await {
             Ok((_, Answer::Job(job))) => job,
             Ok(_) => return Err(Error::internal("a claim was answered with something else")),
@@ -78,7 +78,8 @@ impl JobServer {
     /// What the worker has to know; `None` if all segments of the job went meanwhile.
     async fn describe(&self, job: JobId) -> Result<Option<ClaimedJob>> {
         let view = self.leader.node().view();
-        let shard = view.shard();
+        // Not this node's clock, which may be wrong: the objects of a job are named by it, and it is not older than the claim.
+        let (shard, log_time) = (view.shard(), view.log_time());
         let described = crate::blocking::spawn(move || {
             let segments = view.job(job)?.segments.clone();
             survey::claimed(&view, &segments)
@@ -91,7 +92,7 @@ impl JobServer {
         };
         Ok(Some(ClaimedJob {
             job,
-            log_time: self.log_time(),
+            log_time,
             claim_ms: millis(self.settings.claim),
             deadline_ms: millis(self.settings.deadline),
             file_bytes: self.settings.file_size,
@@ -105,7 +106,10 @@ impl JobServer {
     /// # Errors
     /// `stale_job` if the claim does not hold any more.
     pub async fn extend(&self, job: JobRef) -> Result<()> {
-        self.leader.control(Control::ExtendArchive { job: job.job, deadline: self.deadline() }).await.map(drop)
+        self.leader
+            .control(Control::ExtendArchive { job: job.job, hold_ms: millis(self.settings.claim) })
+            .await
+            .map(drop)
     }
 
     /// Puts the files of a job in the place of its segments, all or nothing.
@@ -151,8 +155,8 @@ impl JobServer {
         let _ = tokio::time::timeout(at_most, self.requests.changed()).await;
     }
 
-    /// Log time, or that of the newest command where another node leads, whose clock may be ahead of this one's: the objects
-    /// of a job are named by it, and must not be older than what is collected.
+    /// Log time, or that of the newest command where another node leads, whose clock may be ahead of this one's. A clock that is
+    /// ahead of everybody's finds segments due that are not; nothing but how soon they are converted depends on it.
     fn log_time(&self) -> LogTime {
         self.leader.log_time().max(self.leader.node().with_state(|state| state.log_time()))
     }
@@ -161,10 +165,6 @@ impl JobServer {
         if let Some(watch) = &self.watch {
             watch.ran(result);
         }
-    }
-
-    fn deadline(&self) -> LogTime {
-        self.log_time().saturating_add(millis(self.settings.claim))
     }
 }
 

@@ -100,8 +100,7 @@ impl World {
     }
 
     fn claim(&mut self, segments: &[ObjectId], hold_ms: u64) -> Answer {
-        let deadline = self.now + hold_ms;
-        self.control(Control::ClaimArchive { worker: "test".to_owned(), deadline, segments: segments.to_vec() })
+        self.control(Control::ClaimArchive { worker: "test".to_owned(), hold_ms, segments: segments.to_vec() })
     }
 
     /// What a worker would hand in for `job`, one file for each topic.
@@ -191,8 +190,7 @@ fn only_one_of_two_claims_and_only_the_newest_holder_wins() {
     assert_eq!(world.next_run(&none), run, "the first claim has expired");
     let second = job_of(&world.claim(&run, 120_000));
     assert_eq!(world.control(late), Answer::Rejected(Rejection::StaleJob));
-    let deadline = world.now + 1;
-    assert_eq!(world.control(Control::ExtendArchive { job: first, deadline }), Answer::Rejected(Rejection::StaleJob));
+    assert_eq!(world.control(Control::ExtendArchive { job: first, hold_ms: 1 }), Answer::Rejected(Rejection::StaleJob));
     assert_eq!(world.control(world.archived(second)), Answer::Done);
     assert_eq!(world.state.files().count(), 1);
 }

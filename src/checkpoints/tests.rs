@@ -168,11 +168,7 @@ impl Shard {
     pub(crate) async fn archive(&self, topic: TopicId) -> Key {
         let view = self.state();
         let segments: Vec<ObjectId> = view.segments().map(|segment| segment.info.id).collect();
-        let claim = Control::ClaimArchive {
-            worker: "test".to_owned(),
-            deadline: self.time() + 1_000_000,
-            segments: segments.clone(),
-        };
+        let claim = Control::ClaimArchive { worker: "test".to_owned(), hold_ms: 1_000_000, segments: segments.clone() };
         let Answer::Job(job) = self.control(claim) else { unreachable!("the claim was declined") };
         let mut stored: BTreeMap<TopicId, Vec<(u32, StoredRecord)>> = BTreeMap::new();
         for segment in &segments {

@@ -117,8 +117,8 @@ pub enum Control {
     ClaimArchive {
         /// For people.
         worker: String,
-        /// Log time until which the claim holds.
-        deadline: LogTime,
+        /// Milliseconds of log time for which the claim holds: a duration, since the claiming node's clock may be wrong.
+        hold_ms: u64,
         /// Oldest first.
         segments: Vec<ObjectId>,
     },
@@ -126,8 +126,8 @@ pub enum Control {
     ExtendArchive {
         /// The job.
         job: JobId,
-        /// The new deadline.
-        deadline: LogTime,
+        /// Milliseconds for which it holds from this command on.
+        hold_ms: u64,
     },
     /// Gives a claim back.
     AbandonArchive {

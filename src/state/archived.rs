@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use super::flushed::part_of;
 use super::{PartitionState, State};
-use crate::model::{
-    Answer, ArchiveFile, ArchiveRange, Job, JobId, LogTime, ObjectId, Offset, Place, Rejection, StoredRange,
-};
+use crate::model::{Answer, ArchiveFile, ArchiveRange, Job, JobId, ObjectId, Offset, Place, Rejection, StoredRange};
 use crate::planted::{self, Bug};
 
 /// An archive range with the slot of its partition.
@@ -22,7 +20,7 @@ impl State {
     pub(super) fn claim_archive(
         &mut self,
         worker: &str,
-        deadline: LogTime,
+        hold_ms: u64,
         segments: &[ObjectId],
     ) -> Result<Answer, Rejection> {
         let free = |id: &ObjectId| self.segment(*id).is_some_and(|segment| self.claimed_by(segment).is_none());
@@ -40,15 +38,16 @@ impl State {
         for segment in segments {
             self.objects.claim(*segment, id);
         }
+        let deadline = now.saturating_add(hold_ms);
         self.jobs.insert(id, Arc::new(Job { id, worker: worker.to_owned(), deadline, segments: segments.to_vec() }));
         Ok(Answer::Job(id))
     }
 
     /// Moves a job's deadline.
-    pub(super) fn extend_archive(&mut self, id: JobId, deadline: LogTime) -> Result<Answer, Rejection> {
+    pub(super) fn extend_archive(&mut self, id: JobId, hold_ms: u64) -> Result<Answer, Rejection> {
         let now = self.log_time;
         let job = self.jobs.get_mut(&id).filter(|job| job.deadline >= now).ok_or(Rejection::StaleJob)?;
-        Arc::make_mut(job).deadline = deadline;
+        Arc::make_mut(job).deadline = now.saturating_add(hold_ms);
         Ok(Answer::Job(id))
     }
 

@@ -263,7 +263,7 @@ impl World {
         if segments.is_empty() {
             return;
         }
-        let claim = Control::ClaimArchive { worker: "w".into(), deadline: u64::MAX, segments: segments.clone() };
+        let claim = Control::ClaimArchive { worker: "w".into(), hold_ms: u64::MAX, segments: segments.clone() };
         let Answer::Job(job) = self.control(claim) else { unreachable!() };
         let live = self.shard.state().live_ranges(&segments);
         let records: Vec<(u32, &StoredRecord)> = live

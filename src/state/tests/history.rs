@@ -100,8 +100,8 @@ impl History {
                 self.world.commit(cut);
             }
             16 => {
-                let deadline = self.world.time + u64::from(b % 20_000);
-                self.jobs.extend(self.world.claim(a as usize % 3, 1 + b as usize % 4, deadline));
+                let hold_ms = u64::from(b % 20_000);
+                self.jobs.extend(self.world.claim(a as usize % 3, 1 + b as usize % 4, hold_ms));
             }
             17 if !self.jobs.is_empty() => {
                 let (job, view) = self.jobs.remove(a as usize % self.jobs.len());
@@ -163,7 +163,7 @@ impl History {
             (22, 1) if a.is_multiple_of(3) => Control::Unseal,
             (22, 1) if a.is_multiple_of(5) => Control::RaiseVersion { version: a % 2 },
             (22, _) => Control::Reopen { incarnation: Incarnation(1 + u64::from(b % 3)) },
-            (23, 0 | 1) => Control::ExtendArchive { job: self.job(a), deadline: self.world.time + u64::from(b) },
+            (23, 0 | 1) => Control::ExtendArchive { job: self.job(a), hold_ms: u64::from(b) },
             _ => Control::Tick,
         };
         self.world.control(control);

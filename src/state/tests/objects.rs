@@ -160,7 +160,7 @@ fn archive_files_outlive_the_log_as_far_as_they_are_told_to() {
     let (mut world, at) = flushed(8);
     // Three files of two segments each; the last two segments are not archived.
     for _ in 0..3 {
-        let (job, view) = world.claim(0, 2, world.time + 1_000).unwrap();
+        let (job, view) = world.claim(0, 2, 1_000).unwrap();
         assert_eq!(world.archive(&job, &view), Answer::Done);
     }
     let files = [(0, 4, true), (4, 8, true), (8, 12, true)];
@@ -195,7 +195,7 @@ fn what_is_kept_has_no_gap_up_to_what_is_read() {
     // Of six segments two are archived, or all.
     for archived in [2, 6] {
         let (mut world, at) = flushed(6);
-        let (job, view) = world.claim(0, archived, world.time + 1_000).unwrap();
+        let (job, view) = world.claim(0, archived, 1_000).unwrap();
         assert_eq!(world.archive(&job, &view), Answer::Done);
         trim(&mut world, at, 4, 0);
         assert_eq!(world.stored(at)[0].0, 0, "all up to the log start is archived");
@@ -217,7 +217,7 @@ fn what_is_kept_has_no_gap_up_to_what_is_read() {
 #[test]
 fn a_removed_topic_takes_the_files_that_outlived_its_log() {
     let (mut world, at) = flushed(2);
-    let (job, view) = world.claim(0, 2, world.time + 1_000).unwrap();
+    let (job, view) = world.claim(0, 2, 1_000).unwrap();
     assert_eq!(world.archive(&job, &view), Answer::Done);
     trim(&mut world, at, 4, 0);
     assert_eq!((world.bounds(at), world.state.file_count()), ([4; 4], 1));
@@ -236,8 +236,8 @@ fn a_removed_topic_takes_the_files_that_outlived_its_log() {
 #[test]
 fn archiving_replaces_segments_by_files_also_in_the_middle() {
     let (mut world, at) = flushed(6);
-    let (early, early_view) = world.claim(0, 2, world.time + 1_000).unwrap();
-    let (middle, middle_view) = world.claim(1, 2, world.time + 1_000).unwrap();
+    let (early, early_view) = world.claim(0, 2, 1_000).unwrap();
+    let (middle, middle_view) = world.claim(1, 2, 1_000).unwrap();
     let ids = world.segment_ids();
     assert_eq!((early.segments.clone(), middle.segments.clone()), (ids[..2].to_vec(), ids[3..5].to_vec()));
     assert_eq!(world.archive(&middle, &middle_view), Answer::Done);
@@ -248,7 +248,7 @@ fn archiving_replaces_segments_by_files_also_in_the_middle() {
     assert_eq!(world.stored(at), [(0, 4, true), (4, 6, false), (6, 10, true), (10, 12, false)]);
     assert_eq!(world.bounds(at), [3, 4, 12, 12]);
     assert_eq!(world.segment_ids(), [ids[2], ids[5]]);
-    let (rest, view) = world.claim(0, 1, world.time + 1_000).unwrap();
+    let (rest, view) = world.claim(0, 1, 1_000).unwrap();
     assert_eq!(world.archive(&rest, &view), Answer::Done);
     assert_eq!(world.bounds(at), [3, 10, 12, 12], "archived below 10 without a gap now");
     assert_eq!(world.state.files_of(at.topic, None).count(), 3);
@@ -260,7 +260,7 @@ fn an_archive_that_is_not_exactly_what_is_live_is_declined() {
     let (mut world, at) = flushed(4);
     world.append(TopicPartition::new(at.topic, 1), 2);
     world.flush();
-    let (job, view) = world.claim(1, 10, world.time + 1_000).unwrap();
+    let (job, view) = world.claim(1, 10, 1_000).unwrap();
     world.archive(&job, &view);
     let Some(crate::model::LoggedCommand { command: crate::model::Command::Control(good), .. }) = world.log.pop()
     else {
@@ -270,7 +270,7 @@ fn an_archive_that_is_not_exactly_what_is_live_is_declined() {
     let (mut world, _) = flushed(4);
     world.append(TopicPartition::new(at.topic, 1), 2);
     world.flush();
-    let (_, _) = world.claim(1, 10, world.time + 1_000).unwrap();
+    let (_, _) = world.claim(1, 10, 1_000).unwrap();
     for change in 0..7 {
         let mut archived = good.clone();
         if let Control::Archived { job, files, ranges } = &mut archived {
@@ -292,16 +292,16 @@ fn an_archive_that_is_not_exactly_what_is_live_is_declined() {
 #[test]
 fn a_claim_holds_until_its_deadline() {
     let (mut world, at) = flushed(3);
-    let (job, view) = world.claim(0, 2, world.time + 100).unwrap();
+    let (job, view) = world.claim(0, 2, 100).unwrap();
     let ids = world.segment_ids();
-    let overlap = Control::ClaimArchive { worker: "x".into(), deadline: u64::MAX, segments: ids[1..].to_vec() };
+    let overlap = Control::ClaimArchive { worker: "x".into(), hold_ms: u64::MAX, segments: ids[1..].to_vec() };
     assert_eq!(world.control(overlap.clone()), Answer::Rejected(Rejection::StaleJob));
     world.time += 100;
-    assert_eq!(world.control(Control::ExtendArchive { job: job.id, deadline: world.time + 50 }), Answer::Job(job.id));
+    assert_eq!(world.control(Control::ExtendArchive { job: job.id, hold_ms: 50 }), Answer::Job(job.id));
     world.time += 50;
     assert_eq!(world.control(overlap.clone()), Answer::Rejected(Rejection::StaleJob), "the last moment");
     world.time += 1;
-    let late = world.control(Control::ExtendArchive { job: job.id, deadline: world.time + 50 });
+    let late = world.control(Control::ExtendArchive { job: job.id, hold_ms: 50 });
     assert_eq!(late, Answer::Rejected(Rejection::StaleJob));
     assert_eq!(world.archive(&job, &view), Answer::Rejected(Rejection::StaleJob));
     let Answer::Job(second) = world.control(overlap.clone()) else { panic!("free again") };
@@ -311,10 +311,23 @@ fn a_claim_holds_until_its_deadline() {
     assert_eq!(world.bounds(at), [0, 0, 6, 6]);
 }
 
+/// A node whose clock is a year ahead may make a claim, and must not hold what it claimed for a year.
+#[test]
+fn a_claim_ends_by_the_log_s_time_whatever_the_clock_of_whoever_made_it() {
+    let (mut world, _) = flushed(2);
+    let (job, _) = world.claim(0, 1, 100).unwrap();
+    assert_eq!(job.deadline, world.state.log_time() + 100);
+    world.time += 40;
+    assert_eq!(world.control(Control::ExtendArchive { job: job.id, hold_ms: 100 }), Answer::Job(job.id));
+    assert_eq!(world.state.job(job.id).unwrap().deadline, job.deadline + 40);
+    let (longest, _) = world.claim(0, 1, u64::MAX).unwrap();
+    assert_eq!(longest.deadline, u64::MAX, "no overflow");
+}
+
 #[test]
 fn nothing_condemned_becomes_live_and_what_is_live_stays() {
     let (mut world, at) = flushed(2);
-    let (job, view) = world.claim(0, 1, world.time + 10_000).unwrap();
+    let (job, view) = world.claim(0, 1, 10_000).unwrap();
     world.append(at, 1);
     let cut = world.cut(1);
     world.time += 1_000;

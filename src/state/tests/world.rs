@@ -221,7 +221,7 @@ impl World {
     }
 
     /// Claims the first `count` live segments from the `skip`th on that nobody holds.
-    pub(super) fn claim(&mut self, skip: usize, count: usize, deadline: u64) -> Option<(Job, State)> {
+    pub(super) fn claim(&mut self, skip: usize, count: usize, hold_ms: u64) -> Option<(Job, State)> {
         let view = &self.state;
         let free: Vec<ObjectId> = view
             .segments()
@@ -230,7 +230,7 @@ impl World {
             .take(count)
             .map(|s| s.info.id)
             .collect();
-        let claim = Control::ClaimArchive { worker: "w".into(), deadline, segments: free };
+        let claim = Control::ClaimArchive { worker: "w".into(), hold_ms, segments: free };
         match self.control(claim) {
             Answer::Job(id) => Some((self.state.job(id)?.as_ref().clone(), self.state.clone())),
             _ => None,

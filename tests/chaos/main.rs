@@ -83,7 +83,7 @@ async fn main() {
     }
     let verdicts = verdict::reach(world).await;
     let whole = report.print(seed, begun.elapsed(), &verdicts);
-    assert!(whole, "a promise was broken");
+    assert!(whole, "a promise was broken, or never put to the test");
 }
 
 /// Some faults under load, and then the comparison of all nodes without.

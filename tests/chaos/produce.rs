@@ -55,6 +55,15 @@ struct Request {
     keyed: bool,
 }
 
+impl Request {
+    /// Its records as a body has them.
+    fn records(&self) -> Vec<Value> {
+        let record =
+            |value: &String| if self.keyed { json!({"key": value, "text": value}) } else { json!({"text": value}) };
+        self.values.iter().map(record).collect()
+    }
+}
+
 /// What an answer, or none, says of a request.
 enum Said {
     /// Where, and whether it was there before, if that is told.
@@ -159,6 +168,32 @@ impl Producer {
         }
     }
 
+    /// Sends a request of which no server may write anything, since its last record is none. One producer does so: the others
+    /// would have to count on from it.
+    pub(crate) async fn refused(&mut self) {
+        if !matches!(self.kind, Kind::Plain) {
+            return;
+        }
+        let request = self.next();
+        let mut records = request.records();
+        records.push(json!({"text": "a", "base64": "YQ=="}));
+        let body = json!({"records": records}).to_string();
+        let (status, answer) = eventually("a refusal", || async {
+            let sent = self.http.request(Method::POST, &request.path).header("content-type", "application/json");
+            let answer = attempt(sent.body(body.clone())).await.ok().filter(|(status, _)| !matches!(status, 503 | 504));
+            if answer.is_none() {
+                self.http.turn();
+            }
+            answer
+        })
+        .await;
+        let said: Value = serde_json::from_slice(&answer).unwrap_or_default();
+        if status != 422 || said["error"]["outcome"] != "not_written" {
+            self.journal.wrong(format!("{status} for a record that is none: {}", String::from_utf8_lossy(&answer)));
+        }
+        self.journal.given_up(&request.values, Fate::Refused);
+    }
+
     fn next(&mut self) -> Request {
         let count = self.random.random_range(1..=RECORDS);
         let values: Vec<String> = (self.values..).take(count).map(|number| self.value(number)).collect();
@@ -198,9 +233,7 @@ impl Producer {
     /// What becomes of a request, sent as often as it may be.
     async fn answer(&mut self, request: &Request) -> Said {
         let begun = Instant::now();
-        let record =
-            |value: &String| if request.keyed { json!({"key": value, "text": value}) } else { json!({"text": value}) };
-        let body = json!({"records": request.values.iter().map(record).collect::<Vec<_>>()}).to_string();
+        let body = json!({"records": request.records()}).to_string();
         loop {
             let mut sent = self.http.request(Method::POST, &request.path).header("content-type", "application/json");
             for (name, value) in &request.headers {

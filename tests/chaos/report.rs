@@ -26,7 +26,7 @@ impl Report {
         self.converged += 1;
     }
 
-    /// Prints all of it; false if a promise was broken.
+    /// Prints all of it; false if a promise was broken, or never put to the test.
     pub(crate) fn print(&self, seed: u64, took: Duration, verdicts: &Verdicts) -> bool {
         println!("\n{:62} {:>6} {:>14} {:>14}", "fault", "times", "median pause", "longest pause");
         for fault in Fault::ALL {
@@ -61,7 +61,8 @@ impl Report {
             verdicts.invariants.len(),
             verdicts.invariants.iter().map(|verdict| verdict.evaluated).sum::<u64>(),
         );
-        let missing = verdicts.invariants.iter().filter(|verdict| verdict.evaluated == 0).count();
-        missing == 0 && verdicts.invariants.iter().all(|verdict| verdict.broken.is_empty())
+        let untried = verdicts.invariants.iter().filter(|verdict| verdict.evaluated == 0);
+        untried.clone().for_each(|verdict| println!("UNTRIED {}", verdict.invariant));
+        untried.count() == 0 && verdicts.invariants.iter().all(|verdict| verdict.broken.is_empty())
     }
 }

@@ -117,9 +117,11 @@ impl World {
         }
     }
 
-    /// Sends the last requests of each producer again.
+    /// Sends the last requests of each producer again, and what must be refused: whether a fault makes a server refuse something
+    /// is chance, and a promise that was never tested is not kept.
     pub(crate) async fn repeat(&mut self) {
         for producer in &mut self.idle {
+            producer.refused().await;
             producer.repeat().await;
             producer.repeat().await;
         }

@@ -28,6 +28,7 @@ pub(crate) enum Undo {
     Disk(u64),
     BucketErrors,
     BucketSlow,
+    LateDeletes,
     BucketAway,
     /// The process goes on; it was stopped then.
     Resume(u64, Millis),
@@ -100,6 +101,10 @@ impl World {
             Fault::BucketSlow(most, lasts) => {
                 self.store.change(|rules| rules.delay = most);
                 self.later(lasts, Undo::BucketSlow);
+            }
+            Fault::LateDeletes(most, lasts) => {
+                self.store.change(|rules| rules.late_deletes = most);
+                self.later(lasts, Undo::LateDeletes);
             }
             Fault::BucketAway(lasts) => {
                 self.store.change(|rules| rules.is_away = true);
@@ -217,6 +222,7 @@ impl World {
             Undo::Sync(id) => self.machines[&id].disk.set_sync_delay(Duration::from_millis(knobs.sync_delay)),
             Undo::Disk(id) => self.machines[&id].disk.set_limit(None),
             Undo::BucketErrors => self.store.change(|rules| (rules.before, rules.after) = (0, 0)),
+            Undo::LateDeletes => self.store.change(|rules| rules.late_deletes = 0),
             Undo::BucketSlow => self.store.change(|rules| rules.delay = knobs.bucket_delay),
             Undo::BucketAway => self.store.change(|rules| rules.is_away = false),
             Undo::Resume(id, since) => {

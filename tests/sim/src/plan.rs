@@ -68,6 +68,8 @@ pub enum Fault {
     BucketErrors(u64, u64, Millis),
     /// A call to the bucket takes up to so many milliseconds, for so long.
     BucketSlow(u64, Millis),
+    /// What is deleted from the bucket goes up to so many milliseconds later, for so long.
+    LateDeletes(u64, Millis),
     /// The bucket does not answer for so long.
     BucketAway(Millis),
     /// An operator has another node lead all shards, or each the one that is furthest.
@@ -101,6 +103,7 @@ impl Fault {
             Self::ClockJump(..) => "clock jump",
             Self::BucketErrors(..) => "bucket errors",
             Self::BucketSlow(..) => "bucket slow",
+            Self::LateDeletes(..) => "late deletes",
             Self::BucketAway(_) => "bucket away",
             Self::Transfer => "transfer",
             Self::Replace(_) => "replace",
@@ -182,6 +185,7 @@ fn fault(rng: &mut Rng, profile: &Profile) -> Fault {
         "clock jump" => Fault::ClockJump(who(rng), jump(rng)),
         "bucket errors" => Fault::BucketErrors(rng.below(400), rng.below(400), long(rng)),
         "bucket slow" => Fault::BucketSlow(rng.within(50..3_000), long(rng)),
+        "late deletes" => Fault::LateDeletes(rng.within(500..8_000), long(rng)),
         "bucket away" => Fault::BucketAway(long(rng)),
         "transfer" => Fault::Transfer,
         "replace" => Fault::Replace(Who::Follower(rng.below(8))),

@@ -117,6 +117,7 @@ const MIXED: &[(&str, u64)] = &[
     ("clock jump", 5),
     ("bucket errors", 6),
     ("bucket slow", 5),
+    ("late deletes", 5),
     ("bucket away", 4),
     ("transfer", 6),
     ("drain", 3),

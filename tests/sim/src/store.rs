@@ -34,6 +34,9 @@ pub struct Rules {
     pub delay: u64,
     /// A PUT takes up to so many milliseconds more.
     pub put_delay: u64,
+    /// Objects are deleted up to so many milliseconds later, whether the caller still waits or not: as if whoever deletes had
+    /// slept between the decision and the call.
+    pub late_deletes: u64,
     /// Nothing is done and nobody answers.
     pub is_away: bool,
 }
@@ -100,6 +103,14 @@ impl Shared {
             Some(Ok(all)) => all,
             other => panic!("the store in memory said {other:?}"),
         }
+    }
+
+    /// How much later than it is asked for a deletion is done.
+    fn lateness(&self) -> Duration {
+        let mut inner = self.lock();
+        let most = inner.rules.late_deletes;
+        // Nothing is drawn where nothing is late.
+        Duration::from_millis(if most == 0 { 0 } else { inner.rng.below(most + 1) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -206,7 +217,14 @@ impl ObjectStore for Faulty {
             let text = paths.iter().map(Path::as_ref).collect::<Vec<_>>().join(" ");
             let objects = Arc::clone(&faulty.shared.objects);
             let stream = futures::stream::iter(paths.into_iter().map(Ok)).boxed();
-            let call = async move { objects.delete_stream(stream).try_collect::<Vec<Path>>().await };
+            let late = faulty.shared.lateness();
+            let call = async move {
+                let deleting = tokio::spawn(async move {
+                    sleep(late).await;
+                    objects.delete_stream(stream).try_collect::<Vec<Path>>().await
+                });
+                deleting.await.unwrap_or_else(|_| Err(broken()))
+            };
             faulty.run(("delete", &text), call).await
         };
         let deleted = async move {

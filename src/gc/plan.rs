@@ -73,17 +73,11 @@ pub fn named_by(checkpoint: &Checkpoint) -> impl Iterator<Item = NamedObject> + 
 #[must_use]
 pub const fn named(key: &Key) -> Option<NamedObject> {
     match key {
-        Key::Cluster
-        | Key::Incarnation(_)
-        | Key::Node(..)
-        | Key::Group(..)
-        | Key::BackupPlace
-        | Key::Backup(_)
-        | Key::Restore => None,
         Key::Segment(_, id) => Some(NamedObject::Segment(*id)),
         Key::IndexPart(_, id) => Some(NamedObject::IndexPart(*id)),
         Key::Checkpoint(_, checkpoint) => Some(NamedObject::Checkpoint(checkpoint.id)),
         Key::Archive(key) => Some(NamedObject::Archive(key.id)),
+        _ => None,
     }
 }
 
@@ -103,14 +97,7 @@ pub const fn kind(key: &Key) -> &'static str {
         Key::Checkpoint(..) => "checkpoint",
         Key::IndexPart(..) => "index",
         Key::Archive(..) => "archive",
-        // The others are of no shard, and never garbage.
-        Key::Segment(..)
-        | Key::Cluster
-        | Key::Incarnation(_)
-        | Key::Node(..)
-        | Key::Group(..)
-        | Key::BackupPlace
-        | Key::Backup(_)
-        | Key::Restore => "segment",
+        // What is neither is of no shard, and never garbage.
+        _ => "segment",
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::archive::{ArchiveFile, Job};
+use super::archive::{ArchiveFile, ArchiveRange, Job};
 use super::catalog::{PlacedRecord, Revision};
 use super::id::{Incarnation, LogIndex, LogTime, NodeId, ObjectId, Offset, ProducerId, ShardId, TopicPartition};
 use super::limits::Limits;
@@ -283,6 +283,20 @@ impl StoredRange {
         }
     }
 
+    /// The same for a range of an archive file.
+    #[must_use]
+    pub const fn of_archive(range: &ArchiveRange) -> Self {
+        Self {
+            start: range.start,
+            end: range.end,
+            bytes: range.bytes,
+            max_timestamp: range.max_timestamp,
+            min_append_time: range.min_append_time,
+            max_append_time: range.max_append_time,
+            place: Place::Archive { file: range.file },
+        }
+    }
+
     /// What [`StoredRange::of_segment`] was made of, of a range of `partition`; `None` for one in an archive file.
     #[must_use]
     pub fn in_segment(&self, partition: TopicPartition) -> Option<(ObjectId, SegmentRange)> {
@@ -316,6 +330,16 @@ pub enum Place {
         /// Which.
         file: ObjectId,
     },
+}
+
+impl Place {
+    /// Which object, whatever its kind.
+    #[must_use]
+    pub const fn object(self) -> ObjectId {
+        match self {
+            Self::Segment { id, .. } | Self::Archive { file: id } => id,
+        }
+    }
 }
 
 /// The content of an index part: the stored ranges of its partitions as of `written_at`.

@@ -176,11 +176,11 @@ impl PartitionState {
         }
         let at = self.ranges.advance(from, passed);
         let group = if planted::is(Bug::ArchiveDropsRange) { &group[..group.len() - 1] } else { group };
-        let new = group.iter().map(|(_, range)| stored_range(range));
+        let new = group.iter().map(|(_, range)| StoredRange::of_archive(range));
         if let [(_, only)] = group
             && kept.is_empty()
         {
-            self.ranges.replace(from, at, &[stored_range(only)], self.slot);
+            self.ranges.replace(from, at, &[StoredRange::of_archive(only)], self.slot);
         } else {
             kept.extend(new);
             kept.sort_by_key(|range| range.start);
@@ -251,17 +251,5 @@ impl Coverage {
             last => self.closed.extend(last.replace((start, end))),
         }
         Some(())
-    }
-}
-
-fn stored_range(range: &ArchiveRange) -> StoredRange {
-    StoredRange {
-        start: range.start,
-        end: range.end,
-        bytes: range.bytes,
-        max_timestamp: range.max_timestamp,
-        min_append_time: range.min_append_time,
-        max_append_time: range.max_append_time,
-        place: Place::Archive { file: range.file },
     }
 }

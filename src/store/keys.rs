@@ -128,27 +128,20 @@ impl Key {
 
     /// The object's id, if its kind has one: what garbage collection compares with its floor.
     #[must_use]
-    pub const fn object_id(&self) -> Option<ObjectId> {
-        match self {
-            // A backup's time is the wall's, and nothing collects it.
-            Self::Cluster
-            | Self::Incarnation(_)
-            | Self::Node(..)
-            | Self::Group(..)
-            | Self::BackupPlace
-            | Self::Backup(_)
-            | Self::Restore => None,
-            Self::Segment(_, id) | Self::IndexPart(_, id) => Some(*id),
-            Self::Checkpoint(_, checkpoint) => Some(checkpoint.id),
-            Self::Archive(key) => Some(key.id),
-        }
+    pub fn object_id(&self) -> Option<ObjectId> {
+        self.owned().map(|(_, id)| id)
     }
 
     /// The shard that owns the object, if one does.
     #[must_use]
-    pub const fn shard(&self) -> Option<ShardId> {
+    pub fn shard(&self) -> Option<ShardId> {
+        self.owned().map(|(shard, _)| shard)
+    }
+
+    /// The shard that owns the object and its id; `None` for what a cluster and its shards begin with, which is collected by nobody,
+    /// and for what is of a backup, whose id has the wall's time.
+    const fn owned(&self) -> Option<(ShardId, ObjectId)> {
         match self {
-            // What a shard begins with is none of its objects.
             Self::Cluster
             | Self::Incarnation(_)
             | Self::Node(..)
@@ -156,8 +149,9 @@ impl Key {
             | Self::BackupPlace
             | Self::Backup(_)
             | Self::Restore => None,
-            Self::Segment(shard, _) | Self::IndexPart(shard, _) | Self::Checkpoint(shard, _) => Some(*shard),
-            Self::Archive(key) => Some(key.shard),
+            Self::Segment(shard, id) | Self::IndexPart(shard, id) => Some((*shard, *id)),
+            Self::Checkpoint(shard, checkpoint) => Some((*shard, checkpoint.id)),
+            Self::Archive(key) => Some((key.shard, key.id)),
         }
     }
 }

@@ -121,8 +121,7 @@ pub(super) fn by_object(partitions: &BTreeMap<TopicPartition, PartitionRanges>) 
     let mut objects = ByObject::new();
     for (partition, stored) in partitions {
         for range in &stored.ranges {
-            let (Place::Segment { id, .. } | Place::Archive { file: id }) = range.place;
-            objects.entry(id).or_default().push(Placed { partition: *partition, range: *range });
+            objects.entry(range.place.object()).or_default().push(Placed { partition: *partition, range: *range });
         }
     }
     objects

@@ -1,6 +1,6 @@
 //! Starts from the bucket alone: after a clean stop, refused after an unclean one, with `--restore`; `verify`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reqwest::Method;
@@ -31,6 +31,18 @@ async fn three_tiers(http: &Http) -> Value {
     http.flush("t", false).await;
     http.produce("t", &json!([{"text": "tail"}])).await.expect(200);
     topic
+}
+
+/// The bucket of a cluster that was closed after that.
+async fn closed_with_three_tiers() -> (PathBuf, Arc<TempDir>) {
+    let server = Server::start().await;
+    let http = Http::new(server.url());
+    three_tiers(&http).await;
+    send(http.request(Method::POST, "/v1/admin/stop")).await.expect(200);
+    let bucket = server.bucket();
+    let (status, dir) = server.ended();
+    assert!(status.success());
+    (bucket, dir)
 }
 
 #[tokio::test]
@@ -113,13 +125,7 @@ async fn a_cluster_that_was_replaced_stops() {
 
 #[tokio::test]
 async fn verify_counts_orphans_and_finds_every_damaged_object() {
-    let server = Server::start().await;
-    let http = Http::new(server.url());
-    three_tiers(&http).await;
-    send(http.request(Method::POST, "/v1/admin/stop")).await.expect(200);
-    let bucket = server.bucket();
-    let (status, _dir) = server.ended();
-    assert!(status.success());
+    let (bucket, _dir) = closed_with_three_tiers().await;
     let url = format!("file://{}", text(&bucket));
     let report: Value = serde_json::from_str(&run("", &["verify", "--json", "--bucket", &url]).ok()).unwrap();
     assert!(report.is_object(), "{report}");
@@ -198,13 +204,7 @@ async fn a_dry_run_of_the_garbage_collection_tells_and_deletes_nothing() {
 
 #[tokio::test]
 async fn verify_reads_many_objects_at_once_and_no_faster_than_it_is_told() {
-    let server = Server::start().await;
-    let http = Http::new(server.url());
-    three_tiers(&http).await;
-    send(http.request(Method::POST, "/v1/admin/stop")).await.expect(200);
-    let bucket = server.bucket();
-    let (status, _dir) = server.ended();
-    assert!(status.success());
+    let (bucket, _dir) = closed_with_three_tiers().await;
     let url = format!("file://{}", text(&bucket));
     let verify = |more: &[&str]| run("", &[&["verify", "--bucket", &url][..], more].concat());
     let told = verify(&["--json", "--parallel", "16", "--rate", "50MB/s"]);

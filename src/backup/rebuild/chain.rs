@@ -9,7 +9,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::model::{LogTime, ObjectId, Offset, Place, StoredRange};
+use crate::model::{LogTime, Offset, Place, StoredRange};
 
 /// The ranges of a partition, and what was left out of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,7 +26,7 @@ type Cost = (Offset, u32, u32);
 /// Chooses among `stored`; `restarts` are the times at which lives began that gave up what came after their checkpoint.
 pub(super) fn choose(stored: Vec<StoredRange>, restarts: &[LogTime]) -> Chain {
     let mut stored: Vec<StoredRange> = stored.into_iter().filter(|range| range.start < range.end).collect();
-    stored.sort_by_key(|range| (range.end, range.start, Reverse(object(range))));
+    stored.sort_by_key(|range| (range.end, range.start, Reverse(range.place.object())));
     let overwritten = Overwritten::new(&stored, restarts);
     let Some(end) = stored.iter().filter(|range| !overwritten.is(range)).map(|range| range.end).max() else {
         return Chain::default();
@@ -52,12 +52,6 @@ pub(super) fn choose(stored: Vec<StoredRange>, restarts: &[LogTime]) -> Chain {
     Chain { ranges: merged(ranges), left_out }
 }
 
-const fn object(range: &StoredRange) -> ObjectId {
-    match range.place {
-        Place::Segment { id, .. } | Place::Archive { file: id } => id,
-    }
-}
-
 const fn is_segment(range: &StoredRange) -> bool {
     matches!(range.place, Place::Segment { .. })
 }
@@ -76,7 +70,7 @@ impl<'a> Overwritten<'a> {
     fn new(stored: &[StoredRange], restarts: &'a [LogTime]) -> Self {
         let mut from: BTreeMap<LogTime, Offset> = BTreeMap::new();
         for range in stored.iter().filter(|range| is_segment(range)) {
-            let lowest = from.entry(object(range).time()).or_insert(range.start);
+            let lowest = from.entry(range.place.object().time()).or_insert(range.start);
             *lowest = range.start.min(*lowest);
         }
         let mut lowest = Offset::MAX;
@@ -89,7 +83,7 @@ impl<'a> Overwritten<'a> {
 
     /// Whether part of the range was given up by a restart and written anew since.
     fn is(&self, range: &StoredRange) -> bool {
-        let named = object(range).time();
+        let named = range.place.object().time();
         let before = self.restarts.iter().filter(|restart| named <= restart.saturating_add(CLOCK_SLACK));
         before.into_iter().any(|restart| {
             let since = restart.saturating_sub(CLOCK_SLACK).max(named + 1);
@@ -134,6 +128,7 @@ fn merged(ranges: Vec<StoredRange>) -> Vec<StoredRange> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ObjectId;
 
     const HOUR: LogTime = 3_600_000;
 

@@ -13,7 +13,7 @@ use crate::model::checkpoint::{Extent, PARTITIONS_PER_PART, PartitionRecord, Seg
 use crate::model::topic::{MAX_PARTITIONS, check_name};
 use crate::model::{
     ArchiveFile, CATALOG_SHARD, Checkpoint, CheckpointRef, Incarnation, IndexPart, IndexPartRef, Limits, LogTime,
-    NodeId, ObjectId, Offset, Place, PlacementRun, Revision, ShardId, StoredRange, Topic, TopicId, TopicPartition,
+    NodeId, ObjectId, Offset, PlacementRun, Revision, ShardId, StoredRange, Topic, TopicId, TopicPartition,
 };
 use crate::state::{STATE_VERSION, State};
 
@@ -99,15 +99,7 @@ fn stored(objects: &Objects) -> BTreeMap<TopicPartition, Vec<StoredRange>> {
         }
     }
     for range in objects.files.iter().flat_map(|described| &described.ranges) {
-        stored.entry(range.partition).or_default().push(StoredRange {
-            start: range.start,
-            end: range.end,
-            bytes: range.bytes,
-            max_timestamp: range.max_timestamp,
-            min_append_time: range.min_append_time,
-            max_append_time: range.max_append_time,
-            place: Place::Archive { file: range.file },
-        });
+        stored.entry(range.partition).or_default().push(StoredRange::of_archive(range));
     }
     stored
 }
@@ -191,7 +183,8 @@ struct Slots {
 impl Layout<'_> {
     fn shard(&self, objects: &Objects, given: &mut Given<'_>) -> Result<MadeShard> {
         let slots = self.slots();
-        let live: HashSet<ObjectId> = slots.ranges.iter().flat_map(|(_, ranges)| ranges).map(object).collect();
+        let live: HashSet<ObjectId> =
+            slots.ranges.iter().flat_map(|(_, ranges)| ranges).map(|range| range.place.object()).collect();
         let segments = segments(objects, &live);
         let files = files(objects, &live);
         let index = objects.index.max(segments.len() as u64) + 1;
@@ -286,12 +279,6 @@ fn runs(owners: &[ShardId]) -> Vec<PlacementRun> {
         }
     }
     runs
-}
-
-const fn object(range: &StoredRange) -> ObjectId {
-    match range.place {
-        Place::Segment { id, .. } | Place::Archive { file: id } => id,
-    }
 }
 
 /// The live segments in the order in which they were flushed: by time, those of one flush by what they begin with.

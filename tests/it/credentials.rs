@@ -39,10 +39,7 @@ impl Amazon {
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let count = Arc::clone(&count);
-                let service = service_fn(move |request: Request<Incoming>| {
-                    let count = Arc::clone(&count);
-                    async move { Ok::<_, hyper::Error>(answer(request, &count).await?) }
-                });
+                let service = service_fn(move |request| answer(request, Arc::clone(&count)));
                 tokio::spawn(async move {
                     let http = Builder::new(TokioExecutor::new());
                     drop(http.serve_connection(TokioIo::new(socket), service).await);
@@ -53,7 +50,7 @@ impl Amazon {
     }
 }
 
-async fn answer(request: Request<Incoming>, asked: &AtomicU64) -> hyper::Result<Response<Full<Bytes>>> {
+async fn answer(request: Request<Incoming>, asked: Arc<AtomicU64>) -> hyper::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = String::from_utf8(body.collect().await?.to_bytes().to_vec()).unwrap();
     let has = |name: &str, value: &str| head.headers.get(name).is_some_and(|it| it.to_str().unwrap().contains(value));
@@ -62,23 +59,23 @@ async fn answer(request: Request<Incoming>, asked: &AtomicU64) -> hyper::Result<
     let is_instance = || has("x-aws-ec2-metadata-token", "of-the-instance");
     let is_token_service = |action: &str| path == ("POST", "/") && body.contains(&format!("Action={action}&"));
     Ok(match path {
-        ("GET", "/credentials") if has("authorization", "token") => issued(asked, of_a_machine),
+        ("GET", "/credentials") if has("authorization", "token") => issued(&asked, of_a_machine),
         ("PUT", "/latest/api/token") => Response::builder()
             .header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
             .body(Full::from("of-the-instance"))
             .unwrap(),
         ("GET", "/latest/meta-data/iam/security-credentials/") if is_instance() => Response::new(Full::from("role")),
-        ("GET", "/latest/meta-data/iam/security-credentials/role") if is_instance() => issued(asked, of_a_machine),
+        ("GET", "/latest/meta-data/iam/security-credentials/role") if is_instance() => issued(&asked, of_a_machine),
         _ if is_token_service("AssumeRoleWithWebIdentity") && body.contains("WebIdentityToken=who-it-is") => {
-            issued(asked, |key| of_tokens("AssumeRoleWithWebIdentity", key))
+            issued(&asked, |key| of_tokens("AssumeRoleWithWebIdentity", key))
         }
         _ if is_token_service("AssumeRole") && has("authorization", "Credential=profile-key/") => {
-            issued(asked, |key| of_tokens("AssumeRole", key))
+            issued(&asked, |key| of_tokens("AssumeRole", key))
         }
         ("GET", "/federation/credentials")
             if has("x-amz-sso_bearer_token", "signed-on") && query.contains("role_name=keeper") =>
         {
-            issued(asked, of_sign_on)
+            issued(&asked, of_sign_on)
         }
         _ => Response::builder().status(403).body(Full::default()).unwrap(),
     })

@@ -16,9 +16,9 @@ mod load;
 mod rates;
 mod traffic;
 
-use clap::{Parser, ValueEnum};
+use clap::ValueEnum;
 
-use support::table::Table;
+use support::table::asked_for;
 
 /// The lines, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -41,22 +41,9 @@ enum Line {
     Idle,
 }
 
-/// Measures a cluster of three nodes on this machine.
-#[derive(Debug, Parser)]
-struct Arguments {
-    /// What is measured [default: all]
-    #[arg(value_enum)]
-    lines: Vec<Line>,
-    /// A factor for durations, sizes and repetitions; figures are kept only of 1
-    #[arg(long, default_value_t = 1.0)]
-    scale: f64,
-}
-
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let arguments = Arguments::parse();
-    let lines = if arguments.lines.is_empty() { Line::value_variants().to_vec() } else { arguments.lines };
-    let mut table = Table::new(arguments.scale);
+    let (lines, mut table) = asked_for::<Line>();
     for line in lines {
         match line {
             Line::Failover => availability::failover(&mut table).await,

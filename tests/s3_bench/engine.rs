@@ -11,10 +11,10 @@ use super::support::table::Table;
 const LINES: [&str; 4] = ["lone", "many", "steady", "catchup"];
 
 /// Runs them; what they print is on standard output.
-pub(crate) fn engine(table: &mut Table, place: &Place, scale: f64) {
+pub(crate) fn engine(table: &mut Table, place: &Place) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/bench.sh");
     let mut command = Command::new(script);
-    command.args(LINES).env("TIDELOG", binary()).env("SCALE", scale.to_string()).env("BUCKET", place.url());
+    command.args(LINES).env("TIDELOG", binary()).env("SCALE", table.scale().to_string()).env("BUCKET", place.url());
     place.reach(&mut command);
     let status = tokio::task::block_in_place(|| command.status().unwrap());
     match status.code() {

@@ -16,10 +16,10 @@ mod flush;
 mod latency;
 mod place;
 
-use clap::{Parser, ValueEnum};
+use clap::ValueEnum;
 
 use place::Place;
-use support::table::Table;
+use support::table::asked_for;
 
 /// The lines, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,22 +34,9 @@ enum Line {
     Engine,
 }
 
-/// Measures a server whose bucket is on S3.
-#[derive(Debug, Parser)]
-struct Arguments {
-    /// What is measured [default: all]
-    #[arg(value_enum)]
-    lines: Vec<Line>,
-    /// A factor for durations and sizes; figures are kept only of 1
-    #[arg(long, default_value_t = 1.0)]
-    scale: f64,
-}
-
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let arguments = Arguments::parse();
-    let lines = if arguments.lines.is_empty() { Line::value_variants().to_vec() } else { arguments.lines };
-    let mut table = Table::new(arguments.scale);
+    let (lines, mut table) = asked_for::<Line>();
     for line in lines {
         // What the lines before it wrote is gone, unless the bucket is somebody else's.
         let place = Place::open().await;
@@ -57,7 +44,7 @@ async fn main() {
             Line::Calls => calls::calls(&mut table, &place).await,
             Line::Latency => latency::latency(&mut table, &place).await,
             Line::Flush => flush::flush(&mut table, &place).await,
-            Line::Engine => engine::engine(&mut table, &place, arguments.scale),
+            Line::Engine => engine::engine(&mut table, &place),
         }
     }
     assert!(!table.missed(), "a target was missed");

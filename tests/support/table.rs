@@ -1,4 +1,23 @@
-//! What is printed: a line for each figure, with what it is held against.
+//! Programs of measured lines: what they are told, and what they print: a line for each figure, with what it is held against.
+
+use clap::{Parser, ValueEnum};
+
+/// Measures on this machine; exits 101 if a target is missed.
+#[derive(Debug, Parser)]
+struct Arguments<L: ValueEnum + Send + Sync + 'static> {
+    /// What is measured [default: all]
+    #[arg(value_enum)]
+    lines: Vec<L>,
+    /// A factor for durations, sizes and repetitions; figures are kept only of 1
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+}
+
+/// The lines that the arguments of this process ask for, in their order, and a table for them.
+pub(crate) fn asked_for<L: ValueEnum + Send + Sync + 'static>() -> (Vec<L>, Table) {
+    let Arguments { lines, scale } = Arguments::<L>::parse();
+    (if lines.is_empty() { L::value_variants().to_vec() } else { lines }, Table::new(scale))
+}
 
 /// The lines so far.
 #[derive(Debug)]
@@ -18,9 +37,14 @@ pub(crate) enum Target {
 
 impl Table {
     /// An empty one for a run of this scale.
-    pub(crate) fn new(scale: f64) -> Self {
+    fn new(scale: f64) -> Self {
         println!("{:10} {:66} {:56} {:>8}  target", "line", "measured", "beside it", "ratio");
         Self { scale, missed: false }
+    }
+
+    /// A factor for durations and sizes.
+    pub(crate) fn scale(&self) -> f64 {
+        self.scale
     }
 
     /// So many of something, at the scale of the run; at least one.

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `node_not_found` | `NotFound` | no member has this number |
 //! | `node_exists` | `AlreadyExists` | the number is a member's, with another directory |
-//! | `node_identity_mismatch` | `Conflict` | what listens at the address is another node, or one with a log of its own |
+//! | `node_identity_mismatch` | `Conflict` | what listens at the address is another node, or one with the log of another group |
 //! | `cluster_mismatch` | `Conflict` | it belongs to another cluster |
 //! | `invalid_membership` | `Conflict` | it would leave no voter, too few that answer, or too many; or a leader that does not vote |
 //! | `invalid_node` | `Invalid` | a number or address that no node can have |

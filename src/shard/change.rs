@@ -213,10 +213,10 @@ impl Inner {
                 );
                 return Err(Error::new(ErrorKind::AlreadyExists, "node_exists", message).with_number("node", node.0));
             }
-            if known.is_none() && !hello.empty {
+            if known.is_none() && !hello.empty && !self.has_a_log_of_this_group(&hello) {
                 let message = format!(
-                    "node {node} at {address} has a log, but is not a member: start it with a new number and an empty data \
-                     directory"
+                    "node {node} at {address} is not a member, and has a log that is not known to be of this group: start it \
+                     with a new number and an empty data directory"
                 );
                 return Err(mismatch(node, message));
             }
@@ -226,6 +226,16 @@ impl Inner {
         let caught_up = self.node.wait_caught_up(node, VOTER_LAG, Instant::now() + CATCH_UP).await;
         // It is a learner now.
         caught_up.map_err(|error| in_time(error).in_part())
+    }
+
+    /// Whether a node that is no member was one: it has left, or whoever took it in was deposed before that was committed. (It is of
+    /// this cluster and life, or it would not have answered.) What its log has more than the leader's was never committed, and
+    /// goes as with any follower.
+    fn has_a_log_of_this_group(&self, hello: &Hello) -> bool {
+        let is_ours = |ours: &raft::MemberStatus| {
+            hello.members.iter().any(|theirs| theirs.node == ours.node && theirs.directory == ours.directory)
+        };
+        self.node.members().iter().any(is_ours)
     }
 
     /// If `node` leads, which is this one then, gives the leadership to another and says who leads.

@@ -76,6 +76,42 @@ async fn a_cluster_grows_to_three_and_shrinks_under_load() {
     }
 }
 
+/// Its log goes on where it ended: neither an operator who changed his mind, nor one whose request broke off with a leader that was
+/// deposed, has to begin with an empty directory and another number.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_left_is_taken_in_again_with_its_log() {
+    let mut cluster = Cluster::start_with(3, busy()).await;
+    let http = cluster.http();
+    http.create_topic("t", &json!({"partitions": PARTITIONS, "archive_after_ms": 0})).await;
+    let mut load = Load::new(&http, "t", PARTITIONS).await;
+    let history = load.history();
+    let more = |records: usize| super::Busy::more(&history, records);
+    load.during(async {
+        more(100).await;
+        for restarts in [false, true] {
+            let node = cluster.follower().await;
+            let (number, address) = (node.to_string(), cluster.address(node));
+            admin(&cluster, &["remove-node", &number]);
+            more(100).await;
+            if restarts {
+                cluster.kill(node);
+                cluster.spawn(node);
+            }
+            for _ in 0..2 {
+                assert!(admin(&cluster, &["add-node", &number, &address]).contains("votes"));
+            }
+            cluster.ready(node).await;
+            assert_eq!(voters(&cluster.members().await), [1, 2, 3]);
+            more(100).await;
+        }
+    })
+    .await;
+    cluster.converge().await;
+    for node in 1..=3 {
+        load.check(&cluster.http_of(node), "t").await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_moves_where_it_is_asked_to_and_no_request_fails() {
     let cluster = Cluster::start_with(3, busy()).await;

@@ -89,11 +89,21 @@ unwell() {
           end'
 }
 
+# absent [AWAY]: which voters take no connections. A leader may take some seconds to notice that one is gone.
+absent() {
+    local node
+    for node in $(jq -r '.[].node_id' <<<"$voters"); do
+        [ "$node" = "${1:-}" ] || listens "$node" || echo "node $node takes no connections at $(of "$node" admin_url)"
+    done
+}
+
 # well [AWAY]: whether the whole cluster is, but for the node AWAY, as several looks in a row say; prints what is not
 well() {
     local looks found now
     for ((looks = 0; looks < steady; looks++)); do
         [ "$looks" = 0 ] || sleep "$look"
+        found=$(absent "$@")
+        [ -z "$found" ] || { echo "$found"; return 1; }
         now=$(status "$(urls)") || { echo "no voter answers"; return 1; }
         found=$(unwell "$@" <<<"$now") || { echo "the status is not understood"; return 1; }
         [ -z "$found" ] || { echo "$found"; return 1; }

@@ -9,7 +9,7 @@
 //!
 //! | a crash right after | leaves |
 //! |---|---|
-//! | the members were written down | nothing else, and whoever comes next begins with these |
+//! | the members were written down (`shard.decided`) | nothing else, and whoever comes next begins with these |
 //! | one of them has begun | a node that asks the others for votes; they begin too, or are sent what they lack |
 
 use std::collections::BTreeMap;

@@ -72,7 +72,9 @@ const STEPS: &[(&str, Reached)] = &[
     ("topic.synced", Reached::Shards),
     // Whoever asked is told of a change that is done; as an error in `topics`, no step of the log.
     ("topic.changed", Reached::Shards),
+    ("node.numbered", Reached::Shards),
     ("shard.begun", Reached::Shards),
+    ("shard.decided", Reached::Shards),
     ("backup.object", Reached::Backup),
     ("backup.checkpoint", Reached::Backup),
     ("backup.manifest", Reached::Backup),

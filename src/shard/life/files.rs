@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::Request;
 use crate::checkpoints::lives::{self, FORMAT, IncarnationFile, create, read};
 use crate::error::{Error, ErrorKind, Result};
+use crate::failpoint;
 use crate::model::{Incarnation, NodeId, ShardId};
 use crate::raft::{Member, NodeIdentity};
 use crate::store::keys::{self, Key};
@@ -98,7 +99,9 @@ pub(in crate::shard) async fn begin_group(
     };
     let file = GroupFile { format: FORMAT, shard: shard.0, members: members.iter().map(first).collect() };
     let key = Key::Group(incarnation, shard);
-    match create(bucket, &key, &file).await? {
+    let created = create(bucket, &key, &file).await?;
+    failpoint::hit_async("shard.decided").await?;
+    match created {
         Created::New => Ok(members),
         Created::Exists => {
             let decided = group(bucket, incarnation, shard).await?;
@@ -110,7 +113,9 @@ pub(in crate::shard) async fn begin_group(
 /// Takes a number that a node of `incarnation` is to have, if nobody has ever had it.
 pub(super) async fn take_number(bucket: &Bucket, incarnation: Incarnation, node: NodeId) -> Result<Created> {
     let file = NodeFile { format: FORMAT, node: node.0, attempt: Uuid::new_v4() };
-    create(bucket, &Key::Node(incarnation, node), &file).await
+    let created = create(bucket, &Key::Node(incarnation, node), &file).await?;
+    failpoint::hit_async("node.numbered").await?;
+    Ok(created)
 }
 
 /// The highest number that was taken in `incarnation`; 0 if none was.

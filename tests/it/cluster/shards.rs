@@ -6,14 +6,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Busy, busy};
-use crate::support::binary::run;
+use crate::support::binary::{run, text};
 use crate::support::cluster::Cluster;
 use crate::support::eventually;
 use crate::support::http::{self, Http};
 use crate::support::injected::Injected;
 use crate::support::load::Load;
 use crate::support::readers::Readers;
-use crate::support::server::Settings;
+use crate::support::server::{Settings, files_under};
 
 /// The steps of a change of a topic; see docs/architecture.md.
 const STEPS: [&str; 4] = ["topic.wanted", "topic.told", "topic.all_told", "topic.synced"];
@@ -225,11 +225,46 @@ async fn a_founder_that_is_killed_while_it_begins_the_shards_goes_on() {
     cluster.running().into_iter().for_each(|node| cluster.kill(node));
     injected.points("");
     (1..=3).for_each(|node| cluster.spawn(node));
+    takes_records(&mut cluster).await;
+}
+
+/// It comes up, with all its shards.
+async fn takes_records(cluster: &mut Cluster) {
     cluster.all_ready().await;
     cluster.http().create_topic("t", &json!({"partitions": 3})).await;
     let records = [0, 1, 2].map(|partition| json!({"text": "x", "partition": partition}));
     cluster.http().produce("t", &json!(records)).await.expect(200);
     cluster.converge().await;
+}
+
+/// With which members a shard begins is in the bucket then, and nothing else is anywhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_founder_that_is_killed_after_it_wrote_down_whom_a_shard_begins_with_goes_on() {
+    let injected = Injected::new();
+    injected.points("shard.decided=crash");
+    let mut cluster = Cluster::placed(3, Settings::default()).await;
+    cluster.set_for(1, injected.followed_by(Settings::default()));
+    (1..=3).for_each(|node| cluster.spawn(node));
+    cluster.ended(1).await;
+    assert!(!files_under(&cluster.bucket().join("groups")).is_empty(), "nothing was written down");
+    injected.points("");
+    cluster.spawn(1);
+    takes_records(&mut cluster).await;
+}
+
+/// The bucket knows its number then, and it has no log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_killed_after_it_took_its_number_has_it_at_its_next_start() {
+    let injected = Injected::new();
+    injected.points("node.numbered=crash");
+    let mut cluster = Cluster::placed(3, Settings::default()).await;
+    cluster.set_for(2, injected.followed_by(Settings::default()));
+    (1..=3).for_each(|node| cluster.spawn(node));
+    cluster.ended(2).await;
+    assert!(files_under(&cluster.bucket().join("nodes")).iter().any(|file| text(file).ends_with("-0000000002.json")));
+    injected.points("");
+    cluster.spawn(2);
+    takes_records(&mut cluster).await;
 }
 
 /// Its disk is lost between the moment at which the catalog counts the shards and the one at which it begins them.

@@ -232,10 +232,7 @@ impl Inner {
     /// this cluster and life, or it would not have answered.) What its log has more than the leader's was never committed, and
     /// goes as with any follower.
     fn has_a_log_of_this_group(&self, hello: &Hello) -> bool {
-        let is_ours = |ours: &raft::MemberStatus| {
-            hello.members.iter().any(|theirs| theirs.node == ours.node && theirs.directory == ours.directory)
-        };
-        self.node.members().iter().any(is_ours)
+        self.node.members().iter().any(|member| hello.knows(member.node, member.directory))
     }
 
     /// If `node` leads, which is this one then, gives the leadership to another and says who leads.

@@ -54,6 +54,11 @@ impl Hello {
         message::decode(bytes, MAX_BYTES)
     }
 
+    /// What this node knows as `node` has this directory.
+    pub(super) fn knows(&self, node: NodeId, directory: Uuid) -> bool {
+        self.members.iter().any(|member| member.node == node && member.directory == directory)
+    }
+
     /// What this node knows as `node` has another directory than `directory`.
     pub(super) fn knows_other(&self, node: NodeId, directory: Uuid) -> bool {
         self.members.iter().any(|member| member.node == node && member.directory != directory)
@@ -104,5 +109,7 @@ mod tests {
         assert!(!hello.knows_other(NodeId(3), Uuid::from_u128(3)));
         assert!(hello.knows_other(NodeId(3), Uuid::from_u128(7)));
         assert!(!hello.knows_other(NodeId(4), Uuid::from_u128(4)));
+        assert!(hello.knows(NodeId(3), Uuid::from_u128(3)));
+        assert!(!hello.knows(NodeId(3), Uuid::from_u128(7)) && !hello.knows(NodeId(4), Uuid::from_u128(4)));
     }
 }

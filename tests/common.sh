@@ -51,14 +51,26 @@ virtual_environment() {
     echo "$venv/bin"
 }
 
-# free_ports NUMBER: as many ports of loopback that nothing uses now
+# free_ports NUMBER: as many ports of loopback that nothing uses now. They are below those that outgoing connections get, any of
+# which might take one before it is used, and each script looks in a part of its own, since several run beside each other.
 free_ports() {
-    python3 - "$1" <<'PYTHON'
-import socket, sys
-sockets = [socket.socket() for _ in range(int(sys.argv[1]))]
-for each in sockets:
-    each.bind(("127.0.0.1", 0))
-print(*(each.getsockname()[1] for each in sockets))
+    python3 - "$1" "$$" <<'PYTHON'
+import random, socket, sys
+count, script = int(sys.argv[1]), int(sys.argv[2])
+part = list(range(10_000 + script % 100 * 200, 10_200 + script % 100 * 200))
+random.shuffle(part)
+found = []
+for port in part:
+    try:
+        socket.socket().bind(("127.0.0.1", port))
+        found.append(port)
+    except OSError:
+        continue
+    if len(found) == count:
+        break
+else:
+    sys.exit("there are no free ports")
+print(*found)
 PYTHON
 }
 

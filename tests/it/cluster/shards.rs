@@ -123,6 +123,7 @@ async fn a_change_broken_off(asks_the_leader: bool) {
     }
     cluster.all_ready().await;
     for step in STEPS {
+        let mut crashes = 0;
         for change in changes() {
             let leader = cluster.leader().await;
             let asked = if asks_the_leader { leader } else { cluster.others(leader)[0] };
@@ -133,16 +134,25 @@ async fn a_change_broken_off(asks_the_leader: bool) {
             })
             .await;
             let answer = change.send(&cluster.http_of(asked)).await;
-            assert!(answer.is_none(), "{step}, {}: {answer:?}", change.name);
-            cluster.ended(asked).await;
+            let crashed = answer.is_none();
+            if let Some(answer) = answer {
+                // The leader goes on with what is not done within a second: on a machine with other work it is faster at times.
+                assert!((200..300).contains(&answer.status), "{step}, {}: {answer:?}", change.name);
+            } else {
+                cluster.ended(asked).await;
+            }
+            crashes += u32::from(crashed);
             injected[&asked].points("");
-            let other = cluster.http_of(cluster.running()[0]);
+            let other = cluster.http_of(cluster.others(asked)[0]);
             let what = format!("{} after a kill at {step}", change.name);
             eventually(&what, || change.is_done(&other)).await;
-            cluster.restart(asked).await;
+            if crashed {
+                cluster.restart(asked).await;
+            }
             let again = cluster.http_of(asked);
             eventually(&what, || change.is_done(&again)).await;
         }
+        assert!(crashes > 0, "nobody was killed at {step}");
         // The next round creates it anew.
         let gone = http::send(cluster.http().request(Method::DELETE, "/v1/topics/t")).await;
         gone.expect(202);

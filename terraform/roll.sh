@@ -9,7 +9,7 @@
 #
 # NODE are node ids; without any, all voters in turn, those that lead the most last. It begins with nothing, and goes on with
 # the next voter, only while the whole cluster is well: every shard has a leader that hears of every voter, every voter of the
-# list votes, and none is behind by more than ROLL_LAG entries. So it refuses when one is down already, and stops when one does
+# list votes and takes connections, and none is behind by more than ROLL_LAG entries. So it refuses when one is down already, and stops when one does
 # not come back: then at most that one is away. It may be run again at any time. If a run was interrupted after it drained a voter,
 # `roll.sh restart NODE` (or replace) with that voter alone goes on with it, if it is the only one that is away.
 #

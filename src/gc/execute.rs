@@ -202,7 +202,8 @@ impl Collector {
         let mut deleted = Deleted::default();
         let garbage = found.into_iter().filter_map(|object| {
             let key = Key::parse(&object.key).filter(|key| plan::is_garbage(key, self.shard, floor, &named.objects));
-            Some((kind(&key?), object))
+            let (_, named) = key?.owned()?;
+            Some((kind(named), object))
         });
         let garbage: Vec<_> = garbage.collect();
         for batch in garbage.chunks(BATCH) {

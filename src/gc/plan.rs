@@ -69,35 +69,22 @@ pub fn named_by(checkpoint: &Checkpoint) -> impl Iterator<Item = NamedObject> + 
     segments.chain(parts).chain(files).chain([NamedObject::Checkpoint(checkpoint.self_ref.id)])
 }
 
-/// The object that `key` names, as states and checkpoints name it; `None` for what belongs to no shard.
-#[must_use]
-pub const fn named(key: &Key) -> Option<NamedObject> {
-    match key {
-        Key::Segment(_, id) => Some(NamedObject::Segment(*id)),
-        Key::IndexPart(_, id) => Some(NamedObject::IndexPart(*id)),
-        Key::Checkpoint(_, checkpoint) => Some(NamedObject::Checkpoint(checkpoint.id)),
-        Key::Archive(key) => Some(NamedObject::Archive(key.id)),
-        _ => None,
-    }
-}
-
 /// Whether `key` is an object of `shard` that is below `floor` and not among `objects`. What is not ours, or of no shard, is not.
 #[must_use]
 pub fn is_garbage(key: &Key, shard: ShardId, floor: ObjectId, objects: &BTreeSet<NamedObject>) -> bool {
-    let Some(object) = named(key) else { return false };
+    let Some((owner, object)) = key.owned() else { return false };
     let is_named =
         objects.contains(&object) && !(planted::is(Bug::CollectNamed) && matches!(object, NamedObject::Segment(_)));
-    key.shard() == Some(shard) && key.object_id().is_some_and(|id| id < floor) && !is_named
+    owner == shard && object.id() < floor && !is_named
 }
 
 /// The kind of an object as metrics and reports name it.
 #[must_use]
-pub const fn kind(key: &Key) -> &'static str {
-    match key {
-        Key::Checkpoint(..) => "checkpoint",
-        Key::IndexPart(..) => "index",
-        Key::Archive(..) => "archive",
-        // What is neither is of no shard, and never garbage.
-        _ => "segment",
+pub const fn kind(object: NamedObject) -> &'static str {
+    match object {
+        NamedObject::Segment(_) => "segment",
+        NamedObject::Checkpoint(_) => "checkpoint",
+        NamedObject::IndexPart(_) => "index",
+        NamedObject::Archive(_) => "archive",
     }
 }

@@ -126,14 +126,14 @@ pub async fn survey(
         let mut listing = bucket.list(prefix);
         while let Some(object) = listing.try_next().await? {
             let Some(key) = Key::parse(&object.key) else { continue };
-            let Some(shard) = key.shard() else { continue };
+            let Some((shard, named)) = key.owned() else { continue };
             let basis = match shards.entry(shard) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => unknown.insert(Basis::read(bucket, shard, now, grace).await?),
             };
             let Some(basis) = basis else { continue };
-            let fate = basis.judge(&key);
-            let (objects, bytes) = counts.entry((shard, !fate.goes(), kind(&key), fate)).or_default();
+            let fate = basis.judge(&key, named);
+            let (objects, bytes) = counts.entry((shard, !fate.goes(), kind(named), fate)).or_default();
             *objects += 1;
             *bytes += object.bytes;
             each(Judged { object: &object, fate });
@@ -204,8 +204,8 @@ impl Basis {
         Ok(Some(basis))
     }
 
-    fn judge(&self, key: &Key) -> Fate {
-        let Some(object) = plan::named(key) else { return Fate::Live };
+    /// What becomes of `object`, whose key is `key`.
+    fn judge(&self, key: &Key, object: NamedObject) -> Fate {
         if self.live.contains(&object) {
             return Fate::Live;
         }

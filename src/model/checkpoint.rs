@@ -365,3 +365,13 @@ pub enum NamedObject {
     /// A checkpoint.
     Checkpoint(ObjectId),
 }
+
+impl NamedObject {
+    /// Its id, whatever its kind.
+    #[must_use]
+    pub const fn id(self) -> ObjectId {
+        match self {
+            Self::Segment(id) | Self::Archive(id) | Self::IndexPart(id) | Self::Checkpoint(id) => id,
+        }
+    }
+}

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use crate::model::checkpoint::NamedObject;
 use crate::model::{CheckpointRef, Incarnation, LogTime, NodeId, ObjectId, ShardId, TopicId};
 
 /// Describes the cluster; created once.
@@ -126,10 +127,10 @@ impl Key {
         }
     }
 
-    /// The object's id, if its kind has one: what garbage collection compares with its floor.
+    /// The object's id, if a shard owns it: what garbage collection compares with its floor.
     #[must_use]
     pub fn object_id(&self) -> Option<ObjectId> {
-        self.owned().map(|(_, id)| id)
+        self.owned().map(|(_, object)| object.id())
     }
 
     /// The shard that owns the object, if one does.
@@ -138,9 +139,10 @@ impl Key {
         self.owned().map(|(shard, _)| shard)
     }
 
-    /// The shard that owns the object and its id; `None` for what a cluster and its shards begin with, which is collected by nobody,
-    /// and for what is of a backup, whose id has the wall's time.
-    const fn owned(&self) -> Option<(ShardId, ObjectId)> {
+    /// The shard that owns the object, and the object as states and checkpoints name it; `None` for what a cluster and its shards
+    /// begin with and for what is of a backup, which nobody collects.
+    #[must_use]
+    pub const fn owned(&self) -> Option<(ShardId, NamedObject)> {
         match self {
             Self::Cluster
             | Self::Incarnation(_)
@@ -149,9 +151,10 @@ impl Key {
             | Self::BackupPlace
             | Self::Backup(_)
             | Self::Restore => None,
-            Self::Segment(shard, id) | Self::IndexPart(shard, id) => Some((*shard, *id)),
-            Self::Checkpoint(shard, checkpoint) => Some((*shard, checkpoint.id)),
-            Self::Archive(key) => Some((key.shard, key.id)),
+            Self::Segment(shard, id) => Some((*shard, NamedObject::Segment(*id))),
+            Self::IndexPart(shard, id) => Some((*shard, NamedObject::IndexPart(*id))),
+            Self::Checkpoint(shard, checkpoint) => Some((*shard, NamedObject::Checkpoint(checkpoint.id))),
+            Self::Archive(key) => Some((key.shard, NamedObject::Archive(key.id))),
         }
     }
 }

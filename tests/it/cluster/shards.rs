@@ -137,7 +137,7 @@ async fn a_change_broken_off(asks_the_leader: bool) {
             let crashed = answer.is_none();
             if let Some(answer) = answer {
                 // The leader goes on with what is not done within a second: on a machine with other work it is faster at times.
-                assert!((200..300).contains(&answer.status), "{step}, {}: {answer:?}", change.name);
+                assert!(!asks_the_leader && (200..300).contains(&answer.status), "{step}, {}: {answer:?}", change.name);
             } else {
                 cluster.ended(asked).await;
             }
@@ -247,15 +247,21 @@ async fn takes_records(cluster: &mut Cluster) {
     cluster.converge().await;
 }
 
+/// Three nodes at their first start, one of which was killed at a fail point that stays armed for it.
+async fn killed_at(point: &str, node: u64) -> (Cluster, Injected) {
+    let injected = Injected::new();
+    injected.points(&format!("{point}=crash"));
+    let mut cluster = Cluster::placed(3, Settings::default()).await;
+    cluster.set_for(node, injected.followed_by(Settings::default()));
+    (1..=3).for_each(|node| cluster.spawn(node));
+    cluster.ended(node).await;
+    (cluster, injected)
+}
+
 /// With which members a shard begins is in the bucket then, and nothing else is anywhere.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_founder_that_is_killed_after_it_wrote_down_whom_a_shard_begins_with_goes_on() {
-    let injected = Injected::new();
-    injected.points("shard.decided=crash");
-    let mut cluster = Cluster::placed(3, Settings::default()).await;
-    cluster.set_for(1, injected.followed_by(Settings::default()));
-    (1..=3).for_each(|node| cluster.spawn(node));
-    cluster.ended(1).await;
+    let (mut cluster, injected) = killed_at("shard.decided", 1).await;
     assert!(!files_under(&cluster.bucket().join("groups")).is_empty(), "nothing was written down");
     injected.points("");
     cluster.spawn(1);
@@ -265,12 +271,7 @@ async fn a_founder_that_is_killed_after_it_wrote_down_whom_a_shard_begins_with_g
 /// The bucket knows its number then, and it has no log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_killed_after_it_took_its_number_has_it_at_its_next_start() {
-    let injected = Injected::new();
-    injected.points("node.numbered=crash");
-    let mut cluster = Cluster::placed(3, Settings::default()).await;
-    cluster.set_for(2, injected.followed_by(Settings::default()));
-    (1..=3).for_each(|node| cluster.spawn(node));
-    cluster.ended(2).await;
+    let (mut cluster, injected) = killed_at("node.numbered", 2).await;
     assert!(files_under(&cluster.bucket().join("nodes")).iter().any(|file| text(file).ends_with("-0000000002.json")));
     injected.points("");
     cluster.spawn(2);
@@ -280,12 +281,7 @@ async fn a_node_that_is_killed_after_it_took_its_number_has_it_at_its_next_start
 /// Its disk is lost between the moment at which the catalog counts the shards and the one at which it begins them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shards_whose_founder_lost_its_disk_before_it_began_them_are_begun_by_the_others() {
-    let injected = Injected::new();
-    injected.points("shard.begun=crash");
-    let mut cluster = Cluster::placed(3, Settings::default()).await;
-    cluster.set_for(1, injected.followed_by(Settings::default()));
-    (1..=3).for_each(|node| cluster.spawn(node));
-    cluster.ended(1).await;
+    let (mut cluster, _injected) = killed_at("shard.begun", 1).await;
     assert!(cluster.log(1).contains("the cluster has more shards"), "it is not the founder:\n{}", cluster.log(1));
     cluster.wipe(1);
     // The others know that there are more shards, and that nobody has begun them.

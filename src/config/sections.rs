@@ -123,7 +123,7 @@ pub struct Wal {
     /// Free bytes of the disk below which appends are refused.
     #[serde(with = "units::size")]
     pub min_free: u64,
-    /// Free share of the disk in percent below which appends are refused; the larger of both counts.
+    /// Free share of the disk in percent below which appends are refused, at most `budget`; the larger of both counts.
     pub min_free_percent: u8,
     /// Bytes of the budget that only control commands may use, so that a flush can always drain the log.
     #[serde(with = "units::size")]

@@ -54,10 +54,19 @@ impl AppendGate {
     pub fn check(&self) -> Result<()> {
         let (used, limit) = self.budget();
         if used >= limit {
-            return Err(refused("the write-ahead log has used its budget and the bucket does not take it over"));
+            let message = format!(
+                "the write-ahead log has {used} bytes, of {limit} that it may have (wal.budget less wal.reserve): \
+                 the bucket does not take it over"
+            );
+            return Err(refused(&message));
         }
         if self.0.low_space.load(Ordering::Relaxed) {
-            return Err(refused("the disk of the write-ahead log has too little free space"));
+            let (free, mark) = (self.free_bytes(), self.low_mark_bytes());
+            let message = format!(
+                "the disk of the write-ahead log has {free} bytes free; below {mark} (wal.min_free, \
+                 wal.min_free_percent) appends are refused"
+            );
+            return Err(refused(&message));
         }
         Ok(())
     }
@@ -97,10 +106,7 @@ impl AppendGate {
         // Before the free space: what is given back in between counts twice for a moment, and never not at all.
         let spare: u64 = self.nodes().map(RaftNode::spare_bytes).sum();
         let Ok(Space { free, total }) = disk::space(&self.0.dir) else { return };
-        let share = total / 100 * u64::from(self.0.settings.min_free_percent);
-        // On a disk too small for the absolute mark the share alone decides, or nothing could ever be written there.
-        let absolute = self.0.settings.min_free.min(total / 4);
-        let mark = share.max(absolute);
+        let mark = low_mark(total, &self.0.settings);
         // Files that are kept ready for the log are given back before an append is refused.
         if free < mark {
             self.nodes().for_each(RaftNode::release_spares);
@@ -118,6 +124,33 @@ impl AppendGate {
     }
 }
 
+/// Free bytes of a disk of `total` bytes below which appends are refused.
+fn low_mark(total: u64, settings: &config::Wal) -> u64 {
+    // More than the log may grow to is never needed: 5% of a large disk would refuse appends that have all their room.
+    let share = (total / 100 * u64::from(settings.min_free_percent)).min(settings.budget);
+    // On a disk too small for the absolute mark the share alone decides, or nothing could ever be written there.
+    let absolute = settings.min_free.min(total / 4);
+    share.max(absolute)
+}
+
 fn refused(message: &str) -> Error {
     Error::overloaded(message).with_number("retry_after_ms", RETRY_AFTER_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn the_low_mark_is_a_share_of_the_disk_between_the_absolute_mark_and_what_the_log_may_grow_to() {
+        let settings = config::Wal::default();
+        assert_eq!((settings.min_free, settings.min_free_percent, settings.budget), (GIB, 5, 10 * GIB));
+        let mark = |total| low_mark(total, &settings);
+        assert_eq!(mark(GIB), GIB / 4);
+        assert_eq!(mark(10 * GIB), GIB);
+        assert_eq!(mark(100 * GIB), 5 * GIB);
+        assert_eq!(mark(4_096 * GIB), 10 * GIB);
+    }
 }

@@ -239,8 +239,9 @@ impl Producer {
             for (name, value) in &request.headers {
                 sent = sent.header(*name, value);
             }
-            let said = match attempt(sent.body(body.clone())).await {
-                Ok((status, answer)) => self.read(status, &answer),
+            let answer = attempt(sent.body(body.clone())).await;
+            let said = match &answer {
+                Ok((status, answer)) => self.read(*status, answer),
                 // Nobody was there to write it.
                 Err(error) if error.is_connect() => Said::NotWritten,
                 Err(_) => Said::Unknown,
@@ -254,7 +255,10 @@ impl Producer {
             if !again {
                 return said;
             }
-            assert!(begun.elapsed() < PATIENCE, "producer {} is not answered: {request:?}", self.number);
+            if begun.elapsed() >= PATIENCE {
+                let last = answer.map(|(status, answer)| format!("{status} {}", String::from_utf8_lossy(&answer)));
+                panic!("producer {} is not acknowledged, at last {last:?}: {request:?}", self.number);
+            }
             self.http.turn();
             tokio::time::sleep(AGAIN).await;
         }

@@ -199,7 +199,17 @@ impl RaftNode {
         asked.await.map_err(|error| stopped(&error))
     }
 
-    /// Ends a change that stopped between its two steps.
+    /// Ends a change that stopped between its two steps, whose leader was killed for example: the group needs a majority of the
+    /// old voters and of the new ones until then, so that fewer of them may fail.
+    ///
+    /// # Errors
+    /// As [`RaftNode::add_learner`].
+    pub async fn end_change(&self) -> Result<()> {
+        let _one_at_a_time = self.inner.changing.lock().await;
+        self.settle(Instant::now() + CHANGE_DEADLINE).await
+    }
+
+    /// See [`RaftNode::end_change`].
     async fn settle(&self, deadline: Instant) -> Result<()> {
         self.check_leads()?;
         if self.membership().await?.get_joint_config().len() < 2 {
@@ -254,6 +264,8 @@ impl RaftNode {
                 Ok(Err(error)) if waits(&error) && Instant::now() < deadline => {
                     tokio::time::sleep(CHANGE_PAUSE).await;
                 }
+                // The first of two steps may have been taken.
+                Ok(Err(error)) if self.is_changing() => return Err(refused(&error).with_outcome(Outcome::Unknown)),
                 Ok(Err(error)) => return Err(refused(&error)),
                 Err(_) => {
                     let message = "no majority of the voters agreed to the change of the group in time";

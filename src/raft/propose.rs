@@ -95,7 +95,7 @@ impl RaftNode {
         let answered = tokio::select! {
             biased;
             answered = calling => answered,
-            () = moved_from(self.leadership(), leader) => return Err(ProposeError::Unknown),
+            () = moved_from(self.leadership(), [leader; 2]) => return Err(ProposeError::Unknown),
         };
         outcome(leader, answered)
     }
@@ -159,9 +159,10 @@ pub(super) fn outcome(
     }
 }
 
-/// Returns a little after another node than `leader` was heard of as the leader.
-pub(super) async fn moved_from(mut leadership: watch::Receiver<Leadership>, leader: NodeId) {
-    let moved = leadership.wait_for(|now| now.leader.is_some_and(|now| now != leader)).await.is_ok();
+/// Returns a little after another node than these was heard of as the leader: the one that was asked, and the one that named it,
+/// which this node may take for the leader a while longer.
+pub(super) async fn moved_from(mut leadership: watch::Receiver<Leadership>, known: [NodeId; 2]) {
+    let moved = leadership.wait_for(|now| now.leader.is_some_and(|now| !known.contains(&now))).await.is_ok();
     if !moved {
         // The node has stopped; the call ends with it.
         std::future::pending::<()>().await;

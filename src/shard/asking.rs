@@ -18,7 +18,8 @@ pub(super) const PAUSE: Duration = Duration::from_millis(50);
 pub(super) enum Attempt {
     /// There is an answer.
     Over(Result<GroupStatus>),
-    /// Nothing happened, for this reason; whether somebody else may be asked without a pause.
+    /// It was not done, for this reason, whose outcome says whether a part of it was; whether somebody else may be asked without
+    /// a pause.
     Again(Error, bool),
 }
 
@@ -47,16 +48,21 @@ impl Attempt {
 /// What the leader says; `unavailable` if there is none.
 pub(super) async fn until_taken(shard: ShardId, mut by: impl Attempts) -> Result<GroupStatus> {
     let deadline = Instant::now() + LEADER_PATIENCE;
+    // What one leader began another one may refuse, or nobody go on with.
+    let mut begun = false;
+    let told = |error: Error, begun| if begun { error.in_part() } else { error };
     loop {
         let (error, at_once) = match by.attempt().await {
-            Attempt::Over(answer) => return answer,
+            Attempt::Over(answer) => return answer.map_err(|error| told(error, begun)),
             Attempt::Again(error, at_once) => (error, at_once),
         };
+        begun |= error.outcome() != Outcome::NotWritten;
         if Instant::now() + PAUSE >= deadline {
-            return Err(match error.kind() {
+            let error = match error.kind() {
                 ErrorKind::NotLeader => leaderless(shard).with_source(error),
                 _ => error,
-            });
+            };
+            return Err(told(error, begun));
         }
         if !at_once {
             tokio::time::sleep(PAUSE).await;
@@ -70,4 +76,37 @@ pub(super) fn leaderless(shard: ShardId) -> Error {
         0 => "the cluster has no leader".to_owned(),
         shard => format!("shard {shard} has no leader"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// Answers of leaders, one after another, and then that nobody leads.
+    struct Answers(Vec<Attempt>);
+
+    impl Attempts for Answers {
+        async fn attempt(&mut self) -> Attempt {
+            self.0.pop().unwrap_or_else(|| Attempt::Again(not_leader(), false))
+        }
+    }
+
+    fn not_leader() -> Error {
+        Error::new(ErrorKind::NotLeader, "not_leader", "this node does not lead the shard")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_leader_began_before_it_was_deposed_is_not_called_nothing() {
+        let shard = ShardId(0);
+        let nobody = until_taken(shard, Answers(Vec::new())).await.unwrap_err();
+        assert_eq!((nobody.code(), nobody.outcome()), ("unavailable", Outcome::NotWritten));
+        let begun = || Attempt::Again(not_leader().in_part(), true);
+        let deposed = until_taken(shard, Answers(vec![begun()])).await.unwrap_err();
+        assert_eq!((deposed.code(), deposed.outcome()), ("unavailable", Outcome::Partial));
+        let refusal = Attempt::Over(Err(Error::invalid("invalid_node", "no")));
+        let refused = until_taken(shard, Answers(vec![refusal, begun()])).await.unwrap_err();
+        assert_eq!((refused.code(), refused.outcome()), ("invalid_node", Outcome::Partial));
+    }
 }

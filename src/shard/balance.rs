@@ -97,12 +97,18 @@ async fn profile_of(needs: &Needs, node: NodeId) -> Result<Profile> {
     Profile::decode(&answer.map_err(CallError::into_error)?)
 }
 
-/// Has the other shards have the members of this one, which is the first, wherever a change of them broke off; ends with the
-/// leadership.
+/// Brings changes of the members to their end that broke off: the one of this shard, which is the first, and then those of the
+/// other shards, which are to have the same members; ends with the leadership.
 pub(super) async fn keep_matched(needs: &Needs) {
     let mut failing = false;
     loop {
         tokio::time::sleep(MATCH).await;
+        if needs.leader.node().is_changing()
+            && let Err(error) = needs.leader.node().end_change().await
+        {
+            debug!(?error, "a change of the members cannot be brought to its end yet");
+            continue;
+        }
         let seats = seats_of(needs.leader.node());
         let mut others = needs.common.shards.iter().filter(|(shard, _)| *shard != CATALOG_SHARD);
         if others.all(|(_, shard)| shard.leader().local().is_none_or(|node| seats_of(node) == seats)) {

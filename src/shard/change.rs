@@ -50,12 +50,12 @@ impl Inner {
     /// Has every other shard have the members of this one, which is the first.
     pub(super) fn match_others(&self) -> BoxFuture<'_, Result<()>> {
         async move {
+            // What a node that was deposed knows must not be what counts, nor what is answered.
+            self.node.linearize().await?;
             let Some(shards) = self.shards.upgrade() else { return Ok(()) };
             if shards.iter().count() < 2 {
                 return Ok(());
             }
-            // What a node that was deposed knows must not be what counts.
-            self.node.linearize().await?;
             if self.node.is_changing() {
                 return Err(Error::unavailable("the members are being changed"));
             }

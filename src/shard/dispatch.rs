@@ -96,7 +96,7 @@ impl Dispatch {
     /// That it cannot be written.
     pub(super) async fn begun(&self, shard: ShardId) -> Result<()> {
         self.0
-            .amend(|identity| {
+            .amend(move |identity| {
                 if let Err(place) = identity.shards.binary_search(&shard) {
                     identity.shards.insert(place, shard);
                 }
@@ -123,7 +123,7 @@ impl PeerHandler for Dispatch {
 }
 
 impl Inner {
-    async fn answer(&self, caller: Caller, shard: ShardId, kind: u8, body: Bytes) -> Result<Vec<Bytes>> {
+    async fn answer(self: &Arc<Self>, caller: Caller, shard: ShardId, kind: u8, body: Bytes) -> Result<Vec<Bytes>> {
         if shard.0 >= MAX_SHARDS {
             return Err(Error::new(ErrorKind::NotFound, "shard_not_found", format!("there is no shard {shard} here")));
         }
@@ -191,7 +191,7 @@ impl Inner {
     }
 
     /// Says on disk that the directory was open, once.
-    async fn opened(&self) -> Result<()> {
+    async fn opened(self: &Arc<Self>) -> Result<()> {
         // Asked with every message of a leader.
         if self.now().identity.as_ref().is_some_and(|identity| identity.opened) {
             return Ok(());
@@ -199,8 +199,15 @@ impl Inner {
         self.amend(|identity| identity.opened = true).await
     }
 
-    /// Changes what `node.json` says, on disk first.
-    async fn amend(&self, change: impl FnOnce(&mut NodeIdentity)) -> Result<()> {
+    /// Changes what `node.json` says, on disk first. It goes on when whoever asked has gone, such as a leader whose message is
+    /// overdue: two that write at a time would spoil each other's file.
+    async fn amend(self: &Arc<Self>, change: impl FnOnce(&mut NodeIdentity) + Send + 'static) -> Result<()> {
+        let inner = Arc::clone(self);
+        let amending = tokio::spawn(async move { inner.amend_in_turn(change).await });
+        amending.await.map_err(|error| Error::internal("writing node.json ended").with_source(error))?
+    }
+
+    async fn amend_in_turn(&self, change: impl FnOnce(&mut NodeIdentity)) -> Result<()> {
         let _one_at_a_time = self.writing.lock().await;
         let known = self.now().identity.clone().ok_or_else(starting)?;
         let mut identity = known.clone();
@@ -284,4 +291,29 @@ fn not_here(shard: ShardId, kind: u8) -> Error {
 
 fn starting() -> Error {
     Error::unavailable("this node is starting")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::model::Incarnation;
+
+    #[tokio::test]
+    async fn what_is_written_down_for_somebody_who_has_gone_is_written_all_the_same_and_in_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = NodeIdentity::new("a", Incarnation(1), NodeId(1));
+        identity.save(dir.path()).unwrap();
+        let dispatch = Dispatch::new(dir.path().to_owned(), OwnProfile::new(Vec::new()));
+        dispatch.begin(identity, true);
+        for shard in 1..20 {
+            let mut gone = Box::pin(dispatch.begun(ShardId(shard)));
+            assert!(futures::poll!(&mut gone).is_pending());
+        }
+        dispatch.opened().await.unwrap();
+        let written = NodeIdentity::load(dir.path()).unwrap().unwrap();
+        assert_eq!(written.shards, (1..20).map(ShardId).collect::<Vec<_>>());
+        assert!(written.opened);
+    }
 }

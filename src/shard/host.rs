@@ -295,7 +295,13 @@ async fn start_of(common: &Common, zero: &Shard, shard: ShardId) -> Result<Start
     }
     let Some(node) = zero.leader().local() else { return Ok(Start::Join) };
     let me = common.identity.node;
-    let founds = presence == WalPresence::Empty && node.with_state(|state| catalog::founder(state, shard)) == Some(me);
+    let is_founder = || node.with_state(|state| catalog::founder(state, shard)) == Some(me);
+    let mut founds = presence == WalPresence::Empty && is_founder();
+    if founds {
+        // With whom a shard begins is final, and what a node that was away knows must not be what counts.
+        node.linearize().await?;
+        founds = is_founder();
+    }
     let members = if founds { voters(node) } else { BTreeMap::new() };
     // One that is not a voter has nothing to begin, whoever was to begin it.
     if !members.contains_key(&me) {

@@ -37,9 +37,9 @@ impl Remote {
             return Err(ProposeError::TooLarge { bytes: entry.len(), limit: MAX_COMMAND_BYTES });
         }
         let Some(leader) = self.inner.leader() else { return Err(ProposeError::NotWritten { leader: None }) };
-        let answered = match self.propose_at(leader, entry.clone()).await {
+        let answered = match self.propose_at(leader, leader, entry.clone()).await {
             Err(ProposeError::NotWritten { leader: Some(other) }) if other != leader => {
-                self.propose_at(other, entry.clone()).await
+                self.propose_at(other, leader, entry.clone()).await
             }
             answered => answered,
         };
@@ -50,7 +50,13 @@ impl Remote {
         answered
     }
 
-    async fn propose_at(&self, leader: NodeId, entry: Bytes) -> Result<(LogIndex, Answer), ProposeError> {
+    /// `named_by` is whom this node took for the leader.
+    async fn propose_at(
+        &self,
+        leader: NodeId,
+        named_by: NodeId,
+        entry: Bytes,
+    ) -> Result<(LogIndex, Answer), ProposeError> {
         let Some(address) = self.inner.voters.address(leader) else {
             return Err(ProposeError::NotWritten { leader: None });
         };
@@ -58,7 +64,7 @@ impl Remote {
         let answered = tokio::select! {
             biased;
             answered = calling => answered,
-            () = moved_from(self.leadership(), leader) => return Err(ProposeError::Unknown),
+            () = moved_from(self.leadership(), [leader, named_by]) => return Err(ProposeError::Unknown),
         };
         outcome(leader, answered)
     }

@@ -244,6 +244,24 @@ async fn a_change_that_stopped_halfway_is_ended_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_that_stopped_halfway_is_ended_without_another() {
+    let group = Group::of(3).await;
+    let leader = group.leader().await;
+    let kept: std::collections::BTreeSet<u64> = [leader, group.other(leader)].into();
+    let nodes = (1..=3).map(|node| (node, member(node))).collect::<std::collections::BTreeMap<_, _>>();
+    let joint = crate::raft::types::Membership::new(vec![[1, 2, 3].into(), kept.clone()], nodes).unwrap();
+    group.node(leader).inner.raft.append_membership(joint, openraft::EntryPayload::Blank, []).await.unwrap();
+    eventually("the change", || group.node(leader).is_changing()).await;
+    group.node(leader).end_change().await.unwrap();
+    let members: Vec<(u64, bool)> =
+        group.node(leader).members().iter().map(|member| (member.node.0, member.voter)).collect();
+    assert_eq!(members, kept.iter().map(|node| (*node, true)).collect::<Vec<_>>());
+    // Nothing to end is no error.
+    group.node(leader).end_change().await.unwrap();
+    group.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leadership_for_one_that_cannot_be_reached_ends_in_an_election() {
     let group = Group::of(3).await;
     let leader = group.leader().await;

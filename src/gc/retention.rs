@@ -12,11 +12,21 @@ use crate::model::{LogStart, LogTime, Offset, Place, TopicSettings};
 use crate::planted::{self, Bug};
 use crate::state::{PartitionState, State};
 
-/// The partitions of live topics whose log start or archive start has to rise, with the new ones.
-pub fn plan(state: &State, now: LogTime) -> impl Iterator<Item = LogStart> + '_ {
+/// The new starts of a partition, and what they cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rise {
+    /// Where it begins.
+    pub start: LogStart,
+    /// Stored ranges that the one passes, and that go below the other.
+    pub ranges: usize,
+}
+
+/// The partitions of live topics whose log start or archive start has to rise, with the new ones. Each passes `at_once` ranges at
+/// most, since `apply` goes over each of them: what a shorter retention leaves beyond that goes with the next run.
+pub fn plan(state: &State, now: LogTime, at_once: usize) -> impl Iterator<Item = Rise> + '_ {
     state.live_topics().flat_map(move |topic| {
         let partitions = state.partitions_of(topic.id);
-        partitions.filter_map(move |partition| start(partition, &topic.settings, now))
+        partitions.filter_map(move |partition| start(partition, &topic.settings, now, at_once))
     })
 }
 
@@ -26,25 +36,32 @@ fn horizon(now: LogTime, period: Option<u64>) -> Option<LogTime> {
 }
 
 /// Where a partition is to begin, if that is not where it does.
-fn start(partition: &PartitionState, settings: &TopicSettings, now: LogTime) -> Option<LogStart> {
+fn start(partition: &PartitionState, settings: &TopicSettings, now: LogTime, at_once: usize) -> Option<Rise> {
     let (before, kept_from) = (partition.bounds().log_start, partition.archive_start());
-    let log_start = log_start(partition, settings, now).unwrap_or(before);
+    let risen = log_start(partition, settings, now, at_once);
+    let (log_start, mut ranges) = risen.unwrap_or((before, 0));
     let period = settings.archive_retention_ms.filter(|_| !planted::is(Bug::ArchiveGoesWithLog));
-    let archive_start = match horizon(now, period) {
-        // The files go with the log.
-        None => log_start,
-        Some(horizon) => {
-            let below = partition.ranges().iter().take_while(|range| range.end <= log_start);
-            let old = below.take_while(|range| range.max_append_time < horizon);
-            old.last().map_or(kept_from, |range| range.end)
-        }
-    };
+    let horizon = horizon(now, period);
+    let below = partition.ranges().iter().take_while(|range| range.end <= log_start);
+    // Without a period the files go with the log.
+    let old = below.take_while(|range| horizon.is_none_or(|horizon| range.max_append_time < horizon));
+    let mut archive_start = kept_from;
+    for range in old.take(at_once) {
+        archive_start = range.end;
+        ranges += 1;
+    }
+    let archive_start = archive_start.max(kept_from);
     let rises = log_start > before || archive_start > kept_from;
-    rises.then(|| LogStart { partition: partition.id(), log_start, archive_start })
+    rises.then(|| Rise { start: LogStart { partition: partition.id(), log_start, archive_start }, ranges })
 }
 
-/// The new log start of a partition, if it has to rise.
-fn log_start(partition: &PartitionState, settings: &TopicSettings, now: LogTime) -> Option<Offset> {
+/// The new log start of a partition, if it has to rise, and how many ranges it passes.
+fn log_start(
+    partition: &PartitionState,
+    settings: &TopicSettings,
+    now: LogTime,
+    at_once: usize,
+) -> Option<(Offset, usize)> {
     if settings.retention_ms.is_none() && settings.retention_bytes.is_none() {
         return None;
     }
@@ -52,7 +69,8 @@ fn log_start(partition: &PartitionState, settings: &TopicSettings, now: LogTime)
     let archive_horizon = horizon(now, settings.archive_retention_ms);
     let mut bytes = partition.stored_bytes().saturating_add(partition.tail_bytes());
     let mut start = None;
-    for range in partition.ranges().iter_from(partition.bounds().log_start) {
+    let mut passed = 0;
+    for range in partition.ranges().iter_from(partition.bounds().log_start).take(at_once) {
         let is_old = log_horizon.is_some_and(|horizon| range.max_append_time < horizon);
         let rest = bytes.saturating_sub(range.bytes);
         let is_spare = settings.retention_bytes.is_some_and(|retention| rest >= retention);
@@ -62,13 +80,14 @@ fn log_start(partition: &PartitionState, settings: &TopicSettings, now: LogTime)
             break;
         }
         start = Some(range.end);
+        passed += 1;
         bytes = rest;
     }
     // A trim that reaches into what is being flushed is what that bug needs: that there is none is a guard of its own.
     if planted::is(Bug::TrimDuringFlushForgotten) {
         let is_old = |append_time| log_horizon.is_some_and(|horizon| append_time < horizon);
         let old = partition.tail().iter().take_while(|batch| is_old(batch.append_time));
-        return old.last().map(|batch| batch.end_offset()).or(start);
+        return old.last().map(|batch| batch.end_offset()).or(start).map(|start| (start, passed));
     }
-    start
+    start.map(|start| (start, passed))
 }

@@ -9,7 +9,8 @@ use super::tasks::Tasks;
 use super::{Job, Jobs};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gc::{self, Collector, Extent, retention};
+use crate::gc::retention::{self, Rise};
+use crate::gc::{self, Collector, Extent};
 use crate::metrics::RETENTION_TRIMMED_PARTITIONS;
 use crate::metrics::cost::BucketJob;
 use crate::model::catalog::CATALOG_SHARD;
@@ -22,6 +23,9 @@ use crate::store::Bucket;
 const REMOVED_AT_ONCE: usize = 16;
 /// Partitions that one command trims: some 30 KiB.
 const TRIMMED_AT_ONCE: usize = 1_000;
+/// Stored ranges that a partition passes at once, and that a command passes before its last partition: `apply` goes over each, and
+/// all wait for it.
+const PASSED_AT_ONCE: usize = 16_384;
 
 /// Starts the jobs; they end with `tasks`.
 pub(super) fn start(tasks: &Tasks, jobs: &Jobs, leader: Leader, bucket: &Bucket, config: &Config) {
@@ -99,13 +103,26 @@ async fn retain(leader: &Leader) -> Result<()> {
     if view.is_closed() {
         return Ok(());
     }
-    let starts: Vec<_> = retention::plan(&view, leader.log_time()).collect();
-    for starts in starts.chunks(TRIMMED_AT_ONCE) {
-        leader.control(Control::Trim { starts: starts.to_vec() }).await?;
-        counter!(RETENTION_TRIMMED_PARTITIONS).increment(starts.len() as u64);
+    let rises: Vec<Rise> = retention::plan(&view, leader.log_time(), PASSED_AT_ONCE).collect();
+    for rises in commands(&rises) {
+        leader.control(Control::Trim { starts: rises.iter().map(|rise| rise.start).collect() }).await?;
+        counter!(RETENTION_TRIMMED_PARTITIONS).increment(rises.len() as u64);
     }
     // The others forget what the catalog has forgotten.
     if view.shard() == CATALOG_SHARD { remove_deleted(leader).await } else { Ok(()) }
+}
+
+/// Cuts what is to be trimmed into commands of bounded cost.
+fn commands(rises: &[Rise]) -> impl Iterator<Item = &[Rise]> {
+    let (mut partitions, mut ranges) = (0, 0);
+    rises.chunk_by(move |one, _| {
+        (partitions, ranges) = (partitions + 1, ranges + one.ranges);
+        let joined = partitions < TRIMMED_AT_ONCE && ranges < PASSED_AT_ONCE;
+        if !joined {
+            (partitions, ranges) = (0, 0);
+        }
+        joined
+    })
 }
 
 /// Forgets topics whose grace period is over; their objects are garbage then.
@@ -120,4 +137,21 @@ async fn remove_deleted(leader: &Leader) -> Result<()> {
         leader.control(Control::RemoveTopics { ids: ids.to_vec() }).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{LogStart, TopicId, TopicPartition};
+
+    #[test]
+    fn a_trim_names_so_many_partitions_and_passes_so_many_ranges() {
+        let rise =
+            |ranges| Rise { start: LogStart::of_all(TopicPartition::new(TopicId(uuid::Uuid::nil()), 0), 1), ranges };
+        let lengths = |rises: &[Rise]| commands(rises).map(<[Rise]>::len).collect::<Vec<_>>();
+        assert_eq!(lengths(&[]), [0; 0]);
+        assert_eq!(lengths(&[rise(1); 2_500]), [1_000, 1_000, 500]);
+        assert_eq!(lengths(&[rise(PASSED_AT_ONCE); 3]), [1, 1, 1]);
+        assert_eq!(lengths(&[rise(PASSED_AT_ONCE / 2); 5]), [2, 2, 1]);
+    }
 }

@@ -12,7 +12,7 @@
 //! | `Append` | for each batch: O(log partitions + log producers + log keys) |
 //! | `Flushed` | O(P log partitions), P = partitions with a tail at or below F |
 //! | `Archived` | O(P log partitions + ranges replaced); the ranges after them too if a job finishes out of order |
-//! | `Trim` | O(P log partitions + ranges passed and dropped): the proposer bounds both |
+//! | `Trim` | O(P log partitions + ranges passed and dropped): the proposer bounds both, each partition's to 16,384 |
 //! | `CreateTopic`, `AlterTopic` | O(partitions added log shards) |
 //! | `DeleteTopic`, `UndeleteTopic` | O(log topics) |
 //! | `RemoveTopics` | at most 16,384 ranges and the partitions of the topics; proposed again until they are gone |

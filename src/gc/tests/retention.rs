@@ -1,6 +1,6 @@
 //! What leaves the log by age and by size, and what outlives it in the archive.
 
-use super::super::retention;
+use super::super::retention::{self, Rise};
 use super::{DAY, HOUR, collector, is_whole, listed};
 use crate::checkpoints::tests::Shard;
 use crate::model::{Control, LogStart, Offset, TopicPartition, TopicSettings};
@@ -12,16 +12,26 @@ const MINUTE: u64 = 60_000;
 /// What retention plans at `now`: partition, log start and archive start.
 fn plan(shard: &Shard, now: u64) -> Vec<(TopicPartition, Offset, Offset)> {
     let state = shard.state();
-    let plan = retention::plan(&state, now);
+    let plan = retention::plan(&state, now, usize::MAX).map(|rise| rise.start);
     plan.map(|LogStart { partition, log_start, archive_start }| (partition, log_start, archive_start)).collect()
 }
 
 /// Plans now and applies it; `true` if there was something to do.
 fn retain(shard: &Shard) -> bool {
-    let starts: Vec<LogStart> = retention::plan(&shard.state(), shard.time()).collect();
+    retain_at_most(shard, usize::MAX) && {
+        let left = retention::plan(&shard.state(), shard.time(), usize::MAX).count();
+        assert_eq!(left, 0, "what was planned is not planned again");
+        true
+    }
+}
+
+/// The same, with so many ranges passed in each partition at most.
+fn retain_at_most(shard: &Shard, ranges: usize) -> bool {
+    let rises: Vec<Rise> = retention::plan(&shard.state(), shard.time(), ranges).collect();
+    assert!(rises.iter().all(|rise| (1..=ranges.saturating_mul(2)).contains(&rise.ranges)), "{rises:?}");
+    let starts: Vec<LogStart> = rises.iter().map(|rise| rise.start).collect();
     let is_due = !starts.is_empty();
     shard.control(Control::Trim { starts });
-    assert_eq!(retention::plan(&shard.state(), shard.time()).count(), 0, "what was planned is not planned again");
     is_due
 }
 
@@ -50,6 +60,23 @@ async fn retention_trims_whole_ranges_by_age_and_size() {
     assert_eq!(plan(&shard, shard.time()), [(first(by_age), 20, 20), (first(by_size), 10, 10)]);
     assert!(retain(&shard));
     assert_eq!(plan(&shard, shard.time() + DAY), [(first(by_age), 40, 40)]);
+}
+
+#[tokio::test]
+async fn a_shorter_retention_takes_effect_over_several_runs_of_bounded_cost() {
+    let shard = Shard::new(Bucket::memory()).await;
+    let settings = TopicSettings { retention_ms: Some(HOUR), ..TopicSettings::default() };
+    let at = TopicPartition::new(shard.create("t", settings), 0);
+    for _ in 0..5 {
+        shard.append(at, 10);
+        shard.flush(true).await;
+    }
+    shard.advance(2 * HOUR);
+    let mut seen = Vec::new();
+    while retain_at_most(&shard, 2) {
+        seen.push(starts(&shard, at).0);
+    }
+    assert_eq!(seen, [20, 40, 50]);
 }
 
 #[tokio::test]

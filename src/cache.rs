@@ -266,11 +266,12 @@ impl BlockCache {
                 Some(Shared(error)) => {
                     Err(Error::new(error.kind(), error.code(), error.message()).with_source(Shared(Arc::clone(error))))
                 }
-                // The disk part failed, not the fetch: do without the cache.
+                // The disk part failed, not the fetch: do without the cache. As in it, a fetch that was begun goes on when its
+                // reader is gone: others may wait for what it brings.
                 None => {
                     tracing::warn!(%error, ?key, "cannot read the block cache");
                     self.inner.remove(&key);
-                    fetch().await
+                    tokio::spawn(fetch()).await.unwrap_or_else(|_| Err(Error::internal("reading a block ended")))
                 }
             },
         }

@@ -12,6 +12,7 @@ use ::metrics::gauge;
 use async_trait::async_trait;
 use object_store::aws::AwsCredential;
 use object_store::{CredentialProvider, Error, Result};
+use tokio::time::timeout;
 
 use crate::clock::{Clock, Millis};
 use crate::metrics::BUCKET_CREDENTIALS_EXPIRY;
@@ -20,6 +21,8 @@ use crate::metrics::BUCKET_CREDENTIALS_EXPIRY;
 const MARGIN: Duration = Duration::from_secs(300);
 /// Between two attempts to renew some that are still good.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long renewing some that are still good may take: a call waits for it.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Credentials of which nobody says when they end are looked at so often: the file that they are in may have changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
@@ -121,7 +124,14 @@ impl<I: Issuer> CredentialProvider for Renewed<I> {
         if let Some(fresh) = self.fresh() {
             return Ok(fresh);
         }
-        match (self.issuer.issue().await, self.good()) {
+        let issued = match self.good() {
+            // An issuer that does not answer is one that fails: this call has what it needs.
+            Some(_) => timeout(PATIENCE, self.issuer.issue())
+                .await
+                .unwrap_or_else(|_| Err(not_issued(format!("no answer within {PATIENCE:?}")))),
+            None => self.issuer.issue().await,
+        };
+        match (issued, self.good()) {
             (Ok(issued), _) => Ok(self.keep(issued)),
             (Err(error), Some(good)) => {
                 tracing::warn!(%error, "the credentials for the bucket could not be renewed");
@@ -227,6 +237,20 @@ mod tests {
         issuer.clock.advance(10_000);
         assert!(provider.get_credential().await.unwrap_err().to_string().contains("nobody is there"));
         issuer.fails.store(false, Ordering::Relaxed);
+        assert_eq!(key(&provider).await, "2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_issuer_that_does_not_answer_costs_calls_with_good_ones_a_moment_now_and_then() {
+        let (provider, issuer) = numbered(Some(HOUR));
+        assert_eq!(key(&provider).await, "1");
+        issuer.clock.advance(HOUR - 10_000);
+        issuer.permits.forget_permits(usize::MAX);
+        let begun = tokio::time::Instant::now();
+        assert_eq!((key(&provider).await, key(&provider).await), ("1".to_owned(), "1".to_owned()));
+        assert_eq!(begun.elapsed(), PATIENCE, "asked once, in paused time");
+        issuer.clock.advance(millis(PAUSE));
+        issuer.permits.add_permits(1);
         assert_eq!(key(&provider).await, "2");
     }
 

@@ -109,6 +109,14 @@ impl<S: Source> Fetcher<S> {
         self.0.memory.is_scarce()
     }
 
+    /// Holds `bytes` of the memory of pages for an answer that is longer than its pages account for.
+    ///
+    /// # Errors
+    /// `overloaded` if others hold on to theirs for too long.
+    pub async fn hold_answer(&self, bytes: u64) -> Result<Hold> {
+        self.0.memory.hold(bytes).await
+    }
+
     /// Reads a page of one partition of `topic`, waiting up to `request.wait` for the first record.
     ///
     /// # Errors
@@ -163,7 +171,10 @@ impl<S: Source> Fetcher<S> {
             FetchFrom::Earliest => Ok(bounds.log_start),
             FetchFrom::Latest => Ok(bounds.high_watermark),
             FetchFrom::Tail(count) => Ok(bounds.high_watermark.saturating_sub(count).max(bounds.log_start)),
-            FetchFrom::Timestamp(timestamp) => self.locate(topic, partition, timestamp).await,
+            FetchFrom::Timestamp(timestamp) => {
+                let give_up = Instant::now() + self.0.options.deadline;
+                timeout_at(give_up, self.locate(topic, partition, timestamp)).await.unwrap_or_else(|_| Err(too_long()))
+            }
         }
     }
 
@@ -287,7 +298,7 @@ impl<S: Source> Fetcher<S> {
     ) -> Result<((Offset, Vec<Chunk>), Hold), Failure> {
         let plan = plan(found, wanted);
         let from_bucket = plan.iter().any(|piece| !matches!(piece.source, Tier::Tail(_)));
-        let memory = self.0.memory.reserve(wanted.max_bytes, from_bucket).await?;
+        let share = self.0.memory.reserve(wanted.max_bytes, from_bucket).await?;
         let begun = Instant::now();
         let give_up = begun + self.0.options.deadline;
         let end = wanted.end.min(wanted.start.saturating_add(wanted.max_records.max(1)));
@@ -301,7 +312,7 @@ impl<S: Source> Fetcher<S> {
         let mut failure = None;
         while failure.is_none() && !builder.is_full() {
             let Ok(next) = timeout_at(give_up, reads.next()).await else {
-                failure = Some(Error::unavailable("reading took longer than fetch.deadline").into());
+                failure = Some(too_long().into());
                 break;
             };
             let Some((piece, read)) = next else { break };
@@ -323,7 +334,7 @@ impl<S: Source> Fetcher<S> {
             return Err(failure.unwrap_or_else(|| gap().into()));
         }
         let full = builder.finish();
-        let hold = memory.keep(stored_bytes(&full.1));
+        let hold = self.0.memory.keep(share, stored_bytes(&full.1)).await?;
         Ok((full, hold))
     }
 
@@ -364,6 +375,10 @@ fn existing<'a>(view: &'a State, topic: &Topic, partition: TopicPartition) -> Re
             Error::new(ErrorKind::NotFound, "partition_not_found", message)
         }
     })
+}
+
+fn too_long() -> Error {
+    Error::unavailable("reading took longer than fetch.deadline")
 }
 
 fn with_bounds(error: Error, bounds: Bounds) -> Error {

@@ -1,8 +1,9 @@
 //! The memory of pages, from before they are read until their answers are sent.
 //!
-//! A page reserves what it may need before anything is read, keeps what it did need, and gives that back when its last
-//! clone is dropped: who does not read an answer uses the budget up, and nothing beyond it. Pages out of the bucket take at
-//! most three quarters, so that a bucket that does not answer keeps nobody from the tail.
+//! A page reserves what it may need before anything is read, keeps what it did need, which its first batch may make more,
+//! and gives that back when its last clone is dropped; so does an answer that is longer than its pages: who does not read an
+//! answer uses the budget up, and nothing beyond it. Pages out of the bucket take at most three quarters, so that a bucket
+//! that does not answer keeps nobody from the tail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,7 +65,36 @@ impl PageMemory {
     /// # Errors
     /// `overloaded` if others hold on to theirs for too long.
     pub(super) async fn reserve(&self, max_bytes: u64, from_bucket: bool) -> Result<Share> {
-        let units = units_of(max_bytes);
+        self.take(units_of(max_bytes), from_bucket).await
+    }
+
+    /// What a page of `bytes` holds as long as it is: the rest of its share is given back, what is missing is taken.
+    ///
+    /// # Errors
+    /// `overloaded` if others hold on to theirs for too long.
+    pub(super) async fn keep(&self, mut share: Share, bytes: u64) -> Result<Hold> {
+        let needed = units_of(bytes);
+        for share in &mut share.shares {
+            drop(share.split(share.num_permits().saturating_sub(needed as usize)));
+        }
+        let has = share.shares.last().map_or(0, |share| u32::try_from(share.num_permits()).unwrap_or(u32::MAX));
+        let missing = needed.min(self.all.units).saturating_sub(has);
+        if missing > 0 {
+            // What is read already comes out of the bucket no more.
+            share.shares.append(&mut self.take(missing, false).await?.shares);
+        }
+        Ok(Hold::new(share))
+    }
+
+    /// A share for `bytes` of an answer beyond those of its pages.
+    ///
+    /// # Errors
+    /// `overloaded` if others hold on to theirs for too long.
+    pub(super) async fn hold(&self, bytes: u64) -> Result<Hold> {
+        Ok(Hold::new(self.take(u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX), false).await?))
+    }
+
+    async fn take(&self, units: u32, from_bucket: bool) -> Result<Share> {
         if let Some(share) = self.at_once(units, from_bucket) {
             return Ok(share);
         }
@@ -123,17 +153,6 @@ impl Budget {
     }
 }
 
-impl Share {
-    /// Gives back what a page of `bytes` does not need; the rest is held as long as the page is.
-    pub(super) fn keep(mut self, bytes: u64) -> Hold {
-        let needed = units_of(bytes) as usize;
-        for share in &mut self.shares {
-            drop(share.split(share.num_permits().saturating_sub(needed)));
-        }
-        Hold::new(self)
-    }
-}
-
 /// For the bytes of a page, and as many in the form in which it is answered.
 fn units_of(bytes: u64) -> u32 {
     u32::try_from(2 * bytes / UNIT + 1).unwrap_or(u32::MAX)
@@ -171,7 +190,8 @@ mod tests {
     #[tokio::test]
     async fn a_page_keeps_what_it_needs_until_it_is_dropped() {
         let memory = PageMemory::new(64 << 20);
-        let hold = memory.reserve(16 << 20, true).await.unwrap().keep(1 << 20);
+        let share = memory.reserve(16 << 20, true).await.unwrap();
+        let hold = memory.keep(share, 1 << 20).await.unwrap();
         let kept = used(&memory);
         assert!((2 << 20..3 << 20).contains(&kept), "{kept}");
         let other = hold.clone();
@@ -184,6 +204,34 @@ mod tests {
     #[tokio::test]
     async fn a_page_that_is_larger_than_the_budget_takes_all_of_it() {
         let memory = PageMemory::new(1 << 20);
-        assert!(memory.reserve(16 << 20, true).await.is_ok());
+        let share = memory.reserve(16 << 20, true).await.unwrap();
+        let hold = memory.keep(share, 32 << 20).await.unwrap();
+        assert_eq!(used(&memory), 1 << 20);
+        drop(hold);
+        assert_eq!(used(&memory), 0);
+    }
+
+    #[tokio::test]
+    async fn a_page_whose_first_batch_is_larger_than_was_asked_for_holds_all_of_it_or_is_not_answered() {
+        let memory = impatient(16 << 20);
+        let share = memory.reserve(1, true).await.unwrap();
+        let hold = memory.keep(share, 4 << 20).await.unwrap();
+        let kept = used(&memory);
+        assert!((8 << 20..9 << 20).contains(&kept), "{kept}");
+        let share = memory.reserve(1, true).await.unwrap();
+        assert_eq!(memory.keep(share, 4 << 20).await.unwrap_err().code(), "overloaded");
+        assert_eq!(used(&memory), kept);
+        drop(hold);
+        assert_eq!(used(&memory), 0);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_longer_than_its_page_holds_the_rest_as_well() {
+        let memory = impatient(16 << 20);
+        let hold = memory.hold(10 << 20).await.unwrap();
+        assert_eq!(used(&memory), 10 << 20);
+        assert_eq!(memory.hold(10 << 20).await.unwrap_err().code(), "overloaded");
+        drop(hold);
+        assert_eq!(used(&memory), 0);
     }
 }

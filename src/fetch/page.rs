@@ -9,6 +9,9 @@ use crate::model::{Chunk, Compression, FetchPage, Offset, Record, StoredBatch, S
 
 /// Bytes of archived records that are re-encoded as one batch.
 const ENCODE_BYTES: usize = 1 << 20;
+/// Records are copied out of what was decoded for them if that is this many times as much: a page must not keep in memory many
+/// times its own bytes.
+const COPY_SHARE: usize = 4;
 
 /// Collects chunks until a page is full.
 #[derive(Debug)]
@@ -71,7 +74,15 @@ impl PageBuilder {
             self.next += 1;
             taken += 1;
         }
-        records.truncate(taken);
+        let payload =
+            |records: &[StoredRecord]| records.iter().map(|stored| stored.record.payload_len()).sum::<usize>();
+        if taken < records.len() {
+            let decoded = payload(&records);
+            records.truncate(taken);
+            if payload(&records) * COPY_SHARE < decoded {
+                records.iter_mut().for_each(|stored| copy(&mut stored.record));
+            }
+        }
         if !records.is_empty() {
             self.chunks.push(Chunk::Records(records));
         }
@@ -93,6 +104,14 @@ impl PageBuilder {
     /// Where the page ends, and its chunks.
     pub(super) fn finish(self) -> (Offset, Vec<Chunk>) {
         (self.next, self.chunks)
+    }
+}
+
+/// Gives a record memory of its own.
+fn copy(record: &mut Record) {
+    let headers = record.headers.iter_mut().map(|header| &mut header.value);
+    for bytes in [&mut record.key, &mut record.value].into_iter().chain(headers).flatten() {
+        *bytes = Bytes::copy_from_slice(bytes);
     }
 }
 

@@ -296,6 +296,12 @@ impl Layout {
         self.topic.id
     }
 
+    /// The same as this node knew it.
+    #[must_use]
+    pub fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
     /// Counts the traffic of a request whose answers nobody waits for: all that was queued, since what becomes of it is
     /// not told. `queued` is in the order of the submissions.
     pub fn count_unanswered(&self, queued: impl Iterator<Item = bool>) {

@@ -16,9 +16,7 @@ impl Queue {
     /// # Errors
     /// Those of [`Queue::fetch`].
     pub async fn fetch_any(&self, request: FetchRequest) -> Result<FetchPage> {
-        let topic = self.topic_with(&request.topic, request.topic_id, Some(request.partition)).await?;
-        let shard = self.shard_of(&topic, request.partition)?;
-        self.fetcher(shard)?.fetch(&topic, &request).await
+        self.fetch_known(&request, |_, _, _| false).await
     }
 
     /// As [`Queue::describe_topic`], as this node knows it.

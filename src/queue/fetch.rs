@@ -8,10 +8,10 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use super::Queue;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::fetch::Fetcher;
 use crate::model::catalog::CATALOG_SHARD;
-use crate::model::{FetchFrom, FetchPage, FetchRequest, Offset, ShardId, Topic, TopicId, TopicPartition};
+use crate::model::{FetchFrom, FetchPage, FetchRequest, Hold, Offset, ShardId, Topic, TopicId, TopicPartition};
 use crate::shard::Shard;
 use crate::state::State;
 
@@ -22,12 +22,37 @@ impl Queue {
     /// `topic_not_found`, `topic_replaced`, `partition_not_found`; `offset_expired` and `offset_out_of_range` with the bounds
     /// in their details; `corrupt`, `unavailable`, `overloaded`.
     pub async fn fetch(&self, request: FetchRequest) -> Result<FetchPage> {
+        self.fetch_known(&request, may_reach_the_end).await
+    }
+
+    /// Fetches of what this node knows under the name, after a linearizable look at the shard where `at_end` asks for one. That
+    /// there is no such topic or partition is said only after one at the catalog and at the shard, whoever asks: the name may be
+    /// another topic's by now, and the shard may be behind the catalog.
+    pub(super) async fn fetch_known(
+        &self,
+        request: &FetchRequest,
+        at_end: impl Fn(&Shard, &Topic, &FetchRequest) -> bool,
+    ) -> Result<FetchPage> {
         let topic = self.topic_with(&request.topic, request.topic_id, Some(request.partition)).await?;
         let shard = self.shard_of(&topic, request.partition)?;
-        if !shard.is_sole_voter() && may_reach_the_end(shard, &topic, &request) {
+        if !shard.is_sole_voter() && at_end(shard, &topic, request) {
             shard.leader().node().linearize().await?;
         }
-        self.fetcher(shard)?.fetch(&topic, &request).await
+        match self.fetcher(shard)?.fetch(&topic, request).await {
+            // Boxed: it is rare, and every fetch would carry it around.
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.is_sole_voter() => {
+                Box::pin(self.fetch_newest(request)).await
+            }
+            fetched => fetched,
+        }
+    }
+
+    async fn fetch_newest(&self, request: &FetchRequest) -> Result<FetchPage> {
+        self.linearize().await?;
+        let topic = self.topic_with(&request.topic, request.topic_id, Some(request.partition)).await?;
+        let shard = self.shard_of(&topic, request.partition)?;
+        shard.leader().node().linearize().await?;
+        self.fetcher(shard)?.fetch(&topic, request).await
     }
 
     /// Whether pages wait for memory that others hold until they are sent.
@@ -35,6 +60,16 @@ impl Queue {
     pub fn is_page_memory_scarce(&self) -> bool {
         // All share one budget.
         self.0.fetchers.get(CATALOG_SHARD).is_some_and(Fetcher::is_memory_scarce)
+    }
+
+    /// Holds `bytes` of the memory of pages for an answer that is longer than its pages account for, which is twice their
+    /// stored bytes.
+    ///
+    /// # Errors
+    /// `overloaded` if others hold on to theirs for too long.
+    pub async fn hold_answer(&self, bytes: u64) -> Result<Hold> {
+        // All share one budget.
+        self.fetcher(self.0.shards.zero())?.hold_answer(bytes).await
     }
 
     /// Returns once one of `positions` (partition, offset) of the topic has a record at or after its offset, the topic has

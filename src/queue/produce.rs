@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::try_join_all;
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +21,8 @@ use crate::produce::{Context, Layout, Pending, digest, prepare};
 
 /// Bytes of a producer's name.
 const MAX_PRODUCER_NAME: usize = 249;
+/// Before records under a key are assigned anew: a topic's growth takes about this to reach all shards.
+const AGAIN: Duration = Duration::from_millis(10);
 /// Topics that are remembered as being in the bucket.
 const MAX_SECURED: usize = 65_536;
 
@@ -45,20 +48,43 @@ impl Queue {
         while let Some(again) = again.as_ref().filter(|_| answers.iter().any(is_assigned_among_others))
             && Instant::now() < deadline
         {
-            if !self.0.shards.is_single() && self.linearize().await.is_err() {
+            // A node that is behind would assign as before, and each time costs an entry of the log.
+            if !self.is_sole_voter() && self.linearize().await.is_err() {
                 break;
             }
+            tokio::time::sleep(AGAIN).await;
             let Ok(anew) = self.submit(again.clone(), deadline).await else { break };
             submitted = anew;
             answers = self::answers(std::mem::take(&mut submitted.pending)).await;
         }
         let newest = if acks == Acks::Object { newest(&submitted.shards, &answers) } else { BTreeMap::new() };
         let topic = submitted.layout.topic_id();
+        if !self.is_sole_voter() && answers.iter().any(is_topic_unknown) {
+            // Boxed: it is rare, and every produce would carry it around.
+            Box::pin(self.tell_replaced(submitted.layout.topic(), &mut answers)).await;
+        }
         let mut produced = submitted.layout.finish(answers);
         if !newest.is_empty() {
             produced.flush_failure = self.wait_flushed(topic, newest, deadline).await.err();
         }
         Ok(produced)
+    }
+
+    /// A node that is behind writes to what it knows under the name. That there is no such topic is told only if there is none:
+    /// under another one's id the same request is good.
+    async fn tell_replaced(&self, topic: &Topic, answers: &mut [Result<Appended>]) {
+        let now = match self.linearize().await {
+            Ok(()) => self.topic(&topic.name, None),
+            Err(error) => Err(error),
+        };
+        let message = match now {
+            Ok(now) if now.id != topic.id => "the topic was deleted and created again meanwhile",
+            Err(error) if error.kind() != ErrorKind::NotFound => "this node may be behind and reaches no leader to ask",
+            _ => return,
+        };
+        for answer in answers.iter_mut().filter(|answer| is_topic_unknown(answer)) {
+            *answer = Err(Error::unavailable(format!("{message}; nothing was written, send it again")));
+        }
     }
 
     /// Assigns the records to partitions and queues them, each with the batcher of its shard.
@@ -240,6 +266,10 @@ async fn answers(pending: Vec<Result<Pending>>) -> Vec<Result<Appended>> {
         });
     }
     answers
+}
+
+fn is_topic_unknown(answer: &Result<Appended>) -> bool {
+    answer.as_ref().is_err_and(|error| error.code() == "topic_not_found")
 }
 
 fn is_assigned_among_others(answer: &Result<Appended>) -> bool {

@@ -1,12 +1,18 @@
 //! Operation of one server: status, metrics, jobs, log level, stop. What changes something is for the server that is asked now
 //! and for no other.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use tidelog_api::status::{JobPaused, LogLevel, Status, Stopped};
 
 use crate::call::{Call, Safety};
 use crate::client::Client;
 use crate::error::Result;
+
+/// Closing flushes everything that is only in the log, and after an outage of the bucket that may be gigabytes. The server
+/// goes on without end while the bucket is away: somebody who waits for that should hear so at last.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 impl Client {
     /// What operators want to know.
@@ -74,11 +80,14 @@ impl Client {
             .await
     }
 
-    /// Closes the server for appends, flushes everything and ends the process.
+    /// Closes the server for appends, flushes everything and ends the process; waits a quarter of an hour for it. The server
+    /// does all of it even if the caller goes away meanwhile.
     ///
     /// # Errors
-    /// It could not be closed; it goes on running then.
+    /// It could not be closed; it goes on running then. After one whose outcome is unknown it may still be closing, and ends
+    /// when it has: see [`crate::Error::outcome`].
     pub async fn stop(&self) -> Result<Stopped> {
-        Call::new(self, Method::POST, &["v1", "admin", "stop"], Safety::Once)?.pinned(self).send_for(self).await
+        let call = Call::new(self, Method::POST, &["v1", "admin", "stop"], Safety::Once)?;
+        call.pinned(self).patient(self, STOP_TIMEOUT)?.send_for(self).await
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Call {
     headers: Vec<(&'static str, String)>,
     body: Option<Bytes>,
     timeout: Option<Duration>,
+    /// Connections of its own, if those of the client do not do.
+    http: Option<reqwest::Client>,
     safety: Safety,
     /// The only server that is meant.
     pinned: Option<usize>,
@@ -52,7 +54,8 @@ impl Call {
         }
         let path = path.iter().map(|&segment| segment.to_owned()).collect();
         let timeout = Some(client.options().attempt_timeout);
-        Ok(Self { method, path, query: Vec::new(), headers: Vec::new(), body: None, timeout, safety, pinned: None })
+        let (query, headers) = (Vec::new(), Vec::new());
+        Ok(Self { method, path, query, headers, body: None, timeout, http: None, safety, pinned: None })
     }
 
     pub(crate) fn query(mut self, name: &str, value: impl ToString) -> Self {
@@ -88,6 +91,13 @@ impl Call {
         self
     }
 
+    /// One attempt may take this long in all, and the server may be silent until then: over connections of its own, because
+    /// the client's are given up after a shorter silence.
+    pub(crate) fn patient(mut self, client: &Client, timeout: Duration) -> Result<Self> {
+        self.http = Some(client.connections(timeout)?);
+        Ok(self.timeout(Some(timeout)))
+    }
+
     /// For what one server is to do: no other one is asked in its place.
     pub(crate) fn pinned(mut self, client: &Client) -> Self {
         self.pinned = Some(client.current());
@@ -103,7 +113,8 @@ impl Call {
         if !self.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&self.query);
         }
-        let mut request = client.http().request(self.method.clone(), url);
+        let http = self.http.as_ref().unwrap_or_else(|| client.http());
+        let mut request = http.request(self.method.clone(), url);
         for (name, value) in &self.headers {
             request = request.header(*name, value);
         }

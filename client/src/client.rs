@@ -16,7 +16,7 @@ use crate::retry::RetryPolicy;
 use crate::topic::Topic;
 
 /// Longer than the longest poll, so that a quiet follower is not taken for a dead server.
-const SILENCE: Duration = Duration::from_secs(60);
+pub(crate) const SILENCE: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a client behaves.
@@ -67,6 +67,17 @@ impl Access {
         }
         Ok(builder)
     }
+
+    /// Connections that show this, and are given up when a server says nothing for `silence`.
+    fn connections(&self, silence: Duration) -> Result<reqwest::Client> {
+        let builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(silence)
+            // A proxy of the environment has no business between us and a queue on loopback.
+            .no_proxy()
+            .user_agent(concat!("tidelog-client/", env!("CARGO_PKG_VERSION")));
+        self.apply(builder)?.build().map_err(|error| Error::Invalid(error.to_string()))
+    }
 }
 
 /// A server, or several of one cluster. Clones share its connections, and which server is asked.
@@ -76,6 +87,7 @@ pub struct Client(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     http: reqwest::Client,
+    access: Access,
     /// At least one.
     servers: Vec<Url>,
     /// Which of them is asked: the first until it fails, then the next one.
@@ -99,14 +111,13 @@ impl Client {
     /// As [`Client::new`]; the authorities or the token cannot be used.
     pub fn with_access(servers: &str, options: ClientOptions, access: &Access) -> Result<Self> {
         let servers: Vec<Url> = servers.split(',').map(parse_server).collect::<Result<_>>()?;
-        let builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(SILENCE)
-            // A proxy of the environment has no business between us and a queue on loopback.
-            .no_proxy()
-            .user_agent(concat!("tidelog-client/", env!("CARGO_PKG_VERSION")));
-        let http = access.apply(builder)?.build().map_err(|error| Error::Invalid(error.to_string()))?;
-        Ok(Self(Arc::new(Inner { http, servers, current: AtomicUsize::new(0), options })))
+        let (http, access) = (access.connections(SILENCE)?, access.clone());
+        Ok(Self(Arc::new(Inner { http, access, servers, current: AtomicUsize::new(0), options })))
+    }
+
+    /// Other connections than [`Client::http`], for a call during which a server may say nothing for longer.
+    pub(crate) fn connections(&self, silence: Duration) -> Result<reqwest::Client> {
+        self.0.access.connections(silence)
     }
 
     pub(crate) fn http(&self) -> &reqwest::Client {
@@ -220,9 +231,16 @@ impl Client {
 
     /// Registers a producer: a fresh id without a name; with one, its epoch is raised and its older holder fenced.
     ///
+    /// It is sent again when the outcome of an attempt is unknown. Such an attempt may be applied after the one that was
+    /// answered and raise the epoch of a name once more: the caller is then fenced as by a later holder, and has to register
+    /// again.
+    ///
     /// # Errors
-    /// Those of any write; it may be repeated, because an epoch raised twice fences no more than one raised once.
+    /// Those of any write.
     pub async fn register_producer(&self, name: Option<&str>) -> Result<ProducerRegistered> {
+        // Fencing ourselves costs a registration and writes nothing twice. To ask for the current epoch afterwards would not
+        // help: an attempt may still be on its way then, and a higher epoch may as well be another holder's, which two must
+        // not share. Only registrations that the server can tell apart would.
         let body = RegisterProducer { name: name.map(str::to_owned) };
         Call::new(self, Method::POST, &["v1", "producers"], Safety::Repeatable)?.json(&body)?.send_for(self).await
     }

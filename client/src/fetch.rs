@@ -8,14 +8,19 @@ use serde::Deserialize;
 use tidelog_api::ErrorCode;
 use tidelog_api::fetch::{FetchResponse, FetchedRecord};
 use tidelog_api::headers;
-use tidelog_api::limits::{MAX_FETCH_BYTES, MAX_FETCH_RECORDS};
+use tidelog_api::limits::{MAX_FETCH_BYTES, MAX_FETCH_RECORDS, MAX_RECORD_BYTES, MAX_RECORD_HEADERS};
 
 use crate::call::{Safety, Sent};
 use crate::error::Result;
 use crate::topic::Topic;
 
-/// Bytes of one page's answer at most: records as base64 with their JSON around them.
-const MAX_PAGE_LEN: usize = 4 * MAX_FETCH_BYTES + 256 * MAX_FETCH_RECORDS;
+/// A page is cut when its answer passes this, enough for records as base64 with their JSON around them: what is stored
+/// compressed may be many times that.
+pub(crate) const MAX_PAGE_LEN: usize = 4 * MAX_FETCH_BYTES + 256 * MAX_FETCH_RECORDS;
+/// Bytes of one line at most: each byte of a record may be escaped as six, and JSON stands around it and its headers.
+pub(crate) const MAX_LINE_LEN: usize = 6 * MAX_RECORD_BYTES + 32 * MAX_RECORD_HEADERS + 256;
+// The first line of a page has to be whole where it is cut, or no call would get past that record.
+const _: () = assert!(MAX_LINE_LEN < MAX_PAGE_LEN);
 
 /// Where a fetch begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +152,8 @@ impl Records {
         }
     }
 
-    /// Reads the next page: whole lines only. A stream that broke gives what came before, and the next call goes on there.
+    /// Reads the next page: whole lines only. A stream that broke, or that has more than is kept in memory, gives what came
+    /// before, and the next call goes on there.
     ///
     /// # Errors
     /// `offset_expired` if the records were trimmed meanwhile, and those of any read.
@@ -184,7 +190,9 @@ impl Records {
                 Err(source) => return self.broken_page(lines, server, source),
             }
             if lines.len() > MAX_PAGE_LEN {
-                return Err(client.protocol(server, format!("a page of more than {MAX_PAGE_LEN} bytes")));
+                // Asked for again the page would be as long: the rest of it is the next one.
+                let what = format!("a page without a whole record in its first {MAX_PAGE_LEN} bytes");
+                return whole_lines(lines, high_watermark).ok_or_else(|| client.protocol(server, what));
             }
         }
         if lines.last().is_some_and(|last| *last != b'\n') {
@@ -194,17 +202,22 @@ impl Records {
     }
 
     /// What came whole of a page that broke off; the error if that is nothing.
-    fn broken_page(&self, mut lines: BytesMut, server: usize, source: reqwest::Error) -> Result<Page> {
-        let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
-        lines.truncate(end);
-        let whole = lines.strip_suffix(b"\n").unwrap_or(&lines);
-        let start = whole.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
-        let last: Result<LineOffset, _> = serde_json::from_slice(&whole[start..]);
+    fn broken_page(&self, lines: BytesMut, server: usize, source: reqwest::Error) -> Result<Page> {
         let error = self.topic.client().broken(server, source);
-        let Ok(LineOffset { offset }) = last else { return Err(error) };
-        tracing::debug!(%error, offset, "a page broke off, going on after its last whole line");
-        Ok(Page { lines: lines.freeze(), next_offset: offset + 1, high_watermark: None })
+        let Some(page) = whole_lines(lines, None) else { return Err(error) };
+        tracing::debug!(%error, next_offset = page.next_offset, "a page broke off, going on after its last whole line");
+        Ok(page)
     }
+}
+
+/// The whole lines of what came of a page, and where to go on after them; `None` if there are none, or no records.
+fn whole_lines(mut lines: BytesMut, high_watermark: Option<u64>) -> Option<Page> {
+    let end = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
+    lines.truncate(end);
+    let whole = lines.strip_suffix(b"\n").unwrap_or(&lines);
+    let start = whole.iter().rposition(|byte| *byte == b'\n').map_or(0, |place| place + 1);
+    let LineOffset { offset } = serde_json::from_slice(&whole[start..]).ok()?;
+    Some(Page { lines: lines.freeze(), next_offset: offset + 1, high_watermark })
 }
 
 /// The offset of a line.

@@ -24,6 +24,8 @@ mod jobs;
 mod partition;
 mod produce;
 mod retry;
+#[cfg(test)]
+mod tests;
 mod topic;
 
 pub use call::Safety;

@@ -111,7 +111,8 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Registers a producer: a fresh one without a name; a named one fences its older holder, and begins at sequence 0.
+    /// Registers a producer: a fresh one without a name; a named one fences its older holder, and begins at sequence 0. It may
+    /// fence itself, too: see [`Client::register_producer`](crate::Client::register_producer).
     ///
     /// # Errors
     /// Those of any write.
@@ -173,7 +174,8 @@ impl Producer {
     /// is over, or the server declines it.
     ///
     /// # Errors
-    /// After one the partition can go on only with the same batch.
+    /// After one the partition can go on only with the same batch. After `producer_fenced` it cannot: register again, but an
+    /// attempt before that answer may have written the batch, see [`Topic::producer_state`].
     pub async fn send(&self, partition: u32, batch: &Batch, acks: Acks, timeout: Duration) -> Result<ProduceResponse> {
         let sequence = self.next.lock().unwrap_or_else(PoisonError::into_inner).get(&partition).copied().unwrap_or(0);
         let answer = self.send_at(partition, sequence, batch, acks, timeout).await?;

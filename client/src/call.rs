@@ -202,31 +202,56 @@ struct Attempts {
     rounds: u32,
     /// Servers that failed in this round.
     failed: usize,
+    /// The last one that may have written.
+    uncertain: Option<Error>,
 }
 
 impl Attempts {
     fn new() -> Self {
-        Self { started: Instant::now(), rounds: 0, failed: 0 }
+        Self { started: Instant::now(), rounds: 0, failed: 0, uncertain: None }
     }
 
     /// Waits for the next attempt, or gives the error back because there is none. What one server cannot do the next one may
     /// do at once: the pause comes when each of them has failed.
     async fn pause(&mut self, call: &Call, client: &Client, error: Error) -> Result<()> {
         if !call.may_repeat(&error) {
-            return Err(error);
+            return Err(self.last(error));
         }
         let (policy, elapsed) = (&client.options().retry, self.started.elapsed());
         self.failed += 1;
         if call.pinned.is_none() && error.is_of_the_server() && self.failed < client.servers() {
             tracing::debug!(%error, path = ?call.path, "the next server is asked");
-            return if elapsed < policy.deadline { Ok(()) } else { Err(error) };
+            if elapsed >= policy.deadline {
+                return Err(self.last(error));
+            }
+            self.note(call, error);
+            return Ok(());
         }
         let pause = policy.pause(self.rounds, elapsed, error.retry_after(), rand::random());
-        let Some(pause) = pause else { return Err(error) };
+        let Some(pause) = pause else { return Err(self.last(error)) };
         tracing::debug!(round = self.rounds, ?pause, %error, path = ?call.path, "another attempt follows");
+        self.note(call, error);
         tokio::time::sleep(pause).await;
         (self.rounds, self.failed) = (self.rounds + 1, 0);
         Ok(())
+    }
+
+    fn note(&mut self, call: &Call, error: Error) {
+        if call.method != Method::GET && !matches!(error.outcome(), None | Some(Outcome::NotWritten)) {
+            self.uncertain = Some(error);
+        }
+    }
+
+    /// What the caller is told of all attempts: that the last one wrote nothing says nothing of one before.
+    fn last(&mut self, mut error: Error) -> Error {
+        match (&mut error, self.uncertain.take()) {
+            (Error::Api(last), Some(_)) if last.description.outcome == Some(Outcome::NotWritten) => {
+                last.description.outcome = Some(Outcome::Unknown);
+                error
+            }
+            (Error::Connect { .. }, Some(uncertain)) => uncertain,
+            _ => error,
+        }
     }
 }
 

@@ -15,8 +15,9 @@ use crate::error::{Error, Result};
 use crate::retry::RetryPolicy;
 use crate::topic::Topic;
 
-/// Longer than the longest poll, so that a quiet follower is not taken for a dead server.
-pub(crate) const SILENCE: Duration = Duration::from_secs(60);
+/// Longer than any request waits (60 s for a flush, or for records that are to be in the bucket), so that a quiet server is not
+/// taken for a dead one.
+pub(crate) const SILENCE: Duration = Duration::from_secs(75);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a client behaves.

@@ -59,7 +59,7 @@ impl Queue {
         }
         let newest = if acks == Acks::Object { newest(&submitted.shards, &answers) } else { BTreeMap::new() };
         let topic = submitted.layout.topic_id();
-        if !self.is_sole_voter() && answers.iter().any(is_topic_unknown) {
+        if answers.iter().any(is_topic_unknown) && !self.is_sole_voter() {
             // Boxed: it is rare, and every produce would carry it around.
             Box::pin(self.tell_replaced(submitted.layout.topic(), &mut answers)).await;
         }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
+use tidelog_api::Outcome;
 use tidelog_client::{Acks, Batch, Client, ClientOptions, Error, FetchStart, RetryPolicy, Topic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -149,6 +150,23 @@ async fn what_the_server_declines_for_good_is_not_sent_again() {
     let written = vec![failed(504, "flush_timeout", false, "written"), produced()];
     let (answer, count) = produce(None, written).await;
     assert_eq!((answer.unwrap_err().code(), count), (Some("flush_timeout"), 1));
+}
+
+#[tokio::test]
+async fn an_attempt_that_may_have_written_is_not_forgotten_when_the_last_one_wrote_nothing() {
+    let fenced = || failed(409, "producer_fenced", false, "not_written");
+    let outcome = |answer: Result<u64, Error>| {
+        let error = answer.unwrap_err();
+        (error.code().map(str::to_owned), error.outcome().unwrap())
+    };
+    for first in [Step::HangUp, failed(504, "timeout", true, "unknown")] {
+        let (answer, count) = produce(Some("key"), vec![first, fenced()]).await;
+        assert_eq!(outcome(answer), (Some("producer_fenced".to_owned()), Outcome::Unknown));
+        assert_eq!(count, 2);
+    }
+    let first = failed(503, "unavailable", true, "not_written");
+    let (answer, _) = produce(Some("key"), vec![first, fenced()]).await;
+    assert_eq!(outcome(answer), (Some("producer_fenced".to_owned()), Outcome::NotWritten));
 }
 
 #[tokio::test]

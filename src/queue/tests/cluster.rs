@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::group::{Group, until};
 use super::*;
 use crate::config::NodeChoice;
+use crate::error::ErrorKind;
 use crate::model::NodeId;
 use crate::shard::Shard;
 
@@ -128,6 +129,41 @@ async fn nothing_is_lost_when_the_leader_goes_and_it_comes_back() {
     assert_eq!(group.read().await, written);
     produce(group.queue(2), &["after"], Acks::Quorum).await;
     group.same_states().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_created_again_is_there_for_a_node_that_was_away() {
+    let mut group = Group::started(3).await;
+    produce(group.queue(1), &["of the first one"], Acks::Quorum).await;
+    // A look, a look at what the node knows, and a write come first in turn.
+    for round in 0..3 {
+        group.same_states().await;
+        let leader = group.leader().await;
+        let away = group.other_than(leader);
+        group.stop(away).await;
+        let other = group.queue(leader);
+        other.delete_topic("t", None).await.unwrap();
+        let again = other.create_topic("t", TopicSettings::default(), NamedSettings::default()).await.unwrap();
+        let id = again.0.topic.id;
+        group.open(away).await;
+        let queue = group.queue(away);
+        let fetched = match round {
+            0 => queue.fetch(page_from(FetchFrom::Earliest)).await.map(|page| page.topic.id),
+            1 => queue.fetch_any(page_from(FetchFrom::Earliest)).await.map(|page| page.topic.id),
+            _ => {
+                let produced = queue.produce(request(&["a"], Acks::Quorum)).await;
+                produced.and_then(|mut produced| match produced.failures.pop() {
+                    Some(failed) => Err(failed),
+                    None => Ok(produced.topic_id),
+                })
+            }
+        };
+        match fetched {
+            // What it knew was true once; what is not there it says only if it is not.
+            Ok(found) => assert!(found == id || round == 1, "round {round}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "round {round}: {error:?}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,21 +75,25 @@ async fn a_clock_that_is_set_back_while_a_request_is_read_does_not_refuse_it() {
     queue.close().await.unwrap();
 }
 
+/// What begins at `from` in the topic `t`.
+fn page_from(from: FetchFrom) -> FetchRequest {
+    FetchRequest {
+        topic: "t".to_owned(),
+        topic_id: None,
+        partition: 0,
+        from,
+        end: None,
+        max_records: 100,
+        max_bytes: 1 << 20,
+        wait: Duration::ZERO,
+    }
+}
+
 async fn all(queue: &Queue) -> Vec<StoredRecord> {
     let mut found = Vec::new();
     let mut from = FetchFrom::Earliest;
     loop {
-        let request = FetchRequest {
-            topic: "t".to_owned(),
-            topic_id: None,
-            partition: 0,
-            from,
-            end: None,
-            max_records: 100,
-            max_bytes: 1 << 20,
-            wait: Duration::ZERO,
-        };
-        let page = queue.fetch(request).await.unwrap();
+        let page = queue.fetch(page_from(from)).await.unwrap();
         found.extend(records(&page).unwrap());
         if page.next_offset == page.bounds.high_watermark {
             return found;

@@ -36,14 +36,6 @@ pub struct ErrorDescription {
     pub details: Map<String, Value>,
 }
 
-impl ErrorDescription {
-    /// The code, if this version knows it.
-    #[must_use]
-    pub fn known_code(&self) -> Option<ErrorCode> {
-        self.code.parse().ok()
-    }
-}
-
 /// What a failed request wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

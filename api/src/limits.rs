@@ -33,10 +33,10 @@ pub const MAX_WAIT_MS: u64 = 30_000;
 /// Partitions that one cursor may follow.
 pub const MAX_CURSOR_PARTITIONS: usize = 256;
 
-/// Topics of a listing if the request does not say.
+/// Topics or files of a listing if the request does not say.
 pub const DEFAULT_LIST_LIMIT: usize = 1_000;
-/// Topics or files of a listing at most.
-pub const MAX_LIST_LIMIT: usize = 10_000;
+/// Topics or files of a listing at most: what the engine gives of them at a time.
+pub const MAX_LIST_LIMIT: usize = 1_000;
 /// Answers larger than this are compressed if the client accepts it.
 pub const COMPRESS_ABOVE_BYTES: usize = 1_024;
 /// Seconds between two `ping` events of a follower.

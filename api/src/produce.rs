@@ -4,11 +4,12 @@ mod header;
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use self::header::Text;
 use crate::error::Outcome;
 use crate::raw::present;
 
@@ -24,11 +25,11 @@ pub struct ProduceBody<'a> {
 #[serde(deny_unknown_fields)]
 pub struct RecordBody<'a> {
     /// A UTF-8 key; absent or null is the null key, `""` the empty one.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub key: Option<Cow<'a, str>>,
     /// A binary key in base64, instead of `key`.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub key_base64: Option<Cow<'a, str>>,
     /// Any JSON, stored as the exact bytes of its text; null is the null value.
@@ -36,11 +37,11 @@ pub struct RecordBody<'a> {
     #[schema(value_type = Option<Value>)]
     pub value: Option<&'a RawValue>,
     /// A UTF-8 value.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub text: Option<Cow<'a, str>>,
     /// A binary value in base64.
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub base64: Option<Cow<'a, str>>,
     /// `[["name","value"],["name",{"base64":"…"}],["name",null]]`, or an object of strings.
@@ -56,6 +57,11 @@ pub struct RecordBody<'a> {
 }
 
 pub use header::{HeaderList, HeaderValue};
+
+/// A text or null. `Option<Cow<str>>` by itself would own every text, whatever is said about borrowing.
+fn text<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<Cow<'a, str>>, D::Error> {
+    Ok(Option::<Text<'a>>::deserialize(from)?.map(|Text(text)| text))
+}
 
 /// How a successful produce request is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
@@ -134,6 +140,18 @@ mod tests {
         assert!(read("{}").unwrap().value.is_none());
         assert_eq!(read(r#"{"value": 1.10e400 }"#).unwrap().value.unwrap().get(), "1.10e400");
         assert!(read(r#"{"value":1,"extra":2}"#).is_err());
+    }
+
+    #[test]
+    fn texts_are_copied_only_where_they_have_escapes() {
+        let read = |text: &'static str| serde_json::from_str::<RecordBody<'_>>(text).unwrap();
+        let plain = read(r#"{"key":"k","text":"t","key_base64":"YQ==","base64":""}"#);
+        for text in [plain.key, plain.text, plain.key_base64, plain.base64] {
+            assert!(matches!(text, Some(Cow::Borrowed(_))), "{text:?}");
+        }
+        assert_eq!(read(r#"{"key":null,"text":"\n"}"#).key, None);
+        assert_eq!(read(r#"{"text":"\n"}"#).text.as_deref(), Some("\n"));
+        assert!(serde_json::from_str::<RecordBody<'_>>(r#"{"key":1}"#).is_err());
     }
 
     #[test]

@@ -13,15 +13,6 @@ pub struct RegisterProducer {
     pub name: Option<String>,
 }
 
-/// `GET /v1/producers?name=`: the id and the current epoch of a named producer, which this does not raise, to take up
-/// where it stopped; 404 `producer_not_found` otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FindProducer {
-    /// The name.
-    pub name: String,
-}
-
 /// What to send as `Producer-Id` and `Producer-Epoch`; sequences begin at 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProducerRegistered {

@@ -107,7 +107,7 @@ impl Begun {
     ) -> http::Response<LoggedBody> {
         let Self { at, name, method, identity, waits_to_send } = self;
         let mut response = finish_error(response, &name, &method);
-        if response.status().is_client_error() && !waits_to_send {
+        if is_refusal(response.status()) && !waits_to_send {
             rest::discard(left).await;
         }
         let matched = response.extensions_mut().remove::<MatchedPath>();
@@ -123,6 +123,11 @@ impl Begun {
         head.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response.map(|body| LoggedBody::new(body, access))
     }
+}
+
+/// Whether a handler may have answered so before it had read the body. It had if it wrote anything.
+fn is_refusal(status: StatusCode) -> bool {
+    status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE
 }
 
 async fn whatever_becomes_of_it(answer: impl Future<Output = Response>) -> Response {

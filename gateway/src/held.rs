@@ -16,6 +16,7 @@ use tidelog::model::Hold;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::error::Result as ApiResult;
 
 /// What is handed out at a time; less than this within the limit is not reading.
 const SLICE: usize = 256 << 10;
@@ -63,6 +64,27 @@ pub(crate) fn held(app: &App, body: Body, holds: Vec<Hold>) -> Body {
         return body;
     }
     Body::new(new(app.patience().clone(), body, holds))
+}
+
+/// Holds memory for what an answer has of it, `bytes`, beyond what its pages hold: twice their `stored` bytes.
+///
+/// # Errors
+/// `overloaded` if others hold on to theirs for too long.
+pub(crate) async fn hold_rest(app: &App, bytes: usize, stored: usize) -> ApiResult<Option<Hold>> {
+    match rest(app.config().fetch.memory, bytes, stored) {
+        0 => Ok(None),
+        rest => Ok(Some(app.queue().hold_answer(rest).await?)),
+    }
+}
+
+fn rest(memory: u64, bytes: usize, stored: usize) -> u64 {
+    // As little as that is not held at all.
+    if bytes <= SLICE {
+        return 0;
+    }
+    let held = 2 * stored as u64;
+    // It would wait for itself if it asked for what its pages hold, and two of its kind for each other.
+    (bytes as u64).saturating_sub(held).min(memory.saturating_sub(held) / 2)
 }
 
 fn new(patience: Patience, body: Body, holds: Vec<Hold>) -> HeldBody {
@@ -163,6 +185,16 @@ mod tests {
         let weak = Arc::downgrade(&share);
         let patience = Patience::new(move || limit);
         (new(patience, Body::from(vec![7; bytes]), vec![Hold::new(share)]), weak)
+    }
+
+    #[test]
+    fn an_answer_holds_what_its_pages_do_not_and_never_waits_for_itself() {
+        const MIB: usize = 1 << 20;
+        assert_eq!(rest(256 << 20, 8 * MIB, 4 * MIB), 0);
+        assert_eq!(rest(256 << 20, 8 * MIB, MIB), 6 << 20);
+        assert_eq!(rest(256 << 20, SLICE, 0), 0);
+        assert_eq!(rest(32 << 20, 32 * MIB, MIB), 15 << 20);
+        assert_eq!(rest(32 << 20, 48 * MIB, 20 * MIB), 0);
     }
 
     #[tokio::test]

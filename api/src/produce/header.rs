@@ -38,8 +38,9 @@ struct Binary<'a> {
     base64: Cow<'a, str>,
 }
 
+/// A text that is a slice of the JSON unless it has escapes.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 impl Serialize for HeaderValue<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

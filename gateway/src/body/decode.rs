@@ -1,8 +1,8 @@
-//! Decompression of request bodies, chunk by chunk, bounded by the room that is left.
+//! Decompression of request bodies in steps, each bounded by what its caller has room for.
 
 use std::io::{self, Write as _};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use flate2::write::MultiGzDecoder;
 use http::{HeaderMap, header};
 use tidelog_api::ErrorCode;
@@ -10,8 +10,6 @@ use zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation 
 
 use crate::error::{ApiError, Result};
 
-/// Output is gathered in steps of this size.
-const STEP: usize = 64 << 10;
 /// Windows above 2^24 bytes exceed any body.
 const MAX_WINDOW_LOG: u32 = 24;
 
@@ -21,23 +19,36 @@ pub(super) enum Decoder {
     Zstd { decoder: ZstdDecoder<'static>, frame_open: bool },
 }
 
-/// Keeps what is written, up to a limit.
+/// What a step gave.
+pub(super) struct Step {
+    pub(super) out: Bytes,
+    /// There may be more without further input.
+    pub(super) more: bool,
+}
+
+impl Step {
+    fn new(mut out: Vec<u8>, more: bool) -> Self {
+        // It is accounted for by its length.
+        out.shrink_to_fit();
+        Self { out: Bytes::from(out), more }
+    }
+}
+
+/// Keeps what is written, up to a limit; what is beyond it has to be written again.
 #[derive(Debug, Default)]
 pub(super) struct Capped {
     out: Vec<u8>,
-    room: usize,
-    full: bool,
+    limit: usize,
 }
 
 impl io::Write for Capped {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() > self.room {
-            self.full = true;
-            return Err(io::Error::other("the body is too large"));
+        let taken = bytes.len().min(self.limit - self.out.len());
+        if taken == 0 && !bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.room -= bytes.len();
-        self.out.extend_from_slice(bytes);
-        Ok(bytes.len())
+        self.out.extend_from_slice(&bytes[..taken]);
+        Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -64,26 +75,21 @@ impl Decoder {
         }
     }
 
-    /// Decompresses a chunk; `None` if it gives more than `room` bytes.
-    pub(super) fn push(&mut self, chunk: &[u8], room: u64) -> Result<Option<Bytes>> {
-        let room = usize::try_from(room).unwrap_or(usize::MAX);
+    /// Takes of `input` what gives at most `limit` bytes, and at least one if there is one.
+    pub(super) fn step(&mut self, input: &mut Bytes, limit: usize) -> Result<Step> {
         match self {
-            Self::Gzip(decoder) => push_gzip(decoder, chunk, room),
-            Self::Zstd { decoder, frame_open } => push_zstd(decoder, frame_open, chunk, room),
+            Self::Gzip(decoder) => step_gzip(decoder, limit, |decoder| write_all(decoder, input)),
+            Self::Zstd { decoder, frame_open } => step_zstd(decoder, frame_open, input, limit),
         }
     }
 
-    /// The body is over: so must be what it compresses. Gives what was held back; `None` if that is more than `room`.
-    pub(super) fn finish(&mut self, room: u64) -> Result<Option<Bytes>> {
+    /// The body is over: so must be what it compresses. Gives what was held back, at most `limit` bytes of it.
+    pub(super) fn finish(&mut self, limit: usize) -> Result<Step> {
         match self {
-            Self::Zstd { frame_open: false, .. } => Ok(Some(Bytes::new())),
+            Self::Zstd { frame_open: false, .. } => Ok(Step::new(Vec::new(), false)),
             Self::Zstd { .. } => Err(broken("it ends early")),
-            Self::Gzip(decoder) => {
-                decoder.get_mut().room = usize::try_from(room).unwrap_or(usize::MAX);
-                // Checks the checksum at the end, and that there is one.
-                let result = decoder.try_finish();
-                take_gzip(decoder, result)
-            }
+            // Checks the checksum at the end, and that there is one.
+            Self::Gzip(decoder) => step_gzip(decoder, limit, MultiGzDecoder::try_finish),
         }
     }
 }
@@ -92,45 +98,51 @@ fn broken(reason: impl std::fmt::Display) -> ApiError {
     ApiError::new(ErrorCode::InvalidBody, format!("the body cannot be decompressed: {reason}"))
 }
 
-fn push_gzip(decoder: &mut MultiGzDecoder<Capped>, chunk: &[u8], room: usize) -> Result<Option<Bytes>> {
-    decoder.get_mut().room = room;
-    let result = decoder.write_all(chunk);
-    take_gzip(decoder, result)
+/// The decoder keeps what its writer does not take, and has taken no input then.
+fn step_gzip(
+    decoder: &mut MultiGzDecoder<Capped>,
+    limit: usize,
+    work: impl FnOnce(&mut MultiGzDecoder<Capped>) -> io::Result<()>,
+) -> Result<Step> {
+    decoder.get_mut().limit = limit;
+    let more = match work(decoder) {
+        Ok(()) => false,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+        Err(error) => return Err(broken(error)),
+    };
+    Ok(Step::new(std::mem::take(&mut decoder.get_mut().out), more))
 }
 
-fn take_gzip(decoder: &mut MultiGzDecoder<Capped>, result: io::Result<()>) -> Result<Option<Bytes>> {
-    let capped = decoder.get_mut();
-    match result {
-        _ if capped.full => Ok(None),
-        Ok(()) => Ok(Some(Bytes::from(std::mem::take(&mut capped.out)))),
-        Err(error) => Err(broken(error)),
+fn write_all(decoder: &mut MultiGzDecoder<Capped>, input: &mut Bytes) -> io::Result<()> {
+    while !input.is_empty() {
+        match decoder.write(input)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            used => input.advance(used),
+        }
     }
+    Ok(())
 }
 
-fn push_zstd(
+fn step_zstd(
     decoder: &mut ZstdDecoder<'static>,
     frame_open: &mut bool,
-    chunk: &[u8],
-    room: usize,
-) -> Result<Option<Bytes>> {
-    let mut input = InBuffer::around(chunk);
-    let mut out = Vec::new();
+    input: &mut Bytes,
+    limit: usize,
+) -> Result<Step> {
+    let mut out = vec![0; limit];
+    let mut written = 0;
     loop {
-        let before = out.len();
-        // One byte beyond the room tells a body that fills it from one that exceeds it.
-        let step = STEP.min(room + 1 - before);
-        out.resize(before + step, 0);
-        let mut output = OutBuffer::around(&mut out[before..]);
-        let hint = decoder.run(&mut input, &mut output).map_err(broken)?;
-        let written = output.pos();
-        out.truncate(before + written);
-        if out.len() > room {
-            return Ok(None);
-        }
+        let mut from = InBuffer::around(input.as_ref());
+        let mut to = OutBuffer::around(&mut out[written..]);
+        let hint = decoder.run(&mut from, &mut to).map_err(broken)?;
+        let used = from.pos();
+        written += to.pos();
+        input.advance(used);
         *frame_open = hint != 0;
-        // All is read, and a buffer that was not filled says that nothing is held back.
-        if input.pos() == chunk.len() && written < step {
-            return Ok(Some(Bytes::from(out)));
+        if written == limit || input.is_empty() {
+            out.truncate(written);
+            // At the end of a frame, or with room in the buffer, nothing is held back.
+            return Ok(Step::new(out, !input.is_empty() || (*frame_open && written == limit)));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Request bodies: bounded in bytes (as sent and decompressed), in memory over all requests, in the time between two
 //! chunks, and in the time for all of them.
 //!
-//! A body is charged for what has arrived, a step ahead: who announces much and sends little holds little. A body that
+//! A body is charged for what has arrived, a step ahead: who announces much and sends little holds little. A compressed one
+//! is decompressed step by step, each charged before there is anything of it: a few bytes may hold a whole body. A body that
 //! needs more while there is none waits a moment, and is refused then, so that those that hold some never wait for each
 //! other for long.
 
@@ -18,7 +19,7 @@ use tidelog_api::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use self::decode::Decoder;
+use self::decode::{Decoder, Step};
 use crate::error::{ApiError, Result};
 
 /// The unit of the memory budget: a semaphore counts at most 2^29 or so permits.
@@ -61,8 +62,9 @@ impl BodyLimits {
             return Err(self.too_large());
         }
         let permit = self.acquire(length.unwrap_or(0).min(STEP).div_ceil(UNIT)).await?;
+        let packed = decoder.map(|decoder| Packed { decoder, input: Input::Wanted });
         let waited = Duration::ZERO;
-        Ok(BodyReader { limits: self.clone(), body, decoder, permit, sent: 0, given: 0, length, waited })
+        Ok(BodyReader { limits: self.clone(), body, packed, permit, sent: 0, given: 0, length, waited })
     }
 
     async fn acquire(&self, units: u64) -> Result<OwnedSemaphorePermit> {
@@ -101,7 +103,7 @@ impl<B: http_body::Body<Data = Bytes, Error: std::fmt::Display + Send> + Send + 
 pub(crate) struct BodyReader<B> {
     limits: BodyLimits,
     body: B,
-    decoder: Option<Decoder>,
+    packed: Option<Packed>,
     permit: OwnedSemaphorePermit,
     /// Bytes as sent.
     sent: u64,
@@ -112,9 +114,68 @@ pub(crate) struct BodyReader<B> {
     waited: Duration,
 }
 
+/// A compressed body.
+struct Packed {
+    decoder: Decoder,
+    input: Input,
+}
+
+/// What there is to decompress.
+enum Input {
+    /// Nothing before more of the body arrives.
+    Wanted,
+    /// What is left of a chunk; nothing of it if only the decoder holds something back.
+    Chunk(Bytes),
+    /// The body is over.
+    End,
+}
+
 impl<B: Arriving> BodyReader<B> {
     /// The next chunk, decompressed; `None` at the end. Chunks may be empty.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>> {
+        if let Some(packed) = self.packed.take() {
+            return self.unpack(packed).await.map(Some);
+        }
+        let Some(chunk) = self.arrive().await? else { return Ok(None) };
+        let given = self.given + chunk.len() as u64;
+        if given > self.charged() {
+            // A step ahead, but not beyond what was announced, nor for a body that announced nothing.
+            let announced = self.length.unwrap_or(0);
+            self.charge((given + STEP).min(announced).max(given)).await?;
+        }
+        self.given = given;
+        Ok(Some(chunk))
+    }
+
+    /// The next step of a compressed body, which is put back unless it is over.
+    async fn unpack(&mut self, mut packed: Packed) -> Result<Bytes> {
+        if matches!(packed.input, Input::Wanted) {
+            packed.input = self.arrive().await?.map_or(Input::End, Input::Chunk);
+        }
+        let room = self.limits.max_body - self.given;
+        self.charge(self.given + room.min(STEP)).await?;
+        // One byte beyond the room tells a body that fills it from one that exceeds it.
+        let limit = usize::try_from(STEP.min(room + 1)).unwrap_or(usize::MAX);
+        let Packed { decoder, input } = &mut packed;
+        let Step { out, more } = match input {
+            Input::Chunk(chunk) => decoder.step(chunk, limit)?,
+            Input::Wanted | Input::End => decoder.finish(limit)?,
+        };
+        self.given += out.len() as u64;
+        if self.given > self.limits.max_body {
+            return Err(self.limits.too_large());
+        }
+        match packed.input {
+            Input::End if !more => return Ok(out),
+            Input::Chunk(_) if !more => packed.input = Input::Wanted,
+            _ => {}
+        }
+        self.packed = Some(packed);
+        Ok(out)
+    }
+
+    /// The next chunk as it was sent; `None` at the end.
+    async fn arrive(&mut self) -> Result<Option<Bytes>> {
         let begun = Instant::now();
         let frame = tokio::time::timeout(self.patience(), self.body.frame()).await;
         self.waited += begun.elapsed();
@@ -122,7 +183,7 @@ impl<B: Arriving> BodyReader<B> {
             Err(_) => {
                 return Err(ApiError::new(ErrorCode::RequestTimeout, "the body did not arrive in time"));
             }
-            Ok(None) => return self.end().await,
+            Ok(None) => return Ok(None),
             Ok(Some(Err(error))) => {
                 return Err(ApiError::new(ErrorCode::InvalidBody, format!("the body broke off: {error}")));
             }
@@ -133,12 +194,7 @@ impl<B: Arriving> BodyReader<B> {
         if self.sent > self.limits.max_body {
             return Err(self.limits.too_large());
         }
-        let room = self.limits.max_body - self.given;
-        let chunk = match &mut self.decoder {
-            None => chunk,
-            Some(decoder) => decoder.push(&chunk, room)?.ok_or_else(|| self.limits.too_large())?,
-        };
-        self.give(chunk).await.map(Some)
+        Ok(Some(chunk))
     }
 
     /// How long the next chunk is waited for.
@@ -147,25 +203,18 @@ impl<B: Arriving> BodyReader<B> {
         self.limits.idle.min(all.saturating_sub(self.waited))
     }
 
-    /// What the decoder held back, then nothing.
-    async fn end(&mut self) -> Result<Option<Bytes>> {
-        let Some(mut decoder) = self.decoder.take() else { return Ok(None) };
-        let room = self.limits.max_body - self.given;
-        let chunk = decoder.finish(room)?.ok_or_else(|| self.limits.too_large())?;
-        self.give(chunk).await.map(Some)
+    /// Bytes that it may hold as of now.
+    fn charged(&self) -> u64 {
+        self.permit.num_permits() as u64 * UNIT
     }
 
-    async fn give(&mut self, chunk: Bytes) -> Result<Bytes> {
-        self.given += chunk.len() as u64;
-        let held = self.permit.num_permits() as u64;
-        let needed = self.given.div_ceil(UNIT);
-        if needed > held {
-            // A step ahead, but not beyond what was announced, nor for a body that announced nothing.
-            let announced = self.length.filter(|_| self.decoder.is_none()).unwrap_or(0).div_ceil(UNIT);
-            let ahead = (needed + STEP / UNIT).min(announced).max(needed);
-            self.permit.merge(self.limits.acquire(ahead - held).await?);
+    /// Has the budget stand for this many bytes.
+    async fn charge(&mut self, bytes: u64) -> Result<()> {
+        let missing = bytes.div_ceil(UNIT).saturating_sub(self.permit.num_permits() as u64);
+        if missing > 0 {
+            self.permit.merge(self.limits.acquire(missing).await?);
         }
-        Ok(chunk)
+        Ok(())
     }
 
     /// The whole body.
@@ -191,17 +240,19 @@ impl<B: Arriving> BodyReader<B> {
             }
         }
         let body = whole.unwrap_or_else(|| joined.freeze());
-        Ok((body, Admitted { _permit: self.permit }))
+        Ok((body, self.into_admitted()))
     }
 
     /// The announced length of a plain body was checked against the limit; that of a compressed one says little.
     fn capacity(&self, known: usize) -> usize {
-        let length = self.length.filter(|_| self.decoder.is_none()).unwrap_or(0);
+        let length = self.length.filter(|_| self.packed.is_none()).unwrap_or(0);
         usize::try_from(length).unwrap_or(0).max(known)
     }
 
-    /// Keeps the share of a body whose chunks were used one by one.
-    pub(crate) fn into_admitted(self) -> Admitted {
+    /// Keeps the share of a body whose chunks were used one by one, without what was charged ahead of it.
+    pub(crate) fn into_admitted(mut self) -> Admitted {
+        let ahead = (self.charged() / UNIT).saturating_sub(self.given.div_ceil(UNIT));
+        drop(self.permit.split(usize::try_from(ahead).unwrap_or(0)));
         Admitted { _permit: self.permit }
     }
 }

@@ -1,7 +1,7 @@
 //! What a handler left unread of a request's body.
 //!
 //! A connection that is closed with unread bytes is reset, and the reset can overtake the answer: the client would see a
-//! broken pipe and not the 413 or 422. So before a refusal is sent the rest of the body is read, within bounds.
+//! broken pipe and not the 413, 422 or 503. So before a refusal is sent the rest of the body is read, within bounds.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};

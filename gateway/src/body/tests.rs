@@ -52,6 +52,65 @@ async fn compressed_bodies_arrive_whole_however_they_are_cut() {
 }
 
 #[tokio::test]
+async fn packed_bodies_are_charged_before_they_are_expanded() {
+    let plain = vec![0; 2 << 20];
+    for (name, packed) in [("gzip", gzip(&plain)), ("zstd", zstd(&plain))] {
+        assert!(packed.len() < 16 << 10, "{name}");
+        let limits = limits(4 << 20);
+        let mut reader = limits.read(&encoding(name), Body::from(packed)).await.unwrap();
+        let mut given = 0;
+        while let Some(chunk) = reader.next().await.unwrap() {
+            assert!(chunk.len() as u64 <= STEP, "{name} gave {} bytes at once", chunk.len());
+            given += chunk.len() as u64;
+            assert!((given..=given + STEP + UNIT).contains(&reader.charged()), "{name}");
+        }
+        assert_eq!(given, 2 << 20);
+        let admitted = reader.into_admitted();
+        assert_eq!(admitted._permit.num_permits() as u64 * UNIT, given, "nothing ahead is kept");
+    }
+}
+
+#[tokio::test]
+async fn a_packed_body_is_refused_before_it_is_larger_than_the_budget() {
+    for (name, packed) in [("gzip", gzip(&[0; 1 << 20])), ("zstd", zstd(&[0; 1 << 20]))] {
+        let mut limits = limits(1 << 20);
+        limits.admission_wait = Duration::from_millis(1);
+        let other = limits.read(&HeaderMap::new(), pieces(vec![0; 900 << 10], 1 << 10)).await.unwrap();
+        let (_, other) = other.collect().await.unwrap();
+        let mut reader = limits.read(&encoding(name), Body::from(packed.clone())).await.unwrap();
+        let mut given = 0;
+        let error = loop {
+            match reader.next().await {
+                Ok(chunk) => given += chunk.unwrap().len(),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.code(), ErrorCode::Overloaded);
+        assert!(given <= 124 << 10, "{name} gave {given}");
+        drop((reader, other));
+        // Alone it has the whole budget.
+        let reader = limits.read(&encoding(name), Body::from(packed)).await.unwrap();
+        assert_eq!(reader.collect().await.unwrap().0.len(), 1 << 20);
+    }
+}
+
+#[tokio::test]
+async fn packed_bodies_that_end_with_a_step_are_whole() {
+    let step = usize::try_from(STEP).unwrap();
+    for len in [step - 1, step, step + 1, 2 * step, 3 * step + 1] {
+        let plain: Vec<u8> = (0..len).map(|at| (at / 100).to_le_bytes()[0]).collect();
+        for (name, packed) in [("gzip", gzip(&plain)), ("zstd", zstd(&plain))] {
+            for piece in [packed.len(), 100] {
+                let got = collect(&encoding(name), pieces(packed.clone(), piece), len as u64).await.unwrap();
+                assert!(got == plain, "{name} of {len} in pieces of {piece}");
+                let less = collect(&encoding(name), pieces(packed.clone(), piece), len as u64 - 1).await;
+                assert_eq!(less.unwrap_err().code(), ErrorCode::BodyTooLarge, "{name} of {len}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn joined_members_and_frames_are_one_body() {
     let (mut members, mut frames) = (gzip(b"one"), zstd(b"one"));
     members.extend(gzip(b"two"));

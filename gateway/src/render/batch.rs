@@ -2,17 +2,15 @@
 
 use bytes::Bytes;
 use tidelog::error::Result;
-use tidelog::model::{Chunk, FetchPage, Offset};
+use tidelog::model::{FetchPage, Offset};
 use tidelog::queue::placed_batches;
+
+use super::page::end_of;
 
 /// The batches of a page, in pieces, and the offset after the last. The first may begin before the page and the last
 /// end after it.
 pub(crate) fn batches(page: &FetchPage) -> Result<(Vec<Bytes>, Offset)> {
-    let end = match page.chunks.last() {
-        Some(Chunk::Batch(stored)) => stored.end_offset(),
-        Some(Chunk::Records(records)) => records.last().map_or(0, |stored| stored.offset + 1),
-        None => 0,
-    };
+    let end = page.chunks.last().map_or(0, end_of);
     let pieces = placed_batches(page)?.into_iter().flat_map(|(head, rest)| [head, rest]).collect();
     Ok((pieces, page.next_offset.max(end)))
 }

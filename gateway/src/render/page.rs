@@ -10,6 +10,14 @@ use super::record::{Shape, View, push_record};
 /// A page is cut when its JSON passes this: compressed batches and escapes can make it many times the stored bytes, and
 /// a page may always be shorter than asked for.
 const MAX_RENDERED: usize = 32 << 20;
+/// A piece of a stream is cut when its text passes this; the rest of its chunk is another piece.
+const MAX_PIECE: usize = 4 << 20;
+/// A piece with more text than this takes no further chunk.
+const FULL_PIECE: usize = 64 << 10;
+/// A chunk with more stored bytes than this begins a piece.
+const LARGE_CHUNK: usize = 16 << 10;
+/// Room that a rendered page may keep unused.
+const SPARE: usize = 256 << 10;
 
 /// Appends the records of one chunk, those in `[from, to)` only, each through `around`, which is given the offset and
 /// writes what stands before and after the record. Stops after the record with which `out` passes `limit`; answers the
@@ -104,6 +112,22 @@ pub(crate) fn chunk_bytes(chunk: &Chunk) -> usize {
     }
 }
 
+/// The offset after the last record of a chunk.
+pub(crate) fn end_of(chunk: &Chunk) -> u64 {
+    match chunk {
+        Chunk::Batch(stored) => stored.end_offset(),
+        Chunk::Records(records) => records.last().map_or(0, |stored| stored.offset + 1),
+    }
+}
+
+/// Gives back the room that a body of pages of `stored` bytes got while it grew, if it is much: nobody accounts for it.
+pub(crate) fn trim(out: &mut String, stored: usize) {
+    // What was reserved to begin with is accounted for with the page.
+    if out.len() > 2 * stored && out.capacity() - out.len() > SPARE {
+        out.shrink_to_fit();
+    }
+}
+
 /// Appends the records of a page, separated by commas; `first` is whether no record stands before. Answers where to go
 /// on: the page's own next offset, unless the JSON grew too long.
 pub(crate) fn push_list(out: &mut String, page: &FetchPage, partition: u32, shape: Shape, first: bool) -> Result<u64> {
@@ -125,7 +149,8 @@ pub(crate) fn push_list(out: &mut String, page: &FetchPage, partition: u32, shap
 
 /// A page of one partition as a JSON body, and where to go on. A cacheable range has no bounds: they change.
 pub(crate) fn json_body(page: &FetchPage, partition: u32, shape: Shape, with_bounds: bool) -> Result<(String, u64)> {
-    let mut out = String::with_capacity(256 + stored_bytes(page) * 2);
+    let stored = stored_bytes(page);
+    let mut out = String::with_capacity(256 + stored * 2);
     out.push_str("{\"topic_id\":\"");
     out.push_str(&page.topic.id.to_string());
     out.push_str("\",\"records\":[");
@@ -136,6 +161,7 @@ pub(crate) fn json_body(page: &FetchPage, partition: u32, shape: Shape, with_bou
         push_bounds(&mut out, &page.bounds);
     }
     out.push('}');
+    trim(&mut out, stored);
     Ok((out, next))
 }
 
@@ -166,16 +192,45 @@ pub(crate) fn push_places(out: &mut String, places: impl Iterator<Item = (u32, u
     out.push(']');
 }
 
-/// One chunk of a page as lines of NDJSON.
-pub(crate) fn ndjson_lines(page: &FetchPage, chunk: usize, partition: u32, shape: Shape) -> Result<String> {
-    let mut out = String::new();
-    let clip = Clip { from: page.start, to: page.next_offset, limit: usize::MAX };
-    push_chunk(&mut out, &page.chunks[chunk], clip, partition, shape, |out, _, side| {
+/// A place in a page: a chunk, and an offset in it.
+pub(crate) type Place = (usize, u64);
+
+/// A piece of a page as lines of NDJSON; see [`push_piece`].
+pub(crate) fn ndjson_lines(
+    page: &FetchPage,
+    at: Place,
+    partition: u32,
+    shape: Shape,
+) -> Result<(String, Option<Place>)> {
+    push_piece(page, at, partition, shape, |out, _, side| {
         if side == Side::After {
             out.push('\n');
         }
-    })?;
-    Ok(out)
+    })
+}
+
+/// Renders a page from a place on: small chunks together, a large one by itself, a long one in part. Answers what it is and
+/// where the next piece begins, if there is one. For `around` see [`push_chunk`].
+pub(crate) fn push_piece(
+    page: &FetchPage,
+    (mut index, mut from): Place,
+    partition: u32,
+    shape: Shape,
+    mut around: impl FnMut(&mut String, u64, Side),
+) -> Result<(String, Option<Place>)> {
+    let mut out = String::new();
+    while let Some(chunk) = page.chunks.get(index) {
+        if out.len() > FULL_PIECE || (!out.is_empty() && chunk_bytes(chunk) > LARGE_CHUNK) {
+            break;
+        }
+        let clip = Clip { from: from.max(page.start), to: page.next_offset, limit: MAX_PIECE };
+        from = push_chunk(&mut out, chunk, clip, partition, shape, &mut around)?;
+        if out.len() > MAX_PIECE && from < end_of(chunk).min(page.next_offset) {
+            break;
+        }
+        index += 1;
+    }
+    Ok((out, (index < page.chunks.len()).then_some((index, from))))
 }
 
 #[cfg(test)]

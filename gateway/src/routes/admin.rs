@@ -2,6 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use tidelog::error::Error;
 use tidelog::model::BackgroundJob;
 use tidelog_api::status::{JobPaused, LogLevel, Stopped};
 use tidelog_api::{ErrorBody, ErrorCode};
@@ -79,8 +80,13 @@ pub(crate) async fn log_level(call: Call) -> Result<Response> {
     responses((status = 200, body = Stopped), (status = "default", body = ErrorBody)))]
 pub(crate) async fn stop(call: Call) -> Result<Response> {
     let app = call.finish()?;
-    app.queue().close().await?;
-    tracing::info!("an operator stopped the cluster");
-    app.hooks().stop();
+    // A client that goes away leaves no cluster that is closed and yet runs on.
+    let stopped = tokio::spawn(async move {
+        app.queue().close().await?;
+        tracing::info!("an operator stopped the cluster");
+        app.hooks().stop();
+        Ok::<_, Error>(())
+    });
+    stopped.await.map_err(|error| Error::internal("stopping the cluster failed").with_source(error))??;
     json(StatusCode::OK, &Stopped { clean: true })
 }

@@ -1,26 +1,26 @@
 //! Fetch from all partitions of a topic, by cursor.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use bytes::Bytes;
-use futures::stream;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use tidelog::model::{FetchFrom, FetchPage, TopicId};
+use tidelog::model::{FetchFrom, FetchPage, Hold, TopicId};
 use tidelog_api::fetch::FetchAllResponse;
 use tidelog_api::{Cursor, ErrorBody, ErrorCode, headers, limits};
 
+use super::lines::{self, Part};
 use super::{answer, follow, offload};
 use crate::app::App;
 use crate::consistency::Consistency;
 use crate::error::{ApiError, Result};
-use crate::held::held;
+use crate::held::{held, hold_rest};
 use crate::negotiate::{Media, negotiate};
 use crate::params::{Params, TopicName, parse_number};
-use crate::render::page::{ndjson_lines, push_list, push_places, stored_bytes};
+use crate::render::page::{push_list, push_places, stored_bytes, trim};
 use crate::render::record::Shape;
 use crate::server::ConnectionEnd;
 use crate::walk::{Budget, Selection, Start, Walk};
@@ -61,12 +61,13 @@ pub(crate) async fn all(
         }
         pages = walk.round(&app, query.budget).await?;
     }
-    let holds = pages.iter().map(|(_, page)| page.hold.clone()).collect();
+    let mut holds: Vec<Hold> = pages.iter().map(|(_, page)| page.hold.clone()).collect();
     let response = match media {
-        Media::Ndjson => lines(walk, pages, query.values),
+        Media::Ndjson => as_lines(&app, walk, pages, query.values),
         _ => {
-            let bytes = pages.iter().map(|(_, page)| stored_bytes(page)).sum();
-            let body = offload(bytes, move || json_body(walk, &pages, query.values)).await?;
+            let stored = pages.iter().map(|(_, page)| stored_bytes(page)).sum();
+            let body = offload(stored, move || json_body(walk, &pages, query.values)).await?;
+            holds.extend(hold_rest(&app, body.len(), stored).await?);
             answer(StatusCode::OK, Media::Json, Body::from(body))
         }
     };
@@ -151,31 +152,18 @@ fn json_body(mut walk: Walk, pages: &[(u32, FetchPage)], values: Option<Shape>) 
     out.push_str("\",\"partitions\":");
     push_places(&mut out, walk.places());
     out.push('}');
+    trim(&mut out, bytes);
     Ok(out)
 }
 
 /// The pages as lines; the cursor is the plan, for whoever got all lines.
-fn lines(mut walk: Walk, pages: Vec<(u32, FetchPage)>, values: Option<Shape>) -> Response {
+fn as_lines(app: &App, mut walk: Walk, pages: Vec<(u32, FetchPage)>, values: Option<Shape>) -> Response {
     for (partition, page) in &pages {
         walk.advance(*partition, page.next_offset);
     }
-    let body = stream::unfold(pages.into_iter(), move |mut pages| async move {
-        let (partition, page) = pages.next()?;
-        let work = move || {
-            let mut out = String::new();
-            for chunk in 0..page.chunks.len() {
-                out.push_str(&ndjson_lines(&page, chunk, partition, shape_of(&page, values))?);
-            }
-            Ok(out)
-        };
-        // Pages are shares of the budget and small; one thread hop for each would cost more than it gives.
-        let rendered: Result<String> = work();
-        match rendered {
-            Ok(text) => Some((Ok(Bytes::from(text)), pages)),
-            Err(error) => Some((Err(axum::BoxError::from(error.message().to_owned())), Vec::new().into_iter())),
-        }
-    });
-    let mut response = answer(StatusCode::OK, Media::Ndjson, Body::from_stream(body));
+    let part = |(partition, page)| Part { partition, shape: shape_of(&page, values), page: Arc::new(page) };
+    let body = lines::body(app, pages.into_iter().map(part).collect());
+    let mut response = answer(StatusCode::OK, Media::Ndjson, body);
     for (name, value) in [(headers::TOPIC_ID, walk.topic_id().to_string()), (headers::NEXT_CURSOR, walk.cursor())] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);

@@ -8,22 +8,22 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use futures::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use tidelog::model::{FetchFrom, FetchPage, FetchRequest, TopicId};
+use tidelog::model::{FetchFrom, FetchPage, FetchRequest, Hold, TopicId};
 use tidelog_api::fetch::FetchResponse;
-use tidelog_api::{ErrorBody, headers, limits};
+use tidelog_api::{ErrorBody, ErrorCode, headers, limits};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::lines::{self, Part};
 use super::{answer, follow, number, offload, pieces};
 use crate::app::App;
 use crate::consistency::Consistency;
 use crate::error::{ApiError, Result};
-use crate::held::held;
+use crate::held::{held, hold_rest};
 use crate::negotiate::{Media, negotiate};
 use crate::params::{Params, PartitionPath};
 use crate::render::batch::batches;
-use crate::render::page::{chunk_bytes, json_body, ndjson_lines, stored_bytes};
+use crate::render::page::{json_body, stored_bytes};
 use crate::render::record::Shape;
 use crate::server::ConnectionEnd;
 
@@ -62,17 +62,16 @@ pub(crate) async fn partition(
     if media == Media::Events {
         return follow::partition(app, path, query, (&headers, until)).await;
     }
-    let wait = query.wait;
-    let request = query.request(&path)?;
+    let request = query.request(&path);
     let cacheable = request.end.is_some();
-    let page = fetch_until_drain(&app, request, (wait, query.consistency))
-        .await
-        .map_err(|error| error.about_topic(&path.topic))?;
-    let page = Arc::new(page);
+    let page = fetch_until_drain(&app, request, query.consistency).await;
+    let page = Arc::new(page.map_err(|error| ApiError::from(error).about_topic(&path.topic))?);
     let shape = query.values.unwrap_or_else(|| Shape::of(page.topic.settings.value_format));
-    let (response, next) = render(&page, path.partition, shape, media, cacheable).await?;
-    // What is in the body is the page's bytes, or about as many.
-    let mut response = response.map(|body| held(&app, body, vec![page.hold.clone()]));
+    let part = Part { partition: path.partition, page: Arc::clone(&page), shape };
+    let Rendered { response, next, rest } = render(&app, part, media, cacheable).await?;
+    // What is in the body is the page's bytes, or about as many, and the rest.
+    let holds = rest.into_iter().chain([page.hold.clone()]).collect();
+    let mut response = response.map(|body| held(&app, body, holds));
     if cacheable {
         cache(&mut response, &headers, &page, (path.partition, next), (media, shape));
     }
@@ -114,8 +113,8 @@ impl Query {
         }
     }
 
-    fn request(&self, path: &PartitionPath) -> Result<FetchRequest> {
-        Ok(FetchRequest {
+    fn request(&self, path: &PartitionPath) -> FetchRequest {
+        FetchRequest {
             topic: path.topic.clone(),
             topic_id: self.topic_id,
             partition: path.partition,
@@ -125,7 +124,7 @@ impl Query {
             max_bytes: self.max_bytes,
             // What is below the flushed offset is there or never will be.
             wait: if self.end.is_some() { Duration::ZERO } else { self.wait },
-        })
+        }
     }
 }
 
@@ -147,66 +146,86 @@ fn take_from(params: &mut Params) -> Result<FetchFrom> {
 async fn fetch_until_drain(
     app: &App,
     request: FetchRequest,
-    (wait, consistency): (Duration, Consistency),
-) -> Result<FetchPage> {
+    consistency: Consistency,
+) -> tidelog::error::Result<FetchPage> {
+    let (from, wait) = (request.from, request.wait);
+    let fetch = |from, wait| consistency.fetch(app.queue(), FetchRequest { from, wait, ..request.clone() });
+    fetch_from((from, wait), fetch, app.lifecycle().waits_ended()).await
+}
+
+/// Waits for the first record from `from` on, until it is `over`. Where `latest` and its like begin is found once: what comes
+/// while the page is waited for comes after it.
+async fn fetch_from<F>(
+    (from, wait): (FetchFrom, Duration),
+    fetch: impl Fn(FetchFrom, Duration) -> F,
+    over: impl Future<Output = ()>,
+) -> tidelog::error::Result<FetchPage>
+where
+    F: Future<Output = tidelog::error::Result<FetchPage>>,
+{
     if wait.is_zero() {
-        return Ok(consistency.fetch(app.queue(), request).await?);
+        return fetch(from, wait).await;
     }
-    let now = FetchRequest { wait: Duration::ZERO, ..request.clone() };
-    tokio::select! {
+    let (start, empty) = match from {
+        FetchFrom::Offset(_) => (from, None),
+        _ => {
+            let page = fetch(from, Duration::ZERO).await?;
+            if page.next_offset > page.start {
+                return Ok(page);
+            }
+            (FetchFrom::Offset(page.start), Some(page))
+        }
+    };
+    let waited = tokio::select! {
         biased;
-        page = consistency.fetch(app.queue(), request) => Ok(page?),
-        () = app.lifecycle().waits_ended() => Ok(consistency.fetch(app.queue(), now).await?),
+        page = fetch(start, wait) => page,
+        () = over => match empty {
+            Some(page) => return Ok(page),
+            None => fetch(start, Duration::ZERO).await,
+        },
+    };
+    match waited {
+        // What was found before a trim goes on at the log start.
+        Err(error) if start != from && error.code() == ErrorCode::OffsetExpired.as_str() => {
+            fetch(FetchFrom::Earliest, Duration::ZERO).await
+        }
+        waited => waited,
     }
 }
 
-/// The page in `media`, and where to go on.
-async fn render(
-    page: &Arc<FetchPage>,
-    partition: u32,
-    shape: Shape,
-    media: Media,
-    cacheable: bool,
-) -> Result<(Response, u64)> {
-    match media {
-        Media::Ndjson => {
-            let mut response =
-                answer(StatusCode::OK, media, Body::from_stream(lines(Arc::clone(page), partition, shape)));
-            put_bounds(response.headers_mut(), page, page.next_offset, cacheable);
-            Ok((response, page.next_offset))
-        }
+/// An answer before it is known what holds its memory.
+struct Rendered {
+    response: Response,
+    /// Where to go on.
+    next: u64,
+    /// What it holds besides its page's share.
+    rest: Option<Hold>,
+}
+
+/// The page in `media`.
+async fn render(app: &App, part: Part, media: Media, cacheable: bool) -> Result<Rendered> {
+    let page = Arc::clone(&part.page);
+    let stored = stored_bytes(&page);
+    let (body, next, rest) = match media {
+        // It holds what it needs as it goes.
+        Media::Ndjson => (lines::body(app, vec![part]), page.next_offset, None),
         Media::Batch => {
-            let from = Arc::clone(page);
-            let (bytes, next) = offload(stored_bytes(page), move || Ok(batches(&from)?)).await?;
-            let mut response = answer(StatusCode::OK, media, pieces(bytes));
-            put_bounds(response.headers_mut(), page, next, cacheable);
-            Ok((response, next))
+            let (bytes, next) = offload(stored, move || Ok(batches(&part.page)?)).await?;
+            let rest = hold_rest(app, bytes.iter().map(Bytes::len).sum(), stored).await?;
+            (pieces(bytes), next, rest)
         }
         _ => {
-            let from = Arc::clone(page);
-            let work = move || Ok(json_body(&from, partition, shape, !cacheable)?);
-            let (body, next) = offload(stored_bytes(page), work).await?;
-            Ok((answer(StatusCode::OK, Media::Json, Body::from(body)), next))
+            let work = move || Ok(json_body(&part.page, part.partition, part.shape, !cacheable)?);
+            let (text, next) = offload(stored, work).await?;
+            let rest = hold_rest(app, text.len(), stored).await?;
+            (Body::from(text), next, rest)
         }
+    };
+    let mut response = answer(StatusCode::OK, media, body);
+    if media != Media::Json {
+        put_bounds(response.headers_mut(), &page, next, cacheable);
     }
-}
-
-/// The page as lines, a chunk at a time; an error ends the stream without its end, so that no reader takes it for whole.
-fn lines(
-    page: Arc<FetchPage>,
-    partition: u32,
-    shape: Shape,
-) -> impl futures::Stream<Item = Result<Bytes, axum::BoxError>> {
-    stream::unfold((page, 0), move |(page, index)| async move {
-        let chunk = page.chunks.get(index)?;
-        let bytes = chunk_bytes(chunk);
-        let from = Arc::clone(&page);
-        let rendered = offload(bytes, move || Ok(ndjson_lines(&from, index, partition, shape)?)).await;
-        let item = rendered.map(Bytes::from).map_err(|error| axum::BoxError::from(error.message().to_owned()));
-        // After an error nothing more is rendered.
-        let next = if item.is_ok() { index + 1 } else { usize::MAX };
-        Some((item, (page, next)))
-    })
+    Ok(Rendered { response, next, rest })
 }
 
 fn put_bounds(to: &mut HeaderMap, page: &FetchPage, next: u64, cacheable: bool) {
@@ -290,6 +309,67 @@ mod tests {
             assert!(query(bad).is_err(), "{bad}");
         }
         assert_eq!(query("wait_ms=999999").unwrap().wait, Duration::from_secs(30));
+    }
+
+    fn page(start: u64, next_offset: u64) -> FetchPage {
+        let topic = tidelog::model::Topic {
+            id: TopicId(uuid::Uuid::nil()),
+            name: "t".to_owned(),
+            namespace: "default".to_owned(),
+            settings: tidelog::model::TopicSettings::default(),
+            created_at: 0,
+            deleted_at: None,
+        };
+        let (chunks, bounds) = (Vec::new(), tidelog::model::Bounds::default());
+        FetchPage { topic: Arc::new(topic), start, next_offset, chunks, bounds, hold: Hold::default() }
+    }
+
+    /// Start and end of the page, and what was fetched for it and whether that waited. What `waiting` is `None` for never comes.
+    async fn fetched(
+        from: FetchFrom,
+        first: (u64, u64),
+        waiting: Option<tidelog::error::Error>,
+    ) -> ((u64, u64), Vec<(FetchFrom, bool)>) {
+        let (calls, waiting) = (std::cell::RefCell::default(), std::cell::Cell::new(waiting));
+        let fetch = |from, wait: Duration| {
+            let calls: &std::cell::RefCell<Vec<_>> = &calls;
+            calls.borrow_mut().push((from, !wait.is_zero()));
+            let failure = if wait.is_zero() { None } else { waiting.take() };
+            async move {
+                match failure {
+                    Some(error) => Err(error),
+                    None if wait.is_zero() => Ok(page(first.0, first.1)),
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        let page = fetch_from((from, Duration::from_secs(30)), fetch, std::future::ready(())).await.unwrap();
+        ((page.start, page.next_offset), calls.take())
+    }
+
+    #[tokio::test]
+    async fn a_drain_does_not_find_anew_where_latest_begins() {
+        let begin = FetchFrom::Offset(5);
+        for named in [FetchFrom::Latest, FetchFrom::Tail(3), FetchFrom::Timestamp(7)] {
+            let (page, calls) = fetched(named, (5, 5), None).await;
+            assert_eq!((page, calls), ((5, 5), vec![(named, false), (begin, true)]));
+            let (page, calls) = fetched(named, (5, 9), None).await;
+            assert_eq!((page, calls), ((5, 9), vec![(named, false)]), "there is nothing to wait for");
+        }
+        let (page, calls) = fetched(begin, (5, 5), None).await;
+        assert_eq!((page, calls), ((5, 5), vec![(begin, true), (begin, false)]));
+    }
+
+    #[tokio::test]
+    async fn a_trim_during_the_wait_moves_latest_and_not_an_offset() {
+        let expired =
+            || Some(tidelog::error::Error::new(tidelog::error::ErrorKind::OutOfRange, "offset_expired", "gone"));
+        let (page, calls) = fetched(FetchFrom::Latest, (5, 5), expired()).await;
+        let begun = [(FetchFrom::Latest, false), (FetchFrom::Offset(5), true), (FetchFrom::Earliest, false)];
+        assert_eq!((page, calls), ((5, 5), begun.to_vec()));
+        let fetch = |_, _| std::future::ready(Err(expired().unwrap()));
+        let offset = fetch_from((FetchFrom::Offset(5), Duration::from_secs(30)), fetch, std::future::pending()).await;
+        assert_eq!(offset.unwrap_err().code(), "offset_expired");
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub(crate) mod fetch;
 pub(crate) mod follow;
 pub(crate) mod health;
 pub(crate) mod jobs;
+mod lines;
 pub(crate) mod produce;
 pub(crate) mod producers;
 pub(crate) mod topics;

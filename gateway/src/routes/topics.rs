@@ -274,6 +274,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_listing_may_ask_for_what_the_engine_gives_and_no_more() {
+        assert_eq!(limits::MAX_LIST_LIMIT, tidelog::queue::MAX_TOPICS_PAGE);
+    }
+
+    #[test]
     fn a_create_request_names_what_its_body_has_and_null_is_the_default() {
         let request = SettingsRequest {
             partitions: Some(Some(4)),

@@ -5,6 +5,7 @@ mod access;
 mod faults;
 mod follow;
 mod framework;
+mod memory;
 mod serving;
 
 use std::sync::Arc;

@@ -121,6 +121,38 @@ async fn the_server_answers_a_refused_upload_and_shuts_down() {
     queue.shutdown().await;
 }
 
+/// Says when the process was to end.
+#[derive(Default)]
+struct Ending(tokio::sync::Notify);
+
+impl AdminHooks for Ending {
+    fn set_log_filter(&self, _: &str) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn render_metrics(&self) -> String {
+        String::new()
+    }
+
+    fn stop(&self) {
+        self.0.notify_one();
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_is_stopped_though_who_asked_is_gone() {
+    let gateway = Gateway::start().await;
+    let hooks = Arc::new(Ending::default());
+    let config = gateway.queue.config().clone();
+    let app = App::new(gateway.queue.clone(), config, hooks.clone(), 1, Lifecycle::default());
+    let stop = request(Method::POST, "/v1/admin/stop").body(Body::empty()).unwrap();
+    let asked = front::gateway(app.on(Listener::Admin)).answer(stop);
+    assert!(futures::FutureExt::now_or_never(asked).is_none(), "it takes longer than its client listens");
+    // Without an end of the process this would be for ever.
+    tokio::time::timeout(Duration::from_secs(60), hooks.0.notified()).await.unwrap();
+    assert!(gateway.queue.status().closed);
+}
+
 #[tokio::test]
 async fn a_process_without_the_role_gateway_answers_operators_alone() {
     let dir = tempfile::tempdir().unwrap();

@@ -77,29 +77,55 @@ fn an_empty_page_is_a_body_too() {
     assert_eq!((next, read.next_offset, read.records.len()), (7, 7, 0));
 }
 
+/// All pieces of a page.
+fn pieces(page: &FetchPage, shape: Shape) -> Vec<String> {
+    let (mut pieces, mut at) = (Vec::new(), Some((0, 0)));
+    while let Some(place) = at {
+        let (text, next) = ndjson_lines(page, place, 0, shape).unwrap();
+        pieces.push(text);
+        at = next;
+    }
+    pieces
+}
+
 #[test]
 fn every_chunk_is_lines() {
-    let page = mixed(3, 25);
-    let lines: String = (0..3).map(|chunk| ndjson_lines(&page, chunk, 0, Shape::Mixed).unwrap()).collect();
+    let pieces = pieces(&mixed(3, 25), Shape::Mixed);
+    assert_eq!(pieces.len(), 1, "small chunks come together");
+    let lines = pieces.concat();
     let offsets: Vec<u64> =
         lines.lines().map(|line| serde_json::from_str::<FetchedRecord>(line).unwrap().offset).collect();
     assert_eq!(offsets, (3..25).collect::<Vec<_>>());
 }
 
-#[test]
-fn a_page_that_grows_too_long_is_cut_between_records() {
+/// A batch of 8 records at offset 40 that is small as long as it is packed: 1 MiB each, and six times that as JSON.
+fn packed() -> StoredBatch {
     let mut large = record(0);
     large.value = Some(Bytes::from(vec![b'\x01'; 1 << 20]));
-    // Six bytes of JSON for each of a value: 32 MiB are passed with the sixth record.
     let encoded = encode(&vec![large; 8], Compression::Zstd, None).unwrap();
-    let stored = StoredBatch {
+    StoredBatch {
         base_offset: 40,
         count: 8,
         max_timestamp: encoded.info.max_timestamp,
         append_time: 0,
         bytes: encoded.bytes,
-    };
-    let (body, next) = json_body(&page(40, 48, vec![Chunk::Batch(stored)]), 0, Shape::Text, true).unwrap();
+    }
+}
+
+#[test]
+fn a_packed_batch_becomes_lines_a_piece_at_a_time() {
+    let chunks = vec![Chunk::Batch(packed()), Chunk::Batch(batch(48, 1, None))];
+    let pieces = pieces(&page(41, 49, chunks), Shape::Text);
+    assert!(pieces.len() == 8 && pieces.iter().all(|text| text.len() < MAX_PIECE + (7 << 20)), "{}", pieces.len());
+    let lines = pieces.concat();
+    let offsets = lines.lines().map(|line| serde_json::from_str::<FetchedRecord>(line).unwrap().offset);
+    assert_eq!(offsets.collect::<Vec<_>>(), (41..49).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_page_that_grows_too_long_is_cut_between_records() {
+    // 32 MiB are passed with the sixth record.
+    let (body, next) = json_body(&page(40, 48, vec![Chunk::Batch(packed())]), 0, Shape::Text, true).unwrap();
     let read: FetchResponse = serde_json::from_str(&body).unwrap();
     assert_eq!((next, read.next_offset, read.records.len()), (46, 46, 6));
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tidelog::model::FetchPage;
 
 use crate::error::{ApiError, Result};
-use crate::render::page::{Clip, Side, push_chunk, push_places};
+use crate::render::page::{Place, Side, push_piece, push_places};
 use crate::render::record::Shape;
 use crate::walk::Walk;
 
@@ -34,17 +34,16 @@ pub(super) fn ping(walk: &Walk) -> String {
     out
 }
 
-/// The records of one chunk, each with the cursor after it as its id; and the walk moved over them.
+/// Records of a page from a place on, each with the cursor after it as its id, and where the next ones begin; and the walk
+/// moved over them.
 pub(super) fn records(
     mut walk: Walk,
     partition: u32,
     page: &FetchPage,
-    chunk: usize,
+    at: Place,
     shape: Shape,
-) -> Result<(String, Walk)> {
-    let mut out = String::new();
-    let clip = Clip { from: page.start, to: page.next_offset, limit: usize::MAX };
-    push_chunk(&mut out, &page.chunks[chunk], clip, partition, shape, |out, offset, side| match side {
+) -> Result<((String, Option<Place>), Walk)> {
+    let piece = push_piece(page, at, partition, shape, |out, offset, side| match side {
         Side::Before => {
             walk.advance(partition, offset + 1);
             // Writing to a string cannot fail.
@@ -52,7 +51,7 @@ pub(super) fn records(
         }
         Side::After => out.push_str("\n\n"),
     })?;
-    Ok((out, walk))
+    Ok((piece, walk))
 }
 
 #[cfg(test)]

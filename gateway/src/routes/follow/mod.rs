@@ -4,8 +4,9 @@
 //! wrong for good is refused with its status, once, at the beginning, and what may pass (no leader, a busy node) is waited
 //! for inside the stream.
 //!
-//! A follower is a task that renders pages into a channel of one place: one page pending, whoever reads slowly. If the
-//! place is not free for [`STALLED`], or for less while memory for pages is scarce, the follower is closed.
+//! A follower is a task that renders pages, a piece at a time, into a channel of one place: one piece pending, whoever reads
+//! slowly, and what it holds of the memory for pages with it. If the place is not free for [`STALLED`], or for less while
+//! memory for pages is scarce, the follower is closed.
 
 mod events;
 
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tidelog::metrics as names;
-use tidelog::model::{FetchPage, TopicId};
+use tidelog::model::{FetchPage, Hold, TopicId};
 use tidelog_api::limits::PING_INTERVAL_SECS;
 use tidelog_api::{ErrorCode, headers};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -28,9 +29,10 @@ use super::{all, answer, fetch, offload};
 use crate::app::App;
 use crate::consistency::Consistency;
 use crate::error::{ApiError, Result};
+use crate::held::hold_rest;
 use crate::negotiate::Media;
 use crate::params::PartitionPath;
-use crate::render::page::stored_bytes;
+use crate::render::page::{chunk_bytes, stored_bytes};
 use crate::render::record::Shape;
 use crate::server::ConnectionEnd;
 use crate::walk::{Budget, Selection, Start, Walk};
@@ -116,9 +118,11 @@ async fn follow(app: App, target: Target, (headers, until): (&HeaderMap, Option<
     let until = until.map(|end| end.or_later(app.config().http.max_connection_age));
     let follower = Follower { app, target, request_id, until, pages, _place: Place::take(place) };
     tokio::spawn(follower.run(walk));
-    let body = stream::unfold(receiver, |mut receiver| async move {
-        let page: Bytes = receiver.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(page), receiver))
+    let body = stream::unfold((receiver, Vec::new()), |(mut receiver, sent)| async move {
+        // What comes next is asked for once that is sent.
+        drop(sent);
+        let Pending { text, holds } = receiver.recv().await?;
+        Some((Ok::<_, std::convert::Infallible>(text), (receiver, holds)))
     });
     let mut response = answer(StatusCode::OK, Media::Events, Body::from_stream(body));
     let to = response.headers_mut();
@@ -146,13 +150,19 @@ impl Drop for Place {
     }
 }
 
+/// Events that are to be sent, and what they hold until they are.
+struct Pending {
+    text: Bytes,
+    holds: Vec<Hold>,
+}
+
 struct Follower {
     app: App,
     target: Target,
     request_id: String,
     /// When its connection is old.
     until: Option<Instant>,
-    pages: mpsc::Sender<Bytes>,
+    pages: mpsc::Sender<Pending>,
     _place: Place,
 }
 
@@ -212,15 +222,25 @@ impl Follower {
         }
     }
 
-    /// Sends a page, a chunk at a time, with the cursor after each record as its id.
+    /// Sends a page, a piece at a time, with the cursor after each record as its id.
     async fn send_page(&self, mut walk: Walk, partition: u32, page: FetchPage, shape: Shape) -> Result<Walk, End> {
+        let stored = stored_bytes(&page);
         let page = Arc::new(page);
-        for chunk in 0..page.chunks.len() {
-            let from = Arc::clone(&page);
-            let work = move || events::records(walk, partition, &from, chunk, shape);
-            let (text, moved) = offload(stored_bytes(&page), work).await?;
-            walk = moved;
-            self.send(text).await?;
+        let mut next = Some((0, page.start));
+        while let Some(at) = next {
+            // Nothing is rendered that would only lie here.
+            let place = self.place().await?;
+            let rendered = Arc::clone(&page);
+            let work = move || events::records(walk, partition, &rendered, at, shape);
+            let bytes = page.chunks.get(at.0).map_or(0, chunk_bytes);
+            let text;
+            ((text, next), walk) = offload(bytes, work).await?;
+            if !text.is_empty() {
+                // The page is here as well as its events.
+                let rest = hold_rest(&self.app, stored + text.len(), stored).await?;
+                let holds = rest.into_iter().chain([page.hold.clone()]).collect();
+                place.send(Pending { text: Bytes::from(text), holds });
+            }
         }
         walk.advance(partition, page.next_offset);
         Ok(walk)
@@ -250,16 +270,16 @@ impl Follower {
     }
 
     async fn send(&self, text: String) -> Result<(), End> {
-        if text.is_empty() {
-            return Ok(());
-        }
+        self.place().await?.send(Pending { text: Bytes::from(text), holds: Vec::new() });
+        Ok(())
+    }
+
+    /// The place for what is sent next, once the client has taken what was in it.
+    async fn place(&self) -> Result<mpsc::Permit<'_, Pending>, End> {
         let begun = Instant::now();
         loop {
             match timeout(STALLED_TICK, self.pages.reserve()).await {
-                Ok(Ok(place)) => {
-                    place.send(Bytes::from(text));
-                    return Ok(());
-                }
+                Ok(Ok(place)) => return Ok(place),
                 Ok(Err(_)) => return Err(End::Gone),
                 Err(_) if begun.elapsed() >= self.app.patience().limit().min(STALLED) => return Err(End::Gone),
                 Err(_) => {}

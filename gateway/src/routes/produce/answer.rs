@@ -2,10 +2,12 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::{Value, json as value};
+use serde::Serialize;
+use serde_json::Value;
+use tidelog::error::Error;
 use tidelog::model::{Acks, Produced, RecordOutcome};
 use tidelog_api::Outcome;
-use tidelog_api::produce::{Durability, ProduceResponse, RecordPosition};
+use tidelog_api::produce::{Durability, ProduceResponse, RecordError, RecordPosition, RecordResult};
 
 use super::super::json;
 use crate::error::{ApiError, Result};
@@ -40,14 +42,14 @@ fn position(record: &RecordOutcome) -> Option<RecordPosition> {
 fn not_flushed(produced: Produced) -> ApiError {
     let records = results(&produced, &[]);
     let topic_id = produced.topic_id.to_string();
-    let error = produced
-        .flush_failure
-        .map_or_else(|| ApiError::from(tidelog::error::Error::internal("no flush failure")), ApiError::from);
+    let error =
+        produced.flush_failure.map_or_else(|| ApiError::from(Error::internal("no flush failure")), ApiError::from);
     error.with_outcome(Outcome::Written).with("topic_id", topic_id).with("records", records)
 }
 
-/// Some partitions failed: the worst failure speaks for the request.
+/// Some partitions failed: the worst failure speaks for the request. That the others are not flushed is one too.
 fn failed(mut produced: Produced) -> ApiError {
+    let flush_failure = produced.flush_failure.take().map(unflushed_rest);
     let failures: Vec<ApiError> = std::mem::take(&mut produced.failures).into_iter().map(ApiError::from).collect();
     let any_written = produced.records.iter().any(|record| matches!(record, RecordOutcome::Written { .. }));
     let outcome = overall(any_written, failures.iter().map(|failure| failure.outcome().unwrap_or(Outcome::NotWritten)));
@@ -55,10 +57,20 @@ fn failed(mut produced: Produced) -> ApiError {
     let single = failures.len() == 1 && !any_written;
     let records = if single { Value::Null } else { results(&produced, &failures) };
     let topic_id = produced.topic_id.to_string();
-    let worst = failures.into_iter().max_by_key(severity);
-    let error = worst.unwrap_or_else(|| ApiError::from(tidelog::error::Error::internal("a failure without an error")));
-    let error = error.with_outcome(outcome).with("topic_id", topic_id);
+    let flush_detail = flush_failure.as_ref().map(|failure| json_of(record_error(failure)));
+    let worst = failures.into_iter().chain(flush_failure).max_by_key(severity);
+    let error = worst.unwrap_or_else(|| ApiError::from(Error::internal("a failure without an error")));
+    let mut error = error.with_outcome(outcome).with("topic_id", topic_id);
+    if let Some(detail) = flush_detail {
+        error = error.with("flush_failure", detail);
+    }
     if single { error } else { error.with("records", records) }
+}
+
+/// A failed flush where other records failed: its own message is about all records of a request.
+fn unflushed_rest(failure: Error) -> ApiError {
+    let error = ApiError::from(failure).with_outcome(Outcome::Written);
+    error.with_message("some records failed, the others are written but perhaps not in the bucket: see details.records")
 }
 
 /// The higher status is worse; of equal ones the one that a retry does not mend.
@@ -86,30 +98,34 @@ fn overall(any_written: bool, failures: impl Iterator<Item = Outcome>) -> Outcom
 
 /// `details.records`, in request order.
 fn results(produced: &Produced, failures: &[ApiError]) -> Value {
-    let errors: Vec<Value> = failures
-        .iter()
-        .map(|error| {
-            let outcome = error.outcome().unwrap_or(Outcome::NotWritten);
-            value!({
-                "code": error.code().as_str(),
-                "message": error.message(),
-                "retryable": error.code().retryable(),
-                "outcome": outcome,
-            })
-        })
-        .collect();
+    let errors: Vec<RecordError> = failures.iter().map(record_error).collect();
     let result = |record: &RecordOutcome| match *record {
-        RecordOutcome::Written { partition, offset } => value!({ "partition": partition, "offset": offset }),
+        RecordOutcome::Written { partition, offset } => RecordResult { partition, offset: Some(offset), error: None },
         RecordOutcome::Failed { partition, failure } => {
-            value!({ "partition": partition, "error": errors.get(failure as usize) })
+            RecordResult { partition, offset: None, error: errors.get(failure as usize).cloned() }
         }
     };
-    produced.records.iter().map(result).collect()
+    produced.records.iter().map(|record| json_of(result(record))).collect()
+}
+
+fn record_error(error: &ApiError) -> RecordError {
+    RecordError {
+        code: error.code().as_str().to_owned(),
+        message: error.message().to_owned(),
+        retryable: error.code().retryable(),
+        outcome: error.outcome().unwrap_or(Outcome::NotWritten),
+    }
+}
+
+/// As JSON; members of these kinds cannot fail to be.
+fn json_of(detail: impl Serialize) -> Value {
+    serde_json::to_value(detail).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use tidelog::error::{Error, ErrorKind, Outcome as Engine};
+    use serde_json::json as value;
+    use tidelog::error::{ErrorKind, Outcome as Engine};
     use tidelog::model::TopicId;
     use uuid::Uuid;
 
@@ -169,6 +185,28 @@ mod tests {
         ];
         for (any_written, failures, expected) in cases {
             assert_eq!(overall(any_written, failures.iter().copied()), expected, "{any_written} {failures:?}");
+        }
+    }
+
+    #[test]
+    fn a_late_flush_counts_where_other_partitions_failed() {
+        let late = || Some(Error::new(ErrorKind::Unavailable, "flush_timeout", "late"));
+        let partial = |failure| {
+            let request = produced(vec![FAILED, WRITTEN], vec![failure]);
+            let request = Produced { flush_failure: late(), ..request };
+            respond(request, Acks::Object).expect_err("a failure is no success")
+        };
+        let error = partial(Error::new(ErrorKind::Conflict, "offset_mismatch", "another"));
+        assert_eq!((error.status().as_u16(), error.code().as_str()), (504, "flush_timeout"));
+        assert_eq!(error.outcome(), Some(Outcome::Partial));
+        assert!(error.message().contains("some records failed"), "{error:?}");
+        assert_eq!(error.details()["records"][0]["error"]["code"], "offset_mismatch");
+        assert_eq!(error.details()["records"][1], value!({ "partition": 3, "offset": 120 }));
+        let worse = partial(Error::new(ErrorKind::Unavailable, "timeout", "late").with_outcome(Engine::Unknown));
+        assert_eq!((worse.status().as_u16(), worse.outcome()), (504, Some(Outcome::Partial)));
+        for error in [error, worse] {
+            let flush = &error.details()["flush_failure"];
+            assert_eq!((&flush["code"], &flush["outcome"]), (&value!("flush_timeout"), &value!("written")));
         }
     }
 

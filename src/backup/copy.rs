@@ -1,5 +1,8 @@
 //! Copies one object from one bucket to another, a few MiB at a time, every byte of it verified before it is written.
 //!
+//! Read are 8 MiB at a time (a row group that is larger, whole); what is written waits until it is a part of the upload, 64 MiB at most.
+//! So an object holds up to 72 MiB of memory while it is copied, one that is written with one call 16.
+//!
 //! A segment's blocks and an archive file's row groups are copied as they are; the footer is the caller's, who may have changed it.
 //! The object appears when it is whole. Broken off, it does not.
 

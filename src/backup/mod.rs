@@ -35,7 +35,8 @@ use crate::error::{Error, ErrorKind};
 /// How to copy.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Objects on their way at once; each holds at most some 16 MiB.
+    /// Objects on their way at once; each holds at most some 72 MiB: a part of an upload of a large archive file, and a piece
+    /// beside it.
     pub parallel: usize,
     /// Bytes read a second at most.
     pub bytes_per_second: Option<u64>,

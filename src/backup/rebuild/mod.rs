@@ -7,8 +7,8 @@
 //! | step | what | after a crash here |
 //! |---|---|---|
 //! | 1 | the next incarnation: whatever still writes to the bucket stops (`rebuild.incarnation`) | a life without checkpoints; a rebuild begins another |
-//! | 2 | of each shard index parts, then the checkpoint, shard 0 last (`rebuild.checkpoint`) | the same: no start takes them for clean, since not all shards have one of the newest life |
-//! | 3 | `cluster.json`, if it is lost too | a bucket that nobody starts from; a rebuild begins another |
+//! | 2 | of each shard index parts, then the checkpoint, shard 0 last (`rebuild.checkpoint`) | the same: no start takes them for clean, since not all shards have one of the newest life (one with `--restore` takes the mixture: a rebuild comes first); a rebuild begins another, since they are of several lives |
+//! | 3 | `cluster.json`, if it is lost too | no node founds a cluster over it (`rebuild_needed`); a rebuild begins another, since without `cluster.json` no start could use the checkpoints |
 //!
 //! | module | what |
 //! |---|---|
@@ -21,6 +21,8 @@ mod make;
 mod survey;
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use tracing::info;
@@ -128,7 +130,7 @@ pub struct Unreadable {
 /// Looks at what there is in `bucket` and proposes checkpoints. `now` is wall time; with `anyway` also if there are checkpoints.
 ///
 /// # Errors
-/// `checkpoints_usable` if a start with `--restore` would do, `nothing_to_rebuild` if there is neither a segment nor an archive file,
+/// `checkpoints_usable` if a start with `--restore` would do (which needs `cluster.json`, and checkpoints of one life), `nothing_to_rebuild` if there is neither a segment nor an archive file,
 /// `corrupt` if objects contradict each other; the bucket's.
 pub async fn propose(
     bucket: &Bucket,
@@ -143,7 +145,8 @@ pub async fn propose(
         let message = format!("{} has neither a segment nor an archive file that can be read", bucket.url());
         return Err(Error::new(ErrorKind::NotFound, "nothing_to_rebuild", message));
     }
-    if !anyway && all_usable(bucket, &survey).await? {
+    // Without `cluster.json` there is no such start.
+    if !anyway && has_cluster && all_usable(bucket, &survey).await? {
         let message = format!(
             "every shard of {} has a usable checkpoint, which knows more than a rebuild can: start a node with --restore; \
              --ignore-checkpoints rebuilds all the same",
@@ -160,26 +163,32 @@ pub async fn propose(
     Ok(Proposal { report, made, incarnation, now, has_cluster })
 }
 
-/// Whether a start from the bucket finds a checkpoint of each shard.
+/// Whether a start from the bucket finds a checkpoint of each shard, all of one life: those of several may be what a rebuild that
+/// broke off has left, and a mixture of such and older ones may have the same partition in two shards.
 async fn all_usable(bucket: &Bucket, survey: &Survey) -> Result<bool> {
+    let mut lives = BTreeSet::new();
     for shard in survey.shards.keys() {
-        if !is_usable(bucket, *shard).await? {
-            return Ok(false);
-        }
+        match newest_usable(bucket, *shard).await? {
+            Some(life) => lives.insert(life),
+            None => return Ok(false),
+        };
     }
-    Ok(true)
+    Ok(lives.len() == 1)
 }
 
-async fn is_usable(bucket: &Bucket, shard: ShardId) -> Result<bool> {
+/// The life of the newest usable checkpoint of a shard.
+async fn newest_usable(bucket: &Bucket, shard: ShardId) -> Result<Option<Incarnation>> {
     for reference in checkpoints::list(bucket, shard).await? {
         match checkpoints::load(bucket, shard, reference).await {
-            Ok(loaded) if checkpoints::first_missing(bucket, &loaded.checkpoint).await?.is_none() => return Ok(true),
+            Ok(loaded) if checkpoints::first_missing(bucket, &loaded.checkpoint).await?.is_none() => {
+                return Ok(Some(reference.incarnation));
+            }
             Ok(_) => {}
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// When lives began that gave up what came after their checkpoint. Of a life whose object cannot be read nothing is known.

@@ -8,7 +8,7 @@ use object_store::memory::InMemory;
 use super::super::tests::store::Fragile;
 use super::super::tests::{NOW, contents, keys, options, populated, verified};
 use super::*;
-use crate::checkpoints::tests::SHARD;
+use crate::checkpoints::tests::{SHARD, Shard};
 use crate::model::{TopicPartition, TopicSettings};
 
 async fn proposed(bucket: &Bucket, anyway: bool) -> Result<Proposal> {
@@ -72,25 +72,97 @@ async fn a_rebuild_that_ends_at_any_write_is_done_by_the_next() {
     lose(&shard.bucket, &[".ckpt", ".idx", "cluster.json"]).await;
     for last_is_done in [false, true] {
         for writes in 0.. {
-            let objects = Arc::new(InMemory::new());
-            let bucket = Fragile::whole(&objects);
-            for key in keys(&shard.bucket).await {
-                let bytes = shard.bucket.get(&key, u64::MAX).await.unwrap();
-                bucket.put(&key, vec![bytes]).await.unwrap();
-            }
-            let broken = Fragile::ending_after(&objects, writes, last_is_done).bucket();
-            let ended = proposed(&bucket, false).await.unwrap().write(&broken).await;
-            if ended.is_err() {
-                // A checkpoint may be there already; whether it counts a node decides.
-                proposed(&bucket, true).await.unwrap().write(&bucket).await.unwrap();
-            }
+            let (bucket, is_done) = broken_off(&shard.bucket, writes, last_is_done).await;
             assert_eq!(contents(&bucket).await, expected, "{writes} writes");
             assert_eq!(verified(&bucket).await.problems, [], "{writes} writes");
-            if ended.is_ok() {
+            assert!(lives::founded(&bucket).await.unwrap().is_some(), "{writes} writes");
+            if is_done {
                 assert!(writes > 3, "{writes} writes");
                 break;
             }
         }
+    }
+}
+
+/// A copy of `from` of which a rebuild ended at a write, with a second one after it; whether the first was whole.
+async fn broken_off(from: &Bucket, writes: u64, last_is_done: bool) -> (Bucket, bool) {
+    let objects = Arc::new(InMemory::new());
+    let bucket = Fragile::whole(&objects);
+    for key in keys(from).await {
+        let bytes = from.get(&key, u64::MAX).await.unwrap();
+        bucket.put(&key, vec![bytes]).await.unwrap();
+    }
+    let broken = Fragile::ending_after(&objects, writes, last_is_done).bucket();
+    let ended = proposed(&bucket, false).await.unwrap().write(&broken).await;
+    if ended.is_err() {
+        match proposed(&bucket, false).await {
+            Ok(proposal) => proposal.write(&bucket).await.unwrap(),
+            // It broke off after its last write.
+            Err(error) => assert_eq!((error.code(), last_is_done), ("checkpoints_usable", true), "{writes} writes"),
+        }
+    }
+    (bucket, ended.is_ok())
+}
+
+#[tokio::test]
+async fn a_rebuild_of_one_lost_shard_that_ends_at_any_write_leaves_no_mixture_of_lives() {
+    let (zero, _objects) = populated().await;
+    let bucket = &zero.bucket;
+    // Other topics than those of the first shard.
+    let (one, _others) = populated_later().await;
+    for key in keys(&one.bucket).await.into_iter().filter(|key| key.ends_with(".seg")) {
+        let bytes = one.bucket.get(&key, u64::MAX).await.unwrap();
+        bucket.put(&key.replace("shards/00000", "shards/00001"), vec![bytes]).await.unwrap();
+    }
+    let report = rebuilt(bucket).await;
+    assert_eq!((report.shards.len(), report.shards[1].partitions), (2, 1));
+    assert_eq!(proposed(bucket, false).await.unwrap_err().code(), "checkpoints_usable");
+    let lost = checkpoints::list(bucket, ShardId(1)).await.unwrap();
+    let lost = lost.into_iter().map(|reference| Key::Checkpoint(ShardId(1), reference).to_string());
+    bucket.delete(lost.collect()).await.unwrap();
+    for last_is_done in [false, true] {
+        for writes in 0.. {
+            let (bucket, is_done) = broken_off(bucket, writes, last_is_done).await;
+            assert_eq!(verified(&bucket).await.problems, [], "{writes} writes");
+            let mut lives = Vec::new();
+            for shard in [ShardId(0), ShardId(1)] {
+                lives.push(newest_usable(&bucket, shard).await.unwrap());
+            }
+            let newest = checkpoints::incarnations(&bucket).await.unwrap().last().copied();
+            assert_eq!(lives, [newest, newest], "{writes} writes");
+            if is_done {
+                assert!(writes > 4, "{writes} writes");
+                break;
+            }
+        }
+    }
+}
+
+/// A bucket of one topic, later than that of [`populated`].
+async fn populated_later() -> (Shard, Arc<InMemory>) {
+    let objects = Arc::new(InMemory::new());
+    let shard = Shard::new(Fragile::whole(&objects)).await;
+    shard.advance(100_000);
+    let trains = shard.create("trains", TopicSettings::default());
+    for _ in 0..2 {
+        shard.append(TopicPartition::new(trains, 0), 5);
+        shard.advance(1_000);
+        shard.flush(true).await;
+    }
+    (shard, objects)
+}
+
+#[tokio::test]
+async fn whole_checkpoints_that_no_start_can_use_since_cluster_json_is_lost_are_no_reason_to_refuse() {
+    for lost in [&["cluster.json"][..], &["json"]] {
+        let (shard, _objects) = populated().await;
+        let expected = contents(&shard.bucket).await;
+        lose(&shard.bucket, lost).await;
+        rebuilt(&shard.bucket).await;
+        assert_eq!(contents(&shard.bucket).await, expected);
+        let found = verified(&shard.bucket).await;
+        assert_eq!(found.problems, []);
+        assert!(found.shards[0].clean, "a node starts from it");
     }
 }
 

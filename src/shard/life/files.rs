@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Request;
+use crate::checkpoints;
 use crate::checkpoints::lives::{self, FORMAT, IncarnationFile, create, read};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint;
@@ -49,6 +50,48 @@ pub(super) async fn create_cluster(bucket: &Bucket, request: &Request<'_>, ident
         Created::New => Ok(()),
         Created::Exists => Err(lost_race()),
     }
+}
+
+/// Refuses to found a cluster where another one's objects are: to the new one they would be garbage, and it would delete them.
+/// A founding that broke off has left none before `cluster.json`.
+pub(super) async fn refuse_to_found_over(bucket: &Bucket) -> Result<()> {
+    let Some(key) = first_of(bucket, &[keys::INCARNATIONS, keys::SHARDS, keys::ARCHIVE]).await? else { return Ok(()) };
+    // Another founder, or a restore, may have begun since this one looked.
+    if cluster(bucket).await?.is_some() {
+        return Err(lost_race());
+    }
+    Err(rebuild_needed(bucket, "cluster.json is not there", &key))
+}
+
+/// Refuses to begin the first life of a cluster that is there, and of which neither a life nor a checkpoint is known, where it
+/// has written before.
+pub(super) async fn refuse_to_begin_over(bucket: &Bucket) -> Result<()> {
+    let Some(key) = first_of(bucket, &[keys::SHARDS, keys::ARCHIVE]).await? else { return Ok(()) };
+    // Another start may have begun it since this one looked.
+    if !checkpoints::incarnations(bucket).await?.is_empty() {
+        return Err(lost_race());
+    }
+    Err(rebuild_needed(bucket, "neither its lives nor a usable checkpoint are there", &key))
+}
+
+/// The key of any object under one of these prefixes.
+async fn first_of(bucket: &Bucket, prefixes: &[&str]) -> Result<Option<String>> {
+    for prefix in prefixes {
+        if let Some(object) = bucket.list(prefix).try_next().await? {
+            return Ok(Some(object.key));
+        }
+    }
+    Ok(None)
+}
+
+fn rebuild_needed(bucket: &Bucket, lost: &str, key: &str) -> Error {
+    let url = bucket.url();
+    let message = format!(
+        "{url} holds objects of a cluster, such as {key}, but {lost}: a cluster that began here anew would delete them. If a node \
+         of it still has its data directory, start that one; otherwise `tidelog rebuild --bucket {url}` makes a bucket of them \
+         that a node starts from. A new cluster needs a place of its own"
+    );
+    Error::new(ErrorKind::Conflict, "rebuild_needed", message)
 }
 
 /// Whether the directory of `identity` began its incarnation.

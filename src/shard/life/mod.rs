@@ -109,8 +109,8 @@ pub(crate) trait Peering: Send {
 ///
 /// # Errors
 /// `corrupt` for a damaged directory; `unclean_bucket` if acknowledged records may be missing in the bucket and `restore`
-/// is not set; `cluster_mismatch`; `node_identity_mismatch` if the directory or the number belongs to another node; or the
-/// bucket's.
+/// is not set; `rebuild_needed` if the bucket has a cluster's data, and what says whose it is is lost; `cluster_mismatch`;
+/// `node_identity_mismatch` if the directory or the number belongs to another node; or the bucket's.
 pub(crate) async fn begin(bucket: &Bucket, request: Request<'_>, peering: &mut impl Peering) -> Result<Life> {
     let identity = NodeIdentity::load(request.wal_dir)?;
     if let Some(identity) = &identity {
@@ -250,6 +250,8 @@ async fn new_cluster(
     identity: Option<NodeIdentity>,
     node: NodeId,
 ) -> Result<NodeIdentity> {
+    // Before anything is created, so that a refused start changes nothing; with `--restore` too, since there is nothing to start from.
+    files::refuse_to_found_over(bucket).await?;
     let identity = identity.unwrap_or_else(|| NodeIdentity::new(Uuid::new_v4().to_string(), FIRST, node));
     identity.save(request.wal_dir)?;
     files::create_cluster(bucket, request, &identity).await?;
@@ -287,7 +289,9 @@ async fn resumable(
     let all = checkpoints::list(bucket, CATALOG_SHARD).await?;
     if let Some(identity) = identity.filter(|identity| newest.is_none_or(|newest| identity.incarnation >= newest)) {
         let untouched = all.iter().all(|checkpoint| checkpoint.incarnation < identity.incarnation);
-        if untouched && newest.is_none() {
+        // With checkpoints, what says which lives there were is lost.
+        if untouched && newest.is_none() && all.is_empty() {
+            files::refuse_to_begin_over(bucket).await?;
             files::create_incarnation(bucket, request, &identity, false).await?;
             return Ok(Resumable::First(identity));
         }
@@ -322,8 +326,15 @@ async fn next_life(
 ) -> Result<Life> {
     let Found { newest, checkpoints: all } = found;
     // Asked before anything is created, so that a refused start changes nothing.
-    Restorable::find(bucket, &all, AFTER_ALL).await?.check_clean(newest, request.restore)?;
-    let next = Incarnation(newest.map_or(FIRST.0, |newest| newest.0 + 1));
+    let before = Restorable::find(bucket, &all, AFTER_ALL).await?;
+    if newest.is_none() && !before.has_catalog() {
+        files::refuse_to_begin_over(bucket).await?;
+    }
+    before.check_clean(newest, request.restore)?;
+    drop(before);
+    // Above the checkpoints too: if the objects of the lives are lost, a lower life's checkpoints would never be the newest.
+    let known = newest.max(all.iter().map(|reference| reference.incarnation).max());
+    let next = Incarnation(known.map_or(FIRST.0, |known| known.0 + 1));
     // Only one node starts a shard from the bucket; ids are never reused within a life, and each life begins anew.
     let node = node.unwrap_or(NodeId(next.0));
     let identity = NodeIdentity::new(cluster.cluster_id.clone(), next, node);

@@ -37,6 +37,11 @@ impl Restorable {
         Ok(Self { zero, others })
     }
 
+    /// Whether the catalog, and with it anything at all, is there to begin with.
+    pub(super) const fn has_catalog(&self) -> bool {
+        self.zero.is_some()
+    }
+
     /// A start from the bucket loses nothing only if the newest life has ended with a clean checkpoint of every shard.
     pub(super) fn check_clean(&self, newest: Option<Incarnation>, restore: bool) -> Result<()> {
         check_clean(CATALOG_SHARD, newest, self.zero.as_ref(), restore)?;
@@ -68,7 +73,9 @@ fn check_clean(
 ) -> Result<()> {
     let clean =
         loaded.is_some_and(|loaded| loaded.checkpoint.is_clean() && Some(loaded.reference.incarnation) == newest);
-    if clean || newest.is_none() || (loaded.is_some() && planted::is(Bug::StaleCleanCheckpoint)) {
+    // Without any life nothing was ever written; if there is a checkpoint, which life was the newest is lost.
+    let is_new = newest.is_none() && loaded.is_none();
+    if clean || is_new || (loaded.is_some() && planted::is(Bug::StaleCleanCheckpoint)) {
         return Ok(());
     }
     let of = if shard == CATALOG_SHARD { String::new() } else { format!(" of shard {shard}") };

@@ -302,3 +302,91 @@ async fn with_which_members_a_shard_begins_is_decided_once() {
         assert_eq!(group_of(&bucket, incarnation, shard).await.unwrap(), None);
     }
 }
+
+/// What is in a bucket, and in the directory, by names.
+async fn names(bucket: &Bucket) -> Vec<String> {
+    use futures::TryStreamExt as _;
+    let mut names: Vec<String> = bucket.list("").map_ok(|object| object.key).try_collect().await.unwrap();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn no_cluster_is_founded_over_what_is_left_of_another() {
+    for left in [
+        "incarnations/0000000003.json",
+        "shards/00000/segments/01HF7YAT00000000000000000A.seg",
+        "shards/00001/checkpoints/0000000003-00000000000000000007-01HF7YAT00000000000000000A.ckpt",
+        "archive/default/a/0/dt=2023-11-14/00000-01HF7YAT00000000000000000A.parquet",
+    ] {
+        for config in [Cluster::default(), cluster(Some(NodeChoice::Id(1)))] {
+            for restore in [false, true] {
+                let bench = Bench::new();
+                bench.bucket.put(left, vec![bytes::Bytes::from_static(b"x")]).await.unwrap();
+                let request = Request { restore, ..request(bench.dir.path(), &config) };
+                let mut others = Others::answering([fresh(2), fresh(3)]);
+                let error = begin(&bench.bucket, request, &mut others).await.unwrap_err();
+                assert_eq!(error.code(), "rebuild_needed", "{left}");
+                assert!(error.message().contains(left) && error.message().contains("`tidelog rebuild"), "{error}");
+                assert_eq!(names(&bench.bucket).await, [left]);
+                assert_eq!(NodeIdentity::load(bench.dir.path()).unwrap(), None, "the directory stays as it was");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_founder_that_finds_what_another_one_has_just_created_says_that() {
+    let bench = Bench::begun().await;
+    let error = files::refuse_to_found_over(&bench.bucket).await.unwrap_err();
+    assert_eq!(error.code(), "cluster_started_elsewhere");
+}
+
+/// A bucket with a cluster and a checkpoint of its first life.
+async fn with_checkpoint() -> Bucket {
+    let shard = crate::checkpoints::tests::Shard::new(Bucket::memory()).await;
+    let bucket = shard.bucket.clone();
+    bucket.delete(vec!["cluster.json".to_owned()]).await.unwrap();
+    let file = ClusterFile::new("c".to_owned(), 1);
+    crate::checkpoints::lives::create_cluster(&bucket, &file).await.unwrap();
+    let topic = shard.create("a", crate::model::TopicSettings::default());
+    shard.append(crate::model::TopicPartition::new(topic, 0), 3);
+    shard.flush(true).await;
+    bucket
+}
+
+#[tokio::test]
+async fn a_bucket_whose_lives_are_lost_is_not_clean_and_its_next_life_is_above_its_checkpoints() {
+    let bucket = with_checkpoint().await;
+    bucket.delete(vec!["incarnations/0000000001.json".to_owned()]).await.unwrap();
+    let before = names(&bucket).await;
+    let (dir, config) = (tempfile::tempdir().unwrap(), Cluster::default());
+    let refused = begin(&bucket, request(dir.path(), &config), &mut Others::default()).await.unwrap_err();
+    assert_eq!(refused.code(), "unclean_bucket");
+    assert_eq!(names(&bucket).await, before);
+    let request = Request { restore: true, ..request(dir.path(), &config) };
+    let life = begin(&bucket, request, &mut Others::default()).await.unwrap();
+    assert_eq!(life.identity.incarnation, Incarnation(2));
+    assert!(matches!(life.start, Start::Checkpoint(_)), "{:?}", life.start);
+}
+
+#[tokio::test]
+async fn segments_of_which_neither_a_life_nor_a_checkpoint_is_known_are_not_begun_over() {
+    let bucket = with_checkpoint().await;
+    let lost = |name: &String| name.ends_with(".ckpt") || name.starts_with("incarnations/");
+    let lost = names(&bucket).await.into_iter().filter(lost).collect();
+    bucket.delete(lost).await.unwrap();
+    let before = names(&bucket).await;
+    let (dir, config) = (tempfile::tempdir().unwrap(), Cluster::default());
+    // Also by a directory whose founding broke off.
+    let founder = tempfile::tempdir().unwrap();
+    NodeIdentity::new("c".to_owned(), FIRST, NodeId(1)).save(founder.path()).unwrap();
+    for dir in [dir.path(), founder.path()] {
+        for restore in [false, true] {
+            let request = Request { restore, ..request(dir, &config) };
+            let refused = begin(&bucket, request, &mut Others::default()).await.unwrap_err();
+            assert_eq!(refused.code(), "rebuild_needed");
+            assert_eq!(names(&bucket).await, before);
+        }
+    }
+}

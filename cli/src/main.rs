@@ -11,6 +11,8 @@ mod output;
 mod progress;
 mod remote;
 mod start;
+#[cfg(test)]
+mod stub;
 
 use std::process::ExitCode;
 

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use tidelog::checkpoints::{self, lives};
 use tidelog::config::{Config, Log, LogFormat, Sources, StartProbe};
 use tidelog::error::{Error, ErrorKind};
 use tidelog::queue::{ClaimedJob, CompletedJob, JobRef};
@@ -20,6 +21,9 @@ use crate::output;
 /// How long a start waits for the bucket's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Between two attempts to learn whether the bucket is the server's.
+const PAUSE: Duration = Duration::from_secs(5);
+
 /// Works until a signal, or with `--once` until nothing is left.
 pub(super) async fn run(args: CompactArgs) -> Result<()> {
     let config = Config::load(&Sources::from_process())?;
@@ -35,10 +39,14 @@ pub(super) async fn run(args: CompactArgs) -> Result<()> {
     };
     let bucket = Bucket::open(&url, &config.store).with_context(|| format!("cannot open the bucket {url}"))?;
     probe(&bucket, config.store.probe).await?;
+    let mut signals = Signals::new()?;
+    tokio::select! {
+        same = refuse_other_bucket(&client, &bucket, args.once) => same?,
+        name = signals.next() => bail!("ended by {name} before the server and the bucket had answered"),
+    }
     let name = format!("compact-{}", std::process::id());
     let worker = Worker::new(RemoteJobs(client), bucket, name, config.archive.interval);
     let shutdown = CancellationToken::new();
-    let mut signals = Signals::new()?;
     if args.once {
         return once(&worker, &shutdown, signals).await;
     }
@@ -63,6 +71,51 @@ async fn probe(bucket: &Bucket, mode: StartProbe) -> Result<()> {
         Ok(Ok(())) => {}
     }
     Ok(())
+}
+
+/// Waits until server and bucket have answered, unless `once`; an error if the bucket is another one than the server's.
+///
+/// The server believes a compactor that a file is there, and deletes the segments in time: a compactor that wrote into a copy of
+/// the bucket would lose what it converted. A copy of the life that still goes on cannot be told from the bucket itself.
+async fn refuse_other_bucket(client: &Client, bucket: &Bucket, once: bool) -> Result<()> {
+    loop {
+        match difference(client, bucket).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(difference)) => bail!(
+                "{} is another bucket than the server's, perhaps a copy of it: {difference}. What was converted into it the \
+                 server would miss",
+                bucket.url()
+            ),
+            Err(error) if once || !is_transient(&error) => return Err(error),
+            Err(error) => tracing::warn!("is this the server's bucket? {error:#}: asking again"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// In what the bucket differs from what the server says of its own.
+async fn difference(client: &Client, bucket: &Bucket) -> Result<Option<String>> {
+    let status = client.status().await.context("the server does not say which bucket it has")?;
+    let cluster = lives::founded(bucket).await.context("the bucket does not say which cluster it is of")?;
+    let Some(cluster) = cluster else { return Ok(Some("it has no cluster".to_owned())) };
+    if cluster.cluster_id != status.cluster_id {
+        return Ok(Some(format!("it is of cluster {}, and the server of {}", cluster.cluster_id, status.cluster_id)));
+    }
+    let newest = checkpoints::incarnations(bucket).await.context("the bucket does not list the cluster's lives")?;
+    let newest = newest.last().map_or(0, |newest| newest.0);
+    let incarnation = status.incarnation;
+    Ok((newest != incarnation).then(|| {
+        format!("the newest life of the cluster in it is incarnation {newest}, and the server's is {incarnation}")
+    }))
+}
+
+/// Whether it may be over when it is asked again.
+fn is_transient(error: &anyhow::Error) -> bool {
+    match (error.downcast_ref::<tidelog_client::Error>(), error.downcast_ref::<Error>()) {
+        (Some(error), _) => error.retryable(),
+        (_, Some(error)) => error.kind() == ErrorKind::Unavailable,
+        (None, None) => false,
+    }
 }
 
 /// Does what is due. A signal ends it: the job in hand is given back.
@@ -120,3 +173,7 @@ fn engine_error(error: tidelog_client::Error) -> Error {
     };
     known.with_source(error)
 }
+
+#[cfg(test)]
+#[path = "compact_tests.rs"]
+mod tests;

@@ -68,6 +68,8 @@ struct Lane {
     start: FetchStart,
     /// Exclusive; `None` follows.
     end: Option<u64>,
+    /// The start was named by whoever calls, and may be still to come.
+    awaited: bool,
 }
 
 fn lanes(args: &ConsumeArgs, description: &TopicDescription) -> Result<Vec<Lane>> {
@@ -80,6 +82,7 @@ fn lanes(args: &ConsumeArgs, description: &TopicDescription) -> Result<Vec<Lane>
             partition: partition.partition,
             start: fetch_start(args.from, partition),
             end: (!args.follow).then_some(partition.high_watermark),
+            awaited: args.follow && matches!(args.from, Start::Offset(_)),
         })
         .collect();
     if let (Some(partition), true) = (args.partition, lanes.is_empty()) {
@@ -140,7 +143,7 @@ async fn follow_growth(topic: Topic, mut known: u32, pages: PageSender) {
         }
         for partition in known..partitions {
             note(&format!("note: partition {partition} was added, following it too"));
-            let lane = Lane { partition, start: FetchStart::Earliest, end: None };
+            let lane = Lane { partition, start: FetchStart::Earliest, end: None, awaited: false };
             let (topic, pages) = (topic.clone(), pages.clone());
             let lanes = Mutex::new(VecDeque::from([lane]));
             tokio::spawn(async move { read_lanes(&topic, &lanes, &pages).await });
@@ -165,6 +168,7 @@ async fn read_lane(topic: &Topic, lane: Lane, pages: &PageSender) -> Result<bool
     let wait = if lane.end.is_some() { WAIT } else { FOLLOW_WAIT };
     let mut records = topic.records(lane.partition, lane.start).waiting(wait);
     let mut empty = 0;
+    let mut awaited = lane.awaited;
     loop {
         if let (Some(end), Some(position)) = (lane.end, records.position()) {
             if position >= end {
@@ -179,6 +183,10 @@ async fn read_lane(topic: &Topic, lane: Lane, pages: &PageSender) -> Result<bool
                 records = after_trim(topic, lane, &error)?.waiting(wait);
                 continue;
             }
+            // What was there is gone: to wait for the offset would be to leave out the records that take the place of those.
+            Err(error) if error.is(ErrorCode::OffsetOutOfRange) && lane.end.is_none() && !awaited => {
+                return Err(got_shorter(before, bound(&error, "high_watermark")?));
+            }
             // A follower may begin at an offset that is still to come.
             Err(error) if error.is(ErrorCode::OffsetOutOfRange) && lane.end.is_none() => {
                 let watermark = bound(&error, "high_watermark")?;
@@ -187,6 +195,7 @@ async fn read_lane(topic: &Topic, lane: Lane, pages: &PageSender) -> Result<bool
             }
             Err(error) => return Err(error.into()),
         };
+        awaited = false;
         empty = if before == Some(page.next_offset) && lane.end.is_some() { empty + 1 } else { 0 };
         if empty > MAX_EMPTY_PAGES {
             bail!("the server has records up to its high watermark but sends none from offset {}", page.next_offset);
@@ -198,6 +207,15 @@ async fn read_lane(topic: &Topic, lane: Lane, pages: &PageSender) -> Result<bool
             return Ok(false);
         }
     }
+}
+
+/// That the log ends before what was read of it: a start from the bucket with `--restore` does that.
+fn got_shorter(next: Option<u64>, watermark: u64) -> anyhow::Error {
+    let next = next.map_or_else(|| "the offset to go on at".to_owned(), |next| format!("offset {next}"));
+    anyhow!(
+        "the log got shorter: {next}, the next one to read, is above its high watermark {watermark}. Records from there on are \
+         gone, as after a start from the bucket with --restore, and others take their offsets: --from {watermark} reads those"
+    )
 }
 
 /// Goes on at the log start after retention trimmed what was to be read next, and says so.
@@ -271,3 +289,7 @@ fn print_value(out: &mut Out, line: &[u8]) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+#[path = "consume_tests.rs"]
+mod tests;

@@ -14,12 +14,16 @@ use arrow_json::EncoderOptions;
 use arrow_json::writer::{NullableEncoder, make_encoder};
 use arrow_schema::{DataType, Field, FieldRef};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 use super::columns::take_key;
-use super::{Row, RowSource, ValueKind};
+use super::{MAX_ROW_LEN, Row, RowSource, ValueKind};
 
-/// Rows that are encoded together: about a megabyte of JSON.
-const BATCH_ROWS: usize = 8_192;
+/// Bytes of rows, as the file counts them before compression, that are decoded and encoded together: memory is a few times that,
+/// as long as rows are about as long as the average of their row group.
+const BATCH_BYTES: u64 = 8 << 20;
+/// Rows of a batch at most: about a megabyte of JSON of a few numbers each.
+const MAX_BATCH_ROWS: u64 = 8_192;
 
 /// Rows of a Parquet file.
 pub(super) struct ParquetRows {
@@ -27,7 +31,19 @@ pub(super) struct ParquetRows {
     options: EncoderOptions,
     key_field: Option<String>,
     batch: EncodedRows,
+    /// Rows of the batches before it.
+    before: usize,
     read: Arc<AtomicU64>,
+}
+
+/// How many rows are read together: by the row group whose rows are longest.
+fn batch_rows(metadata: &ParquetMetaData) -> usize {
+    let row_bytes = |group: &RowGroupMetaData| {
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        count(group.total_byte_size()).div_ceil(count(group.num_rows()).max(1))
+    };
+    let longest = metadata.row_groups().iter().map(row_bytes).max().unwrap_or(0).max(1);
+    (BATCH_BYTES / longest).clamp(1, MAX_BATCH_ROWS) as usize
 }
 
 /// The rows of one record batch as JSON, one behind the other.
@@ -45,7 +61,9 @@ struct EncodedRows {
 impl ParquetRows {
     /// Opens `file` and says how many rows it has; `read` counts rows.
     pub(super) fn open(file: File, key_field: Option<&str>, read: Arc<AtomicU64>) -> Result<(Self, u64)> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(BATCH_ROWS);
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
+        let rows = batch_rows(builder.metadata());
+        let builder = builder.with_batch_size(rows);
         let total = u64::try_from(builder.metadata().file_metadata().num_rows()).context("negative row count")?;
         if let Some(field) = key_field {
             match builder.schema().field_with_name(field) {
@@ -62,16 +80,18 @@ impl ParquetRows {
             options,
             key_field: key_field.map(str::to_owned),
             batch: EncodedRows::default(),
+            before: 0,
             read,
         };
         Ok((rows, total))
     }
 
     fn load(&mut self) -> Result<bool> {
+        self.before += self.batch.ends.len();
         let Some(batch) = self.reader.next().transpose().context("cannot read the parquet file")? else {
             return Ok(false);
         };
-        self.batch.encode(batch, &self.options, self.key_field.as_deref())?;
+        self.batch.encode(batch, &self.options, (self.key_field.as_deref(), self.before))?;
         Ok(true)
     }
 }
@@ -90,7 +110,13 @@ impl RowSource for ParquetRows {
 }
 
 impl EncodedRows {
-    fn encode(&mut self, batch: RecordBatch, options: &EncoderOptions, key_field: Option<&str>) -> Result<()> {
+    /// Encodes `batch`, which has `before` rows before it.
+    fn encode(
+        &mut self,
+        batch: RecordBatch,
+        options: &EncoderOptions,
+        (key_field, before): (Option<&str>, usize),
+    ) -> Result<()> {
         *self =
             Self { values: std::mem::take(&mut self.values), ends: std::mem::take(&mut self.ends), ..Self::default() };
         self.values.clear();
@@ -104,7 +130,11 @@ impl EncodedRows {
         let field: FieldRef = Arc::new(Field::new("row", whole.data_type().clone(), false));
         let mut encoder = make_encoder(&field, &whole, options)?;
         for index in 0..rows {
+            let start = self.values.len();
             encoder.encode(index, &mut self.values);
+            if self.values.len() - start > MAX_ROW_LEN {
+                bail!("row {} of the parquet file has more than {MAX_ROW_LEN} bytes", before + index + 1);
+            }
             self.ends.push(self.values.len());
         }
         Ok(())
@@ -151,3 +181,7 @@ impl EncodedRows {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "parquet_tests.rs"]
+mod tests;

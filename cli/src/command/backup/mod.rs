@@ -58,7 +58,7 @@ pub(crate) struct RestoreArgs {
 /// How both copy.
 #[derive(Debug, Args)]
 pub(crate) struct How {
-    /// Objects copied at once; each takes up to 16 MiB of memory
+    /// Objects copied at once; each takes up to 72 MiB of memory
     #[arg(long, default_value = "4", value_name = "N")]
     pub parallel: NonZeroUsize,
     /// Read no more than this, such as 100MB/s

@@ -13,6 +13,8 @@ mod cut;
 mod identity;
 mod progress;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +22,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 use tidelog_api::ErrorCode;
+use tidelog_api::producers::ProducerPartition;
 use tidelog_api::topics::{TopicDescription, ValueFormat};
 use tidelog_client::{Acks, Client, Producer, Topic};
 
@@ -31,6 +34,7 @@ use super::topic::parse_settings;
 use crate::args::{AcksArg, ProduceArgs};
 use crate::exit::{note, usage};
 use crate::input::{self, Extent, Format};
+use crate::output::grouped;
 
 /// Reads, sends, and says what was done.
 pub(super) async fn run(args: &ProduceArgs) -> Result<()> {
@@ -44,7 +48,7 @@ pub(super) async fn run(args: &ProduceArgs) -> Result<()> {
     let input = input::open(args.file.as_deref(), format, args.key_field.as_deref())?;
     let partitions = description.settings.partitions;
     let name = identity::producer_name(args, format, &description)?;
-    let sender = Arc::new(open_sender(args, topic, name.as_deref()).await?);
+    let sender = Arc::new(open_sender(&client, args, topic, name.as_deref()).await?);
 
     let started = Instant::now();
     let interactive = input.extent == Extent::Unknown;
@@ -107,7 +111,7 @@ fn check_partition(args: &ProduceArgs, description: &TopicDescription) -> Result
 }
 
 /// Registers the producer, or takes up the one that `--resume` names.
-async fn open_sender(args: &ProduceArgs, topic: Topic, name: Option<&str>) -> Result<Sender> {
+async fn open_sender(client: &Client, args: &ProduceArgs, topic: Topic, name: Option<&str>) -> Result<Sender> {
     let acks = match args.acks {
         AcksArg::None => return Ok(Sender::plain(topic)),
         AcksArg::Quorum => Acks::Quorum,
@@ -115,22 +119,53 @@ async fn open_sender(args: &ProduceArgs, topic: Topic, name: Option<&str>) -> Re
     };
     let topic_name = args.topic.as_str();
     let Some(name) = name.filter(|_| args.resume) else {
-        let producer = Producer::register(topic, name).await?;
-        if producer.epoch() > 0 {
-            note(&format!(
-                "note: this was produced to {topic_name} before and is now appended again; --resume continues an interrupted run"
-            ));
-        }
-        return Ok(Sender::idempotent(producer, acks));
+        return Ok(Sender::idempotent(register(client, topic, topic_name, name).await?, acks));
     };
-    let producer = Producer::resume(topic, name).await.map_err(|error| match error.code() {
+    let producer = Producer::resume(topic.clone(), name).await.map_err(|error| match error.code() {
         Some("producer_not_found") => nothing_to_resume(topic_name),
         _ => error.into(),
     })?;
     if producer.written().is_empty() {
-        return Err(nothing_to_resume(topic_name));
+        let state = topic.producer_state(producer.id()).await?;
+        return Err(superseded(topic_name, &state.partitions, producer.epoch()));
     }
     Ok(Sender::idempotent(producer, acks))
+}
+
+/// Begins a run anew, which an earlier one cannot be resumed after.
+async fn register(client: &Client, topic: Topic, topic_name: &str, name: Option<&str>) -> Result<Producer> {
+    // Before the epoch is raised, while an earlier run can still be resumed. Nothing else depends on it, so it need not succeed.
+    let is_known = match name {
+        Some(name) => client.find_producer(name).await.is_ok(),
+        None => false,
+    };
+    let again = || {
+        note(&format!(
+            "note: this was produced to {topic_name} before and is now appended again; --resume continues an interrupted run"
+        ));
+    };
+    if is_known {
+        again();
+    }
+    let producer = Producer::register(topic, name).await?;
+    if producer.epoch() > 0 && !is_known {
+        again();
+    }
+    Ok(producer)
+}
+
+/// Why a producer under whose newest epoch nothing was written cannot be resumed: its partitions may remember an older one.
+fn superseded(topic: &str, partitions: &[ProducerPartition], epoch: u16) -> anyhow::Error {
+    let older = partitions.iter().filter(|partition| partition.epoch < epoch);
+    let records: u64 = older.map(|partition| u64::from(partition.last_sequence) + 1).sum();
+    if records == 0 {
+        return nothing_to_resume(topic);
+    }
+    anyhow!(
+        "an earlier run wrote {} records to {topic}; it was superseded by a later run without --resume, which wrote none, and \
+         cannot be resumed any more: produce without --resume to append the input from its beginning",
+        grouped(records)
+    )
 }
 
 fn nothing_to_resume(topic: &str) -> anyhow::Error {

@@ -12,6 +12,7 @@ mod progress;
 mod remote;
 mod start;
 #[cfg(test)]
+#[path = "stub_tests.rs"]
 mod stub;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use super::Shard;
 use super::admin::{self, Request, Seat};
@@ -24,6 +25,8 @@ pub(super) const STATUS_DEADLINE: Duration = Duration::from_secs(2);
 /// How long the leader may take for a request of another node: catching up, and a change of the group before and after, of the
 /// first shard and then of all others at once.
 pub(super) const FORWARD_DEADLINE: Duration = Duration::from_secs(150);
+/// How long a node that is not a member waits to hear that it is one: it may just have been taken in.
+const STRANGER_PATIENCE: Duration = Duration::from_secs(1);
 /// A member that answered within this counts as reachable; the leader asks every three seconds.
 pub(super) const REACHABLE: Duration = Duration::from_secs(8);
 
@@ -90,7 +93,7 @@ impl Members {
         match request {
             Request::Status => Ok(self.ask_status().await),
             request => {
-                let asking = Asking { members: self, request, others: Vec::new() };
+                let asking = Asking { members: self, request, since: Instant::now(), others: Vec::new() };
                 asking::until_taken(self.0.node.shard(), asking).await
             }
         }
@@ -133,6 +136,8 @@ impl Members {
 struct Asking<'a> {
     members: &'a Members,
     request: Request,
+    /// When it was asked for.
+    since: Instant,
     /// Who is still to be asked while this node hears of no leader.
     others: Vec<PeerAddress>,
 }
@@ -144,6 +149,9 @@ impl Attempts for Asking<'_> {
         let Some(leader) = inner.leader().or_else(|| self.others.pop()) else {
             return match self.members.run_here(self.request.clone()).await {
                 Err(error) if error.kind() == ErrorKind::NotLeader => {
+                    if inner.is_stranger() && self.since.elapsed() >= STRANGER_PATIENCE {
+                        return Attempt::Over(Err(stranger(inner.identity.node)));
+                    }
                     self.others = inner.elsewhere();
                     Attempt::Again(error, false)
                 }
@@ -171,6 +179,12 @@ impl Inner {
         let leader = self.node.leadership().borrow().leader.filter(|leader| *leader != self.identity.node)?;
         let member = self.node.members().into_iter().find(|member| member.node == leader)?;
         Some(address_of(member))
+    }
+
+    /// Whether this node is no member of the cluster: it knows of nobody whom the leader would not refuse to hear from.
+    fn is_stranger(&self) -> bool {
+        let is_me = |member: raft::MemberStatus| member.node == self.identity.node;
+        self.node.shard() == CATALOG_SHARD && !self.node.members().into_iter().any(is_me)
     }
 
     /// Whoever else may lead this shard, as the first one says; nobody for the first one.
@@ -228,6 +242,13 @@ pub(super) fn seats_of(node: &RaftNode) -> Vec<Seat> {
         voter: member.voter,
     };
     node.members().into_iter().map(seat).collect()
+}
+
+/// That a node is not one of the cluster, so that the others do not take requests from it.
+fn stranger(node: NodeId) -> Error {
+    Error::unavailable(format!(
+        "node {node} is not a member of the cluster: it waits to be taken in, or was taken out; ask one of the members"
+    ))
 }
 
 fn address_of(member: raft::MemberStatus) -> PeerAddress {

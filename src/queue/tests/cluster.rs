@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::group::{Group, until};
 use super::*;
 use crate::config::NodeChoice;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Outcome};
 use crate::model::NodeId;
 use crate::shard::Shard;
 
@@ -295,6 +295,9 @@ async fn a_cluster_grows_from_one_node_and_shrinks_to_one() {
         group.listen(node);
         group.open(node).await;
         assert!(!group.queue(node).is_ready(), "it belongs to nobody yet");
+        let refused = group.add(node, node).await.unwrap_err();
+        assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::Unavailable, Outcome::NotWritten));
+        assert!(refused.message().contains(&format!("node {node} is not a member of the cluster")), "{refused}");
         group.add(1, node).await.unwrap();
         group.add(node, node).await.unwrap();
         until("it has reached a leader", || async { group.queue(node).is_ready().then_some(()) }).await;

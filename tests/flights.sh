@@ -101,7 +101,7 @@ start_server
 stage "start again"
 "$binary" consume flights --from earliest >"$work/consumed.ndjson"
 stage "consume" "$(wc -c <"$work/consumed.ndjson") bytes"
-curl --silent --show-error --fail "$TIDELOG_SERVER/v1/topics/flights/archive?limit=10000" >"$work/archive.json"
+curl --silent --show-error --fail "$TIDELOG_SERVER/v1/topics/flights/archive?limit=1000" >"$work/archive.json"
 "$binary" topic describe flights --json >"$work/topic.json"
 if [ -n "${TOPOLOGY:-}" ]; then
     # The bucket is served by what would be stopped.

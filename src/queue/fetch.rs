@@ -33,6 +33,7 @@ impl Queue {
         request: &FetchRequest,
         at_end: impl Fn(&Shard, &Topic, &FetchRequest) -> bool,
     ) -> Result<FetchPage> {
+        let begun = Instant::now();
         let topic = self.topic_with(&request.topic, request.topic_id, Some(request.partition)).await?;
         let shard = self.shard_of(&topic, request.partition)?;
         if !shard.is_sole_voter() && at_end(shard, &topic, request) {
@@ -41,18 +42,20 @@ impl Queue {
         match self.fetcher(shard)?.fetch(&topic, request).await {
             // Boxed: it is rare, and every fetch would carry it around.
             Err(error) if error.kind() == ErrorKind::NotFound && !self.is_sole_voter() => {
-                Box::pin(self.fetch_newest(request)).await
+                Box::pin(self.fetch_newest(request, begun)).await
             }
             fetched => fetched,
         }
     }
 
-    async fn fetch_newest(&self, request: &FetchRequest) -> Result<FetchPage> {
+    async fn fetch_newest(&self, request: &FetchRequest, begun: Instant) -> Result<FetchPage> {
         self.linearize().await?;
         let topic = self.topic_with(&request.topic, request.topic_id, Some(request.partition)).await?;
         let shard = self.shard_of(&topic, request.partition)?;
         shard.leader().node().linearize().await?;
-        self.fetcher(shard)?.fetch(&topic, request).await
+        // It waits no longer than it was to.
+        let wait = request.wait.saturating_sub(begun.elapsed());
+        self.fetcher(shard)?.fetch(&topic, &FetchRequest { wait, ..request.clone() }).await
     }
 
     /// Whether pages wait for memory that others hold until they are sent.

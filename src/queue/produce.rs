@@ -61,7 +61,7 @@ impl Queue {
         let topic = submitted.layout.topic_id();
         if answers.iter().any(is_topic_unknown) && !self.is_sole_voter() {
             // Boxed: it is rare, and every produce would carry it around.
-            Box::pin(self.tell_replaced(submitted.layout.topic(), &mut answers)).await;
+            Box::pin(self.tell_replaced(submitted.layout.topic(), &mut answers, deadline)).await;
         }
         let mut produced = submitted.layout.finish(answers);
         if !newest.is_empty() {
@@ -72,8 +72,9 @@ impl Queue {
 
     /// A node that is behind writes to what it knows under the name. That there is no such topic is told only if there is none:
     /// under another one's id the same request is good.
-    async fn tell_replaced(&self, topic: &Topic, answers: &mut [Result<Appended>]) {
-        let now = match self.linearize().await {
+    async fn tell_replaced(&self, topic: &Topic, answers: &mut [Result<Appended>], deadline: Instant) {
+        let late = |_| Err(Error::unavailable("the leader did not answer in time"));
+        let now = match timeout_at(deadline, self.linearize()).await.unwrap_or_else(late) {
             Ok(()) => self.topic(&topic.name, None),
             Err(error) => Err(error),
         };

@@ -111,7 +111,9 @@ pub(super) async fn keep_matched(needs: &Needs) {
         }
         let seats = seats_of(needs.leader.node());
         let mut others = needs.common.shards.iter().filter(|(shard, _)| *shard != CATALOG_SHARD);
-        if others.all(|(_, shard)| shard.leader().local().is_none_or(|node| seats_of(node) == seats)) {
+        if others
+            .all(|(_, shard)| shard.leader().local().is_none_or(|node| !node.is_changing() && seats_of(node) == seats))
+        {
             continue;
         }
         match needs.members.match_others().await {

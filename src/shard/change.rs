@@ -71,6 +71,8 @@ impl Inner {
 
     /// Makes `seats` the members of this shard.
     async fn match_seats(&self, seats: &[Seat]) -> Result<()> {
+        // Between the two steps of a change the members look as they do after it.
+        self.node.end_change().await?;
         for seat in seats {
             let known = self.member(seat.node);
             if known.as_ref().is_some_and(|known| known.directory != seat.directory) {

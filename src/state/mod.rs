@@ -12,10 +12,10 @@
 //! | `Append` | for each batch: O(log partitions + log producers + log keys) |
 //! | `Flushed` | O(P log partitions), P = partitions with a tail at or below F |
 //! | `Archived` | O(P log partitions + ranges replaced); the ranges after them too if a job finishes out of order |
-//! | `Trim` | O(P log partitions + ranges passed and dropped): the proposer bounds both, each partition's to 16,384 |
+//! | `Trim` | O(P log partitions + ranges passed and dropped): the proposer ends a command once it has passed 16,384, a partition's at 16,384 passed and as many dropped |
 //! | `CreateTopic`, `AlterTopic` | O(partitions added log shards) |
 //! | `DeleteTopic`, `UndeleteTopic` | O(log topics) |
-//! | `RemoveTopics` | at most 16,384 ranges and the partitions of the topics; proposed again until they are gone |
+//! | `RemoveTopics` | the partitions of the topics, and partitions until 16,384 ranges are gone, the last of them whole; proposed again until they are gone |
 //! | `SyncTopic` | O(partitions of the topic in this shard); forgetting it in steps as above |
 //! | `TopicSynced`, `RenewTopic` | O(log topics + runs of the placement); forgetting in steps as above |
 //! | `AdoptTopic` | O(partitions of the topic log shards) |

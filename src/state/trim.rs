@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::objects::Dropped;
 use super::{PartitionState, State};
 use crate::model::batch::BATCH_OVERHEAD_BYTES;
-use crate::model::{Answer, LogStart, Offset, TailRef};
+use crate::model::{Answer, LogStart, TailRef};
 
 impl State {
     /// Raises the log starts named; those of unknown partitions and those that are not above the current one are ignored.
@@ -84,13 +84,6 @@ impl State {
 }
 
 impl PartitionState {
-    /// Where stored range or batch of the tail number `index` ends; the high watermark if there are not as many.
-    pub(super) fn end_of_reference(&self, index: usize) -> Offset {
-        let in_ranges = self.ranges.iter().map(|range| range.end);
-        let in_tail = self.tail.iter().map(TailRef::end_offset);
-        in_ranges.chain(in_tail).nth(index).unwrap_or(self.high_watermark)
-    }
-
     /// Drops the first `batches` of the tail; gives the bytes that budgets get back.
     pub(super) fn drop_tail(&mut self, batches: usize) -> u64 {
         let charge = |batch: &TailRef| u64::from(batch.len) + BATCH_OVERHEAD_BYTES;

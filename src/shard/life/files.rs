@@ -55,7 +55,9 @@ pub(super) async fn create_cluster(bucket: &Bucket, request: &Request<'_>, ident
 /// Refuses to found a cluster where another one's objects are: to the new one they would be garbage, and it would delete them.
 /// A founding that broke off has left none before `cluster.json`.
 pub(super) async fn refuse_to_found_over(bucket: &Bucket) -> Result<()> {
-    let Some(key) = first_of(bucket, &[keys::INCARNATIONS, keys::SHARDS, keys::ARCHIVE]).await? else { return Ok(()) };
+    let Some(key) = first_of(bucket, &[keys::INCARNATIONS, keys::SHARDS, keys::ARCHIVE], |_| true).await? else {
+        return Ok(());
+    };
     // Another founder, or a restore, may have begun since this one looked.
     if cluster(bucket).await?.is_some() {
         return Err(lost_race());
@@ -63,10 +65,15 @@ pub(super) async fn refuse_to_found_over(bucket: &Bucket) -> Result<()> {
     Err(rebuild_needed(bucket, "cluster.json is not there", &key))
 }
 
-/// Refuses to begin the first life of a cluster that is there, and of which neither a life nor a checkpoint is known, where it
-/// has written before.
-pub(super) async fn refuse_to_begin_over(bucket: &Bucket) -> Result<()> {
-    let Some(key) = first_of(bucket, &[keys::SHARDS, keys::ARCHIVE]).await? else { return Ok(()) };
+/// Refuses to begin a life of a cluster that has no usable checkpoint of its catalog where it has written records. If of its lives,
+/// the newest of which is `newest`, none is known either, whatever it has written is enough.
+pub(super) async fn refuse_to_begin_over(bucket: &Bucket, newest: Option<Incarnation>) -> Result<()> {
+    // A first life that ended before its first flush may have left index parts, of which a start makes nothing.
+    let counts = |key: &Key| newest.is_none() || matches!(key, Key::Segment(..) | Key::Archive(_));
+    let Some(key) = first_of(bucket, &[keys::SHARDS, keys::ARCHIVE], counts).await? else { return Ok(()) };
+    if newest.is_some() {
+        return Err(rebuild_needed(bucket, "a usable checkpoint of its topics is not there", &key));
+    }
     // Another start may have begun it since this one looked.
     if !checkpoints::incarnations(bucket).await?.is_empty() {
         return Err(lost_race());
@@ -74,11 +81,14 @@ pub(super) async fn refuse_to_begin_over(bucket: &Bucket) -> Result<()> {
     Err(rebuild_needed(bucket, "neither its lives nor a usable checkpoint are there", &key))
 }
 
-/// The key of any object under one of these prefixes.
-async fn first_of(bucket: &Bucket, prefixes: &[&str]) -> Result<Option<String>> {
+/// The key of any of our objects under one of these prefixes that counts. Others' are no business of ours: nothing deletes them.
+async fn first_of(bucket: &Bucket, prefixes: &[&str], counts: impl Fn(&Key) -> bool) -> Result<Option<String>> {
     for prefix in prefixes {
-        if let Some(object) = bucket.list(prefix).try_next().await? {
-            return Ok(Some(object.key));
+        let mut objects = bucket.list(prefix);
+        while let Some(object) = objects.try_next().await? {
+            if Key::parse(&object.key).is_some_and(|key| counts(&key)) {
+                return Ok(Some(object.key));
+            }
         }
     }
     Ok(None)

@@ -291,7 +291,7 @@ async fn resumable(
         let untouched = all.iter().all(|checkpoint| checkpoint.incarnation < identity.incarnation);
         // With checkpoints, what says which lives there were is lost.
         if untouched && newest.is_none() && all.is_empty() {
-            files::refuse_to_begin_over(bucket).await?;
+            files::refuse_to_begin_over(bucket, None).await?;
             files::create_incarnation(bucket, request, &identity, false).await?;
             return Ok(Resumable::First(identity));
         }
@@ -327,8 +327,8 @@ async fn next_life(
     let Found { newest, checkpoints: all } = found;
     // Asked before anything is created, so that a refused start changes nothing.
     let before = Restorable::find(bucket, &all, AFTER_ALL).await?;
-    if newest.is_none() && !before.has_catalog() {
-        files::refuse_to_begin_over(bucket).await?;
+    if !before.has_catalog() {
+        files::refuse_to_begin_over(bucket, newest).await?;
     }
     before.check_clean(newest, request.restore)?;
     drop(before);

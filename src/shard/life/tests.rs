@@ -317,7 +317,7 @@ async fn no_cluster_is_founded_over_what_is_left_of_another() {
         "incarnations/0000000003.json",
         "shards/00000/segments/01HF7YAT00000000000000000A.seg",
         "shards/00001/checkpoints/0000000003-00000000000000000007-01HF7YAT00000000000000000A.ckpt",
-        "archive/default/a/0/dt=2023-11-14/00000-01HF7YAT00000000000000000A.parquet",
+        "archive/default/a/00000000-0000-0000-0000-000000000007/dt=2023-11-14/00000-01HF7YAT00000000000000000A.parquet",
     ] {
         for config in [Cluster::default(), cluster(Some(NodeChoice::Id(1)))] {
             for restore in [false, true] {
@@ -368,6 +368,33 @@ async fn a_bucket_whose_lives_are_lost_is_not_clean_and_its_next_life_is_above_i
     let life = begin(&bucket, request, &mut Others::default()).await.unwrap();
     assert_eq!(life.identity.incarnation, Incarnation(2));
     assert!(matches!(life.start, Start::Checkpoint(_)), "{:?}", life.start);
+}
+
+#[tokio::test]
+async fn no_life_begins_without_a_catalog_where_records_are_even_with_restore() {
+    let bucket = with_checkpoint().await;
+    let (dir, config) = (tempfile::tempdir().unwrap(), Cluster::default());
+    let delete = async |lost: &[&str]| {
+        let is_lost = |name: &String| lost.iter().any(|lost| name.contains(lost));
+        bucket.delete(names(&bucket).await.into_iter().filter(is_lost).collect()).await.unwrap();
+    };
+    delete(&[".ckpt"]).await;
+    let before = names(&bucket).await;
+    for restore in [false, true] {
+        let request = Request { restore, ..request(dir.path(), &config) };
+        let refused = begin(&bucket, request, &mut Others::default()).await.unwrap_err();
+        assert_eq!(refused.code(), "rebuild_needed");
+        assert_eq!(names(&bucket).await, before);
+    }
+    // Where there are none, nothing can get lost; what is not ours is not looked at.
+    delete(&[".seg"]).await;
+    let foreign = ["archive/notes.txt", "shards/notes.txt"];
+    for key in foreign {
+        bucket.put_if_absent(key, bytes::Bytes::from_static(b"x")).await.unwrap();
+    }
+    let request = Request { restore: true, ..request(dir.path(), &config) };
+    let life = begin(&bucket, request, &mut Others::default()).await.unwrap();
+    assert_eq!(life.identity.incarnation, Incarnation(2));
 }
 
 #[tokio::test]

@@ -84,13 +84,9 @@ impl State {
             if *budget == 0 {
                 return false;
             }
-            let (id, all) = (partition.id, *budget >= references);
-            let end = if all { partition.high_watermark } else { partition.end_of_reference(*budget - 1) };
             *budget = budget.saturating_sub(references);
-            self.trim_partition(slot, &LogStart::of_all(id, end), dropped);
-            if !all {
-                return false;
-            }
+            let start = LogStart::of_all(partition.id, partition.high_watermark);
+            self.trim_partition(slot, &start, dropped);
         }
         true
     }

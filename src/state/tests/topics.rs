@@ -108,26 +108,6 @@ fn a_deleted_topic_comes_back_within_its_grace_with_its_data() {
 }
 
 #[test]
-fn removing_takes_bounded_steps_within_a_partition_as_well() {
-    let mut world = World::new();
-    let topic = world.create("t", 1);
-    let at = TopicPartition::new(topic, 0);
-    for _ in 0..200 {
-        world.apply(Command::Append((0..100).map(|_| batch(at, 1)).collect()));
-    }
-    world.control(Control::SetLimits(Limits { topic_delete_grace_ms: 0, ..Limits::default() }));
-    world.control(Control::DeleteTopic { id: topic });
-    world.time += 1;
-    let all = world.state.tail_bytes();
-    let remove = || Control::RemoveTopics { ids: vec![topic] };
-    world.control(remove());
-    let left = world.state.tail_bytes();
-    assert!(world.state.topic(topic).is_some() && left * 20_000 == all * (20_000 - 16_384), "{left} of {all} bytes");
-    world.control(remove());
-    assert!(world.state.topic(topic).is_none() && world.state.tail_bytes() == 0);
-}
-
-#[test]
 fn removing_takes_bounded_steps() {
     let mut world = World::new();
     let topic = world.create("t", 200);

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{LogIndex, NodeId};
 use crate::peer::CallError;
+use crate::raft::RaftNode;
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
@@ -111,9 +112,9 @@ pub(super) async fn keep_matched(needs: &Needs) {
         }
         let seats = seats_of(needs.leader.node());
         let mut others = needs.common.shards.iter().filter(|(shard, _)| *shard != CATALOG_SHARD);
-        if others
-            .all(|(_, shard)| shard.leader().local().is_none_or(|node| !node.is_changing() && seats_of(node) == seats))
-        {
+        // Between the two steps of a change the members look as they do after it.
+        let matches = |node: &RaftNode| !node.is_changing() && seats_of(node) == seats;
+        if others.all(|(_, shard)| shard.leader().local().is_none_or(matches)) {
             continue;
         }
         match needs.members.match_others().await {

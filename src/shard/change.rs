@@ -277,7 +277,7 @@ impl Inner {
         Err(invalid(&format!("a cluster has at most {MAX_VOTERS} voters")))
     }
 
-    fn member(&self, node: NodeId) -> Option<raft::MemberStatus> {
+    pub(super) fn member(&self, node: NodeId) -> Option<raft::MemberStatus> {
         self.node.members().into_iter().find(|member| member.node == node)
     }
 

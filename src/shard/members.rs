@@ -181,10 +181,9 @@ impl Inner {
         Some(address_of(member))
     }
 
-    /// Whether this node is no member of the cluster: it knows of nobody whom the leader would not refuse to hear from.
+    /// Whether this node is no member of the cluster, as the first shard knows it: the members take no request from it.
     fn is_stranger(&self) -> bool {
-        let is_me = |member: raft::MemberStatus| member.node == self.identity.node;
-        self.node.shard() == CATALOG_SHARD && !self.node.members().into_iter().any(is_me)
+        self.node.shard() == CATALOG_SHARD && self.member(self.identity.node).is_none()
     }
 
     /// Whoever else may lead this shard, as the first one says; nobody for the first one.
@@ -244,7 +243,7 @@ pub(super) fn seats_of(node: &RaftNode) -> Vec<Seat> {
     node.members().into_iter().map(seat).collect()
 }
 
-/// That a node is not one of the cluster, so that the others do not take requests from it.
+/// That a node is not one of the cluster; whoever asked it asks another.
 fn stranger(node: NodeId) -> Error {
     Error::unavailable(format!(
         "node {node} is not a member of the cluster: it waits to be taken in, or was taken out; ask one of the members"

@@ -12,7 +12,7 @@
 //! | `Append` | for each batch: O(log partitions + log producers + log keys) |
 //! | `Flushed` | O(P log partitions), P = partitions with a tail at or below F |
 //! | `Archived` | O(P log partitions + ranges replaced); the ranges after them too if a job finishes out of order |
-//! | `Trim` | O(P log partitions + ranges passed and dropped): the proposer ends a command once it has passed 16,384, a partition's at 16,384 passed and as many dropped |
+//! | `Trim` | O(P log partitions + ranges passed and dropped): the proposer ends a command once its partitions pass 16,384; each passes as many at most, and drops as many, or all files it kept if it passes into segments |
 //! | `CreateTopic`, `AlterTopic` | O(partitions added log shards) |
 //! | `DeleteTopic`, `UndeleteTopic` | O(log topics) |
 //! | `RemoveTopics` | the partitions of the topics, and partitions until 16,384 ranges are gone, the last of them whole; proposed again until they are gone |

@@ -336,6 +336,17 @@ async fn no_cluster_is_founded_over_what_is_left_of_another() {
 }
 
 #[tokio::test]
+async fn objects_of_others_keep_no_cluster_from_being_founded() {
+    let bench = Bench::new();
+    for foreign in ["archive/2019/notes.csv", "shards/notes.txt", "incarnations/notes.json"] {
+        bench.bucket.put(foreign, vec![bytes::Bytes::from_static(b"x")]).await.unwrap();
+    }
+    let config = Cluster::default();
+    let life = begin(&bench.bucket, request(bench.dir.path(), &config), &mut Others::default()).await.unwrap();
+    assert_eq!(life.identity.incarnation, FIRST);
+}
+
+#[tokio::test]
 async fn a_founder_that_finds_what_another_one_has_just_created_says_that() {
     let bench = Bench::begun().await;
     let error = files::refuse_to_found_over(&bench.bucket).await.unwrap_err();
@@ -386,12 +397,8 @@ async fn no_life_begins_without_a_catalog_where_records_are_even_with_restore() 
         assert_eq!(refused.code(), "rebuild_needed");
         assert_eq!(names(&bucket).await, before);
     }
-    // Where there are none, nothing can get lost; what is not ours is not looked at.
+    // Where there are none, none can get lost.
     delete(&[".seg"]).await;
-    let foreign = ["archive/notes.txt", "shards/notes.txt"];
-    for key in foreign {
-        bucket.put_if_absent(key, bytes::Bytes::from_static(b"x")).await.unwrap();
-    }
     let request = Request { restore: true, ..request(dir.path(), &config) };
     let life = begin(&bucket, request, &mut Others::default()).await.unwrap();
     assert_eq!(life.identity.incarnation, Incarnation(2));

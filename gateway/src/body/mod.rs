@@ -150,7 +150,15 @@ impl<B: Arriving> BodyReader<B> {
     /// The next step of a compressed body, which is put back unless it is over.
     async fn unpack(&mut self, mut packed: Packed) -> Result<Bytes> {
         if matches!(packed.input, Input::Wanted) {
-            packed.input = self.arrive().await?.map_or(Input::End, Input::Chunk);
+            match self.arrive().await? {
+                None => packed.input = Input::End,
+                // Trailers, or an empty frame, as the last one of HTTP/2 may be: a decoder between two frames would begin one.
+                Some(chunk) if chunk.is_empty() => {
+                    self.packed = Some(packed);
+                    return Ok(chunk);
+                }
+                Some(chunk) => packed.input = Input::Chunk(chunk),
+            }
         }
         let room = self.limits.max_body - self.given;
         self.charge(self.given + room.min(STEP)).await?;

@@ -1,9 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+use std::convert::Infallible;
 use std::io::Write as _;
 
 use axum::body::Body;
 use http::HeaderValue;
+use http_body::Frame;
+use http_body_util::StreamBody;
 
 use super::*;
 
@@ -117,6 +120,24 @@ async fn joined_members_and_frames_are_one_body() {
     frames.extend(zstd(b"two"));
     assert_eq!(collect(&encoding("gzip"), members.into(), 100).await.unwrap(), "onetwo");
     assert_eq!(collect(&encoding("zstd"), frames.into(), 100).await.unwrap(), "onetwo");
+}
+
+/// What ends a body of HTTP/2 or HTTP/3 may be an empty frame, or trailers; either may also be anywhere before.
+#[tokio::test]
+async fn empty_frames_and_trailers_change_no_body() {
+    let plain = sample();
+    for (name, packed) in [("gzip", gzip(&plain)), ("zstd", zstd(&plain)), ("identity", plain.clone())] {
+        let data = |bytes: &[u8]| Frame::data(Bytes::copy_from_slice(bytes));
+        let half = packed.len() / 2;
+        let nothing = || std::iter::repeat_with(|| Frame::data(Bytes::new()));
+        let mut frames: Vec<Frame<Bytes>> = nothing().take(40).chain([data(&packed[..half])]).collect();
+        frames.extend(nothing().take(40).chain([data(&packed[half..])]).chain(nothing().take(40)));
+        let trailed = [data(&packed), Frame::trailers(HeaderMap::new())];
+        for frames in [frames, vec![data(&packed), data(&[])], trailed.into()] {
+            let body = Body::new(StreamBody::new(futures::stream::iter(frames.into_iter().map(Ok::<_, Infallible>))));
+            assert!(collect(&encoding(name), body, 1 << 20).await.unwrap() == plain, "{name}");
+        }
+    }
 }
 
 #[tokio::test]

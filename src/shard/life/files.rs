@@ -13,6 +13,7 @@ use crate::checkpoints;
 use crate::checkpoints::lives::{self, FORMAT, IncarnationFile, create, read};
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint;
+use crate::model::catalog::CATALOG_SHARD;
 use crate::model::{Incarnation, NodeId, ShardId};
 use crate::raft::{Member, NodeIdentity};
 use crate::store::keys::{self, Key};
@@ -65,20 +66,31 @@ pub(super) async fn refuse_to_found_over(bucket: &Bucket) -> Result<()> {
     Err(rebuild_needed(bucket, "cluster.json is not there", &key))
 }
 
-/// Refuses to begin a life of a cluster that has no usable checkpoint of its catalog where it has written records. If of its lives,
-/// the newest of which is `newest`, none is known either, whatever it has written is enough.
-pub(super) async fn refuse_to_begin_over(bucket: &Bucket, newest: Option<Incarnation>) -> Result<()> {
-    // A first life that ended before its first flush may have left index parts, of which a start makes nothing.
-    let counts = |key: &Key| newest.is_none() || matches!(key, Key::Segment(..) | Key::Archive(_));
-    let Some(key) = first_of(bucket, &[keys::SHARDS, keys::ARCHIVE], counts).await? else { return Ok(()) };
-    if newest.is_some() {
-        return Err(rebuild_needed(bucket, "a usable checkpoint of its topics is not there", &key));
-    }
+/// Refuses to begin a life of a cluster of whose lives nothing is known where it has written anything.
+pub(super) async fn refuse_to_begin_first_over(bucket: &Bucket) -> Result<()> {
+    let Some(key) = first_of(bucket, &[keys::SHARDS, keys::ARCHIVE], |_| true).await? else { return Ok(()) };
     // Another start may have begun it since this one looked.
     if !checkpoints::incarnations(bucket).await?.is_empty() {
         return Err(lost_race());
     }
     Err(rebuild_needed(bucket, "neither its lives nor a usable checkpoint are there", &key))
+}
+
+/// Refuses to begin a life in which `shard`, of which there is no usable checkpoint, would be empty, where it has records. For
+/// the catalog's shard those of any shard count: it alone says which shards there are. Lists the whole archive if there are none.
+pub(super) async fn refuse_to_begin_empty_over(bucket: &Bucket, shard: ShardId) -> Result<()> {
+    let is_catalog = shard == CATALOG_SHARD;
+    // A first life that ended before its first flush may have left index parts, of which a start makes nothing.
+    let counts =
+        |key: &Key| matches!(key, Key::Segment(..) | Key::Archive(_)) && (is_catalog || key.shard() == Some(shard));
+    let segments = if is_catalog { keys::SHARDS.to_owned() } else { keys::segments_of(shard) };
+    let Some(key) = first_of(bucket, &[&segments, keys::ARCHIVE], counts).await? else { return Ok(()) };
+    let lost = if is_catalog {
+        "a usable checkpoint of its topics is not there".to_owned()
+    } else {
+        format!("a usable checkpoint of shard {shard} is not there")
+    };
+    Err(rebuild_needed(bucket, &lost, &key))
 }
 
 /// The key of any of our objects under one of these prefixes that counts. Others' are no business of ours: nothing deletes them.

@@ -291,7 +291,7 @@ async fn resumable(
         let untouched = all.iter().all(|checkpoint| checkpoint.incarnation < identity.incarnation);
         // With checkpoints, what says which lives there were is lost.
         if untouched && newest.is_none() && all.is_empty() {
-            files::refuse_to_begin_over(bucket, None).await?;
+            files::refuse_to_begin_first_over(bucket).await?;
             files::create_incarnation(bucket, request, &identity, false).await?;
             return Ok(Resumable::First(identity));
         }
@@ -314,6 +314,7 @@ async fn resume(
     // It exists; that it is durable only the call says that creates it, and that one broke off.
     files::create_incarnation(bucket, request, &identity, request.restore).await?;
     let found = Restorable::find(bucket, all, identity.incarnation).await?;
+    found.check_nothing_is_begun_over(bucket, Some(identity.incarnation)).await?;
     Ok(found.into_life(identity, peering))
 }
 
@@ -327,9 +328,7 @@ async fn next_life(
     let Found { newest, checkpoints: all } = found;
     // Asked before anything is created, so that a refused start changes nothing.
     let before = Restorable::find(bucket, &all, AFTER_ALL).await?;
-    if !before.has_catalog() {
-        files::refuse_to_begin_over(bucket, newest).await?;
-    }
+    before.check_nothing_is_begun_over(bucket, newest).await?;
     before.check_clean(newest, request.restore)?;
     drop(before);
     // Above the checkpoints too: if the objects of the lives are lost, a lower life's checkpoints would never be the newest.
@@ -342,6 +341,7 @@ async fn next_life(
     files::create_incarnation(bucket, request, &identity, request.restore).await?;
     // The older life may have written until now: what counts is what is there after its end.
     let found = Restorable::find(bucket, &checkpoints::list(bucket, CATALOG_SHARD).await?, AFTER_ALL).await?;
+    found.check_nothing_is_begun_over(bucket, Some(next)).await?;
     found.check_clean(newest, request.restore)?;
     Ok(found.into_life(identity, peering))
 }

@@ -3,7 +3,7 @@
 
 use tracing::warn;
 
-use super::{Life, Peering, alone};
+use super::{Life, Peering, alone, files};
 use crate::checkpoints::{self, LoadedCheckpoint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::catalog::CATALOG_SHARD;
@@ -37,9 +37,17 @@ impl Restorable {
         Ok(Self { zero, others })
     }
 
-    /// Whether the catalog, and with it anything at all, is there to begin with.
-    pub(super) const fn has_catalog(&self) -> bool {
-        self.zero.is_some()
+    /// A shard without a usable checkpoint would begin empty, and delete what is there of it.
+    pub(super) async fn check_nothing_is_begun_over(&self, bucket: &Bucket, newest: Option<Incarnation>) -> Result<()> {
+        match (&self.zero, newest) {
+            (Some(_), _) => {}
+            (None, None) => files::refuse_to_begin_first_over(bucket).await?,
+            (None, Some(_)) => files::refuse_to_begin_empty_over(bucket, CATALOG_SHARD).await?,
+        }
+        for (shard, _) in self.others.iter().filter(|(_, loaded)| loaded.is_none()) {
+            files::refuse_to_begin_empty_over(bucket, *shard).await?;
+        }
+        Ok(())
     }
 
     /// A start from the bucket loses nothing only if the newest life has ended with a clean checkpoint of every shard.

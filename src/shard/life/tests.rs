@@ -355,12 +355,21 @@ async fn a_founder_that_finds_what_another_one_has_just_created_says_that() {
 
 /// A bucket with a cluster and a checkpoint of its first life.
 async fn with_checkpoint() -> Bucket {
+    with_checkpoint_of_shards(1).await
+}
+
+/// The same where the catalog counts `shards` shards.
+async fn with_checkpoint_of_shards(shards: u32) -> Bucket {
     let shard = crate::checkpoints::tests::Shard::new(Bucket::memory()).await;
     let bucket = shard.bucket.clone();
     bucket.delete(vec!["cluster.json".to_owned()]).await.unwrap();
     let file = ClusterFile::new("c".to_owned(), 1);
     crate::checkpoints::lives::create_cluster(&bucket, &file).await.unwrap();
     let topic = shard.create("a", crate::model::TopicSettings::default());
+    if shards > 1 {
+        let founders = vec![NodeId(1); usize::try_from(shards).unwrap()];
+        shard.control(crate::model::Control::SetShards { founders });
+    }
     shard.append(crate::model::TopicPartition::new(topic, 0), 3);
     shard.flush(true).await;
     bucket
@@ -402,6 +411,33 @@ async fn no_life_begins_without_a_catalog_where_records_are_even_with_restore() 
     let request = Request { restore: true, ..request(dir.path(), &config) };
     let life = begin(&bucket, request, &mut Others::default()).await.unwrap();
     assert_eq!(life.identity.incarnation, Incarnation(2));
+}
+
+#[tokio::test]
+async fn no_life_begins_with_an_empty_shard_where_its_records_are_even_with_restore() {
+    let of = |shard: u32, rest: &str| format!("{rest}/{shard:05}-01HF7YAT00000000000000000A.parquet");
+    let day = "archive/default/a/00000000-0000-0000-0000-000000000007/dt=2023-11-14";
+    for left in ["shards/00002/segments/01HF7YAT00000000000000000A.seg".to_owned(), of(2, day)] {
+        let bucket = with_checkpoint_of_shards(3).await;
+        // Those of other shards, and what a flush that came to nothing leaves, are nothing to it.
+        for other in [of(0, day), "shards/00002/index/01HF7YAT00000000000000000A.idx".to_owned()] {
+            bucket.put(&other, vec![bytes::Bytes::from_static(b"x")]).await.unwrap();
+        }
+        let (dir, config) = (tempfile::tempdir().unwrap(), Cluster::default());
+        let restore = Request { restore: true, ..request(dir.path(), &config) };
+        bucket.put(&left, vec![bytes::Bytes::from_static(b"x")]).await.unwrap();
+        let before = names(&bucket).await;
+        for request in [request(dir.path(), &config), restore] {
+            let refused = begin(&bucket, request, &mut Others::default()).await.unwrap_err();
+            assert_eq!(refused.code(), "rebuild_needed", "{left}");
+            assert!(refused.message().contains(&left) && refused.message().contains("shard 2"), "{refused}");
+            assert_eq!(names(&bucket).await, before);
+        }
+        bucket.delete(vec![left]).await.unwrap();
+        let life = begin(&bucket, restore, &mut Others::default()).await.unwrap();
+        assert!(life.others.iter().all(|(_, start)| matches!(start, Start::New(_))), "{:?}", life.others);
+        assert_eq!(life.others.len(), 2);
+    }
 }
 
 #[tokio::test]

@@ -44,14 +44,14 @@ struct HeldBody(Arc<Mutex<State>>);
 
 struct State {
     /// `None` once the client was given up.
-    rest: Option<Rest>,
+    rest: Option<Unsent>,
     /// Since when the client could have taken more; `None` while it waits for us.
     unread: Option<Instant>,
     watched: bool,
     patience: Patience,
 }
 
-struct Rest {
+struct Unsent {
     slices: Bytes,
     body: Body,
     _holds: Vec<Hold>,
@@ -66,15 +66,34 @@ pub(crate) fn held(app: &App, body: Body, holds: Vec<Hold>) -> Body {
     Body::new(new(app.patience().clone(), body, holds))
 }
 
-/// Holds memory for what an answer has of it, `bytes`, beyond what its pages hold: twice their `stored` bytes.
-///
-/// # Errors
-/// `overloaded` if others hold on to theirs for too long.
-pub(crate) async fn hold_rest(app: &App, bytes: usize, stored: usize) -> ApiResult<Option<Hold>> {
-    match rest(app.config().fetch.memory, bytes, stored) {
-        0 => Ok(None),
-        rest => Ok(Some(app.queue().hold_answer(rest).await?)),
+/// What an answer holds of the memory for pages beyond what its pages hold.
+#[derive(Default)]
+pub(crate) struct Rest {
+    bytes: u64,
+    holds: Vec<Hold>,
+}
+
+impl Rest {
+    /// Has it stand for `bytes` of an answer whose pages are `stored` bytes, and hold twice that. It never shrinks: who gives
+    /// back what it needs again waits for those who wait for what its pages hold.
+    ///
+    /// # Errors
+    /// `overloaded` if others hold on to theirs for too long.
+    pub(crate) async fn hold(&mut self, app: &App, bytes: usize, stored: usize) -> ApiResult<()> {
+        let bytes = rest(app.config().fetch.memory, bytes, stored);
+        if bytes > self.bytes {
+            self.holds.push(app.queue().hold_answer(bytes - self.bytes).await?);
+            self.bytes = bytes;
+        }
+        Ok(())
     }
+}
+
+/// [`Rest::hold`] for an answer that is there at once.
+pub(crate) async fn hold_rest(app: &App, bytes: usize, stored: usize) -> ApiResult<Option<Hold>> {
+    let mut rest = Rest::default();
+    rest.hold(app, bytes, stored).await?;
+    Ok(rest.holds.pop())
 }
 
 fn rest(memory: u64, bytes: usize, stored: usize) -> u64 {
@@ -88,7 +107,7 @@ fn rest(memory: u64, bytes: usize, stored: usize) -> u64 {
 }
 
 fn new(patience: Patience, body: Body, holds: Vec<Hold>) -> HeldBody {
-    let rest = Rest { slices: Bytes::new(), body, _holds: holds };
+    let rest = Unsent { slices: Bytes::new(), body, _holds: holds };
     HeldBody(Arc::new(Mutex::new(State { rest: Some(rest), unread: None, watched: false, patience })))
 }
 

@@ -3,7 +3,8 @@
 //! A page reserves what it may need before anything is read, keeps what it did need, which its first batch may make more,
 //! and gives that back when its last clone is dropped; so does an answer that is longer than its pages: who does not read an
 //! answer uses the budget up, and nothing beyond it. Pages out of the bucket take at most three quarters, so that a bucket
-//! that does not answer keeps nobody from the tail.
+//! that does not answer keeps nobody from the tail. Who needs more than was reserved waits for it with a share in hand, as the
+//! others do that it waits for: so it waits for a moment only, and lets go of what it has then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,8 @@ use crate::model::Hold;
 const UNIT: u64 = 1 << 10;
 /// How long a page waits for its share; more than it takes to cut off who does not read.
 const WAIT: Duration = Duration::from_secs(10);
+/// How long one that has a share waits for more.
+const WAIT_FOR_MORE: Duration = Duration::from_secs(1);
 /// When who got none may come again.
 const RETRY_AFTER_MS: u64 = 1_000;
 
@@ -28,6 +31,7 @@ pub(super) struct PageMemory {
     all: Budget,
     from_bucket: Budget,
     wait: Duration,
+    wait_for_more: Duration,
     /// Pages that wait for a share.
     waiting: AtomicUsize,
 }
@@ -52,7 +56,8 @@ impl PageMemory {
     pub(super) fn new(bytes: u64) -> Self {
         let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).clamp(1, u32::MAX >> 4);
         let from_bucket = Budget::new((units - units / 4).max(1));
-        Self { all: Budget::new(units), from_bucket, wait: WAIT, waiting: AtomicUsize::new(0) }
+        let (wait, wait_for_more) = (WAIT, WAIT_FOR_MORE);
+        Self { all: Budget::new(units), from_bucket, wait, wait_for_more, waiting: AtomicUsize::new(0) }
     }
 
     /// Whether pages wait for others to be sent.
@@ -65,7 +70,7 @@ impl PageMemory {
     /// # Errors
     /// `overloaded` if others hold on to theirs for too long.
     pub(super) async fn reserve(&self, max_bytes: u64, from_bucket: bool) -> Result<Share> {
-        self.take(units_of(max_bytes), from_bucket).await
+        self.take(units_of(max_bytes), from_bucket, self.wait).await
     }
 
     /// What a page of `bytes` holds as long as it is: the rest of its share is given back, what is missing is taken.
@@ -81,7 +86,7 @@ impl PageMemory {
         let missing = needed.min(self.all.units).saturating_sub(has);
         if missing > 0 {
             // What is read already comes out of the bucket no more.
-            share.shares.append(&mut self.take(missing, false).await?.shares);
+            share.shares.append(&mut self.take(missing, false, self.wait_for_more).await?.shares);
         }
         Ok(Hold::new(share))
     }
@@ -91,10 +96,11 @@ impl PageMemory {
     /// # Errors
     /// `overloaded` if others hold on to theirs for too long.
     pub(super) async fn hold(&self, bytes: u64) -> Result<Hold> {
-        Ok(Hold::new(self.take(u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX), false).await?))
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        Ok(Hold::new(self.take(units, false, self.wait_for_more).await?))
     }
 
-    async fn take(&self, units: u32, from_bucket: bool) -> Result<Share> {
+    async fn take(&self, units: u32, from_bucket: bool, wait: Duration) -> Result<Share> {
         if let Some(share) = self.at_once(units, from_bucket) {
             return Ok(share);
         }
@@ -107,7 +113,7 @@ impl PageMemory {
             shares.push(self.all.acquire(units).await?);
             Ok(Share { shares })
         };
-        match timeout(self.wait, acquire).await {
+        match timeout(wait, acquire).await {
             Ok(share) => {
                 share.map_err(|closed: AcquireError| Error::unavailable("the shard stopped").with_source(closed))
             }
@@ -169,7 +175,8 @@ mod tests {
     }
 
     fn impatient(bytes: u64) -> PageMemory {
-        PageMemory { wait: Duration::from_millis(1), ..PageMemory::new(bytes) }
+        let moment = Duration::from_millis(1);
+        PageMemory { wait: moment, wait_for_more: moment, ..PageMemory::new(bytes) }
     }
 
     #[tokio::test]
@@ -222,6 +229,32 @@ mod tests {
         assert_eq!(memory.keep(share, 4 << 20).await.unwrap_err().code(), "overloaded");
         assert_eq!(used(&memory), kept);
         drop(hold);
+        assert_eq!(used(&memory), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_need_more_do_not_wait_for_each_other_for_long() {
+        let memory = PageMemory::new(64 << 20);
+        let begun = tokio::time::Instant::now();
+        // Each has a page, together all there is, and needs as much again.
+        let pages: Vec<Share> =
+            futures::future::try_join_all((0..30).map(|_| memory.reserve(1 << 20, false))).await.unwrap();
+        let answers = pages.into_iter().map(async |share| {
+            let page = memory.keep(share, 1 << 20).await?;
+            let rest = memory.hold(6 << 20).await?;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            drop((page, rest));
+            Ok::<_, Error>(())
+        });
+        // One after the other, as they do that are made to wait.
+        let after_each_other = answers.enumerate().map(async |(at, answer)| {
+            tokio::time::sleep(Duration::from_millis(20 * at as u64)).await;
+            answer.await
+        });
+        let answered = futures::future::join_all(after_each_other).await;
+        let sent = answered.iter().filter(|answer| answer.is_ok()).count();
+        assert!(sent > 15, "{sent}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
         assert_eq!(used(&memory), 0);
     }
 

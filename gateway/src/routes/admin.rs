@@ -2,7 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use tidelog::error::Error;
+use tidelog::error::{Error, Outcome};
 use tidelog::model::BackgroundJob;
 use tidelog_api::status::{JobPaused, LogLevel, Stopped};
 use tidelog_api::{ErrorBody, ErrorCode};
@@ -87,6 +87,8 @@ pub(crate) async fn stop(call: Call) -> Result<Response> {
         app.hooks().stop();
         Ok::<_, Error>(())
     });
-    stopped.await.map_err(|error| Error::internal("stopping the cluster failed").with_source(error))??;
+    stopped.await.map_err(|error| {
+        Error::internal("stopping the cluster failed").with_source(error).with_outcome(Outcome::Unknown)
+    })??;
     json(StatusCode::OK, &Stopped { clean: true })
 }

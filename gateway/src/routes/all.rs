@@ -63,7 +63,7 @@ pub(crate) async fn all(
     }
     let mut holds: Vec<Hold> = pages.iter().map(|(_, page)| page.hold.clone()).collect();
     let response = match media {
-        Media::Ndjson => as_lines(&app, walk, pages, query.values),
+        Media::Ndjson => as_lines(&app, walk, pages, query.values).await?,
         _ => {
             let stored = pages.iter().map(|(_, page)| stored_bytes(page)).sum();
             let body = offload(stored, move || json_body(walk, &pages, query.values)).await?;
@@ -157,19 +157,19 @@ fn json_body(mut walk: Walk, pages: &[(u32, FetchPage)], values: Option<Shape>) 
 }
 
 /// The pages as lines; the cursor is the plan, for whoever got all lines.
-fn as_lines(app: &App, mut walk: Walk, pages: Vec<(u32, FetchPage)>, values: Option<Shape>) -> Response {
+async fn as_lines(app: &App, mut walk: Walk, pages: Vec<(u32, FetchPage)>, values: Option<Shape>) -> Result<Response> {
     for (partition, page) in &pages {
         walk.advance(*partition, page.next_offset);
     }
     let part = |(partition, page)| Part { partition, shape: shape_of(&page, values), page: Arc::new(page) };
-    let body = lines::body(app, pages.into_iter().map(part).collect());
+    let body = lines::body(app, pages.into_iter().map(part).collect()).await?;
     let mut response = answer(StatusCode::OK, Media::Ndjson, body);
     for (name, value) in [(headers::TOPIC_ID, walk.topic_id().to_string()), (headers::NEXT_CURSOR, walk.cursor())] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
         }
     }
-    response
+    Ok(response)
 }
 
 #[cfg(test)]

@@ -208,7 +208,7 @@ async fn render(app: &App, part: Part, media: Media, cacheable: bool) -> Result<
     let stored = stored_bytes(&page);
     let (body, next, rest) = match media {
         // It holds what it needs as it goes.
-        Media::Ndjson => (lines::body(app, vec![part]), page.next_offset, None),
+        Media::Ndjson => (lines::body(app, vec![part]).await?, page.next_offset, None),
         Media::Batch => {
             let (bytes, next) = offload(stored, move || Ok(batches(&part.page)?)).await?;
             let rest = hold_rest(app, bytes.iter().map(Bytes::len).sum(), stored).await?;

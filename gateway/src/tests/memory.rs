@@ -87,13 +87,28 @@ async fn followers_of_packed_records_hold_what_is_not_sent() {
 }
 
 #[tokio::test]
-async fn answers_without_memory_are_refused_or_broken_off() {
+async fn lines_go_on_with_the_memory_of_their_first_piece() {
+    let gateway = packed().await;
+    let mut body = gateway.begun(ONE, "application/x-ndjson").await;
+    let others = gateway.queue.hold_answer(25 * MIB).await.unwrap();
+    while let Some(piece) = body.next().await {
+        piece.unwrap();
+    }
+    drop((body, others));
+    assert!(gateway.is_free(31 * MIB));
+}
+
+#[tokio::test]
+async fn answers_without_memory_are_refused() {
     let gateway = packed().await;
     let others = gateway.queue.hold_answer(27 * MIB).await.unwrap();
     let page = "max_bytes=100";
     let (json, lines, events) = tokio::join!(
         async { gateway.get(&format!("{ONE}?{page}")).await },
-        async { gateway.body(&format!("{ALL}?{page}"), "application/x-ndjson").await.next().await },
+        async {
+            let sent = request(Method::GET, &format!("{ALL}?{page}")).header("accept", "application/x-ndjson");
+            gateway.send(sent.body(Body::empty()).unwrap()).await
+        },
         async {
             let mut events = gateway.body(&format!("{ONE}?offset=0&{page}"), "text/event-stream").await;
             let _hello = events.next().await;
@@ -102,11 +117,30 @@ async fn answers_without_memory_are_refused_or_broken_off() {
     );
     json.error(503, "overloaded");
     assert_eq!(json.header("retry-after"), "1");
-    assert!(lines.unwrap().is_err(), "no reader takes it for whole");
+    lines.error(503, "overloaded");
     let failure = b"event: failure\ndata: {\"error\":{\"code\":\"overloaded\"";
     assert!(events.starts_with(failure), "{:?}", events.slice(..events.len().min(100)));
     drop(others);
     assert!(gateway.is_free(31 * MIB));
+}
+
+#[tokio::test]
+async fn followers_wait_for_memory_and_miss_nothing() {
+    let gateway = packed().await;
+    let others = gateway.queue.hold_answer(27 * MIB).await.unwrap();
+    let mut events = gateway.body(&format!("{ONE}?offset=0&max_bytes=100"), "text/event-stream").await;
+    let _hello = events.next().await;
+    let (first, ()) = tokio::join!(events.next(), async {
+        // After it was given none for the first time.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        drop(others);
+    });
+    let mut text = String::from_utf8(first.unwrap().unwrap().to_vec()).unwrap();
+    while text.matches("event: record\n").count() < 3 {
+        text.push_str(std::str::from_utf8(&events.next().await.unwrap().unwrap()).unwrap());
+    }
+    let offsets: Vec<&str> = text.split("\"offset\":").skip(1).map(|rest| &rest[..1]).collect();
+    assert_eq!(offsets, ["0", "1", "2"]);
 }
 
 #[tokio::test]

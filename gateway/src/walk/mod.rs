@@ -242,9 +242,25 @@ impl Walk {
 
     /// The records of `partition` below `next` were handed out.
     pub(crate) fn advance(&mut self, partition: u32, next: u64) {
-        if let Ok(at) = self.positions.binary_search_by_key(&partition, |(partition, _)| *partition) {
+        if let Some(at) = self.index_of(partition) {
             self.positions[at].1 = self.positions[at].1.max(next);
         }
+    }
+
+    /// Where `partition` is read on; `None` if it is not followed.
+    pub(crate) fn position(&self, partition: u32) -> Option<u64> {
+        self.index_of(partition).map(|at| self.positions[at].1)
+    }
+
+    /// The records of `partition` from `position` on were not handed out after all.
+    pub(crate) fn go_back(&mut self, partition: u32, position: Option<u64>) {
+        if let (Some(at), Some(position)) = (self.index_of(partition), position) {
+            self.positions[at].1 = position;
+        }
+    }
+
+    fn index_of(&self, partition: u32) -> Option<usize> {
+        self.positions.binary_search_by_key(&partition, |(partition, _)| *partition).ok()
     }
 
     /// The cursor of where it is.

@@ -44,7 +44,7 @@ const STALLED_TICK: Duration = Duration::from_millis(500);
 /// How long the answer's status waits for the first look at the topic.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// How long the stream waits for what may pass, before it tells the failure.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 60 });
 const PING_INTERVAL: Duration = Duration::from_secs(PING_INTERVAL_SECS);
 
 /// Follows one partition.
@@ -201,6 +201,7 @@ impl Follower {
             None => self.begin().await?,
         };
         let mut pinged = Instant::now();
+        let mut starved = Starved::default();
         loop {
             let pages = self.round(&mut walk).await?;
             if pages.is_empty() {
@@ -211,9 +212,20 @@ impl Follower {
                     () = self.pages.closed() => return Ok(()),
                 }
             }
-            for (partition, page) in pages {
+            let mut pages = pages.into_iter();
+            while let Some((partition, page)) = pages.next() {
                 let shape = self.target.values.unwrap_or_else(|| Shape::of(page.topic.settings.value_format));
-                walk = self.send_page(walk, partition, page, shape).await?;
+                let sent;
+                (walk, sent) = self.send_page(walk, partition, page, shape).await?;
+                match sent {
+                    Ok(()) => starved = Starved::default(),
+                    // Without its pages meanwhile: those who hold theirs while they wait would wait for each other.
+                    Err(error) => {
+                        drop(pages);
+                        starved.wait(error).await?;
+                        break;
+                    }
+                }
             }
             if pinged.elapsed() >= PING_INTERVAL {
                 pinged = Instant::now();
@@ -222,28 +234,41 @@ impl Follower {
         }
     }
 
-    /// Sends a page, a piece at a time, with the cursor after each record as its id.
-    async fn send_page(&self, mut walk: Walk, partition: u32, page: FetchPage, shape: Shape) -> Result<Walk, End> {
+    /// Sends a page, a piece at a time, with the cursor after each record as its id. Without memory for a piece it ends before that,
+    /// and so does the walk.
+    async fn send_page(
+        &self,
+        mut walk: Walk,
+        partition: u32,
+        page: FetchPage,
+        shape: Shape,
+    ) -> Result<(Walk, Result<()>), End> {
         let stored = stored_bytes(&page);
         let page = Arc::new(page);
         let mut next = Some((0, page.start));
         while let Some(at) = next {
             // Nothing is rendered that would only lie here.
             let place = self.place().await?;
-            let rendered = Arc::clone(&page);
+            let (rendered, sent) = (Arc::clone(&page), walk.position(partition));
             let work = move || events::records(walk, partition, &rendered, at, shape);
             let bytes = page.chunks.get(at.0).map_or(0, chunk_bytes);
             let text;
             ((text, next), walk) = offload(bytes, work).await?;
             if !text.is_empty() {
                 // The page is here as well as its events.
-                let rest = hold_rest(&self.app, stored + text.len(), stored).await?;
+                let rest = match hold_rest(&self.app, stored + text.len(), stored).await {
+                    Ok(rest) => rest,
+                    Err(error) => {
+                        walk.go_back(partition, sent);
+                        return Ok((walk, Err(error)));
+                    }
+                };
                 let holds = rest.into_iter().chain([page.hold.clone()]).collect();
                 place.send(Pending { text: Bytes::from(text), holds });
             }
         }
         walk.advance(partition, page.next_offset);
-        Ok(walk)
+        Ok((walk, Ok(())))
     }
 
     async fn begin(&self) -> Result<Walk> {
@@ -293,6 +318,24 @@ async fn ended(until: Option<Instant>) {
     match until {
         Some(until) => tokio::time::sleep_until(until).await,
         None => std::future::pending().await,
+    }
+}
+
+/// How long there was no memory for what is next.
+#[derive(Default)]
+struct Starved {
+    since: Option<Instant>,
+    pause: Pause,
+}
+
+impl Starved {
+    /// Waits a while, if not for too long already.
+    async fn wait(&mut self, error: ApiError) -> Result<()> {
+        if self.since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE || !error.code().retryable() {
+            return Err(error);
+        }
+        self.pause.next().await;
+        Ok(())
     }
 }
 

@@ -237,6 +237,7 @@ impl World {
         } else if died && expects_refusal {
             self.trace.count("unclean bucket refused", "");
             self.note_cut();
+            self.set_aside();
             if let Some(machine) = self.machines.get_mut(&founder) {
                 machine.restore = true;
             }
@@ -244,7 +245,21 @@ impl World {
         } else if now > since + START_PATIENCE {
             self.problems.push("a start from the bucket did not come to an end".to_owned());
         } else {
+            if died {
+                // A flush of a process that is gone may have arrived since.
+                self.set_aside();
+            }
             self.errand = again(expects_refusal, since);
+        }
+    }
+
+    /// What an operator does who is told that a shard's records are there without a checkpoint, and who does not want a rebuild:
+    /// of these records none was in the bucket as far as anybody knew.
+    fn set_aside(&self) {
+        let keys = bucket::of_no_checkpoint(&self.store.objects());
+        if !keys.is_empty() {
+            self.trace.count("segments without a checkpoint set aside", "");
+            self.store.set_aside(&keys);
         }
     }
 

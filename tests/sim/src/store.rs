@@ -105,6 +105,14 @@ impl Shared {
         }
     }
 
+    /// Somebody moves objects out of the bucket, past everything that fails.
+    pub fn set_aside(&self, keys: &[String]) {
+        for key in keys {
+            // Gone already is as good.
+            let _ = self.objects.delete(&Path::from(key.as_str())).now_or_never();
+        }
+    }
+
     /// How much later than it is asked for a deletion is done.
     fn lateness(&self) -> Duration {
         let mut inner = self.lock();

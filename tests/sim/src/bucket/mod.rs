@@ -91,6 +91,17 @@ pub fn flushed(objects: &Objects) -> BTreeMap<Part, u64> {
     checkpoints.flat_map(|(_, checkpoint)| shard::flushed(&checkpoint)).collect()
 }
 
+/// Segments of shards that never had a checkpoint: first flushes that came to nothing. No life begins over them.
+#[must_use]
+pub fn of_no_checkpoint(objects: &Objects) -> Vec<String> {
+    let has_none = |shard: &u32| !objects.keys().any(|key| key.starts_with(&format!("shards/{shard:05}/checkpoints/")));
+    let segments = |shard: u32| {
+        let prefix = format!("shards/{shard:05}/segments/");
+        objects.keys().filter(move |key| key.starts_with(&prefix)).cloned()
+    };
+    shards(objects).into_iter().filter(has_none).flat_map(segments).collect()
+}
+
 /// The first checkpoint from the newest one down all of whose objects exist.
 fn newest(objects: &Objects, shard: u32) -> Result<(u64, Checkpoint), String> {
     let prefix = format!("shards/{shard:05}/checkpoints/");

@@ -44,7 +44,8 @@ bugs! {
     /// The log is purged up to what was applied instead of up to the checkpoint. Harm: a restart before the next flush.
     PurgePastCheckpoint = "purge-past-checkpoint",
     /// `apply` takes a `Flushed` without comparing what it builds on. Harm: a proposal that is not answered for longer than a
-    /// flush may take, so that the flush is made anew and both are applied.
+    /// flush may take, so that the flush is made anew and both are applied. The guard behind it, that what was
+    /// flushed of a partition fits it, is out too.
     StaleFlushAccepted = "stale-flush-accepted",
     /// The answer's offsets are what they would have been when the entry was proposed. Harm: entries in flight beside each
     /// other.

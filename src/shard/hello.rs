@@ -71,8 +71,8 @@ pub(super) fn wiped(node: NodeId, address: &str) -> Error {
     let address = if address.is_empty() { "HOST:PORT" } else { address };
     let message = format!(
         "node {node} is a member of this cluster with another write-ahead log directory; one that lost its log cannot come \
-         back under its number: start it with a new one (--node-id auto, or NEW) and have it take the place with: \
-         tidelog admin replace-node {node} NEW {address}"
+         back under its number: start it with one that no node ever had (--node-id NEW, or --node-id auto where peers \
+         have no TLS) and have it take the place with: tidelog admin replace-node {node} NEW {address}"
     );
     Error::new(ErrorKind::Conflict, "node_identity_mismatch", message).with_number("node", node.0)
 }

@@ -1,4 +1,4 @@
-//! Seeds as `cargo test` runs them. `cargo run --release -p sim -- --seeds 2000` runs more.
+//! Seeds as `cargo test` runs them. `cargo run --release -p sim --features simulation -- --seeds 2000` runs more.
 
 use std::process::{Command, Output};
 

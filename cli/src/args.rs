@@ -166,9 +166,9 @@ pub(crate) struct CompactArgs {
     /// The bucket of the cluster [default: the one that the server names]
     #[arg(long, value_name = "URL")]
     pub bucket: Option<String>,
-    /// Form of the log lines on standard error
-    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
-    pub log_format: LogFormat,
+    /// Form of the log lines on standard error [default: that of the setting log.format]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
     /// Exit once there is nothing left to archive
     #[arg(long)]
     pub once: bool,

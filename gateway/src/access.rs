@@ -14,6 +14,7 @@ use http_body::{Frame, SizeHint};
 use metrics::{Counter, Histogram};
 use tidelog::config::Log;
 use tidelog::metrics as names;
+use tidelog_api::ErrorCode;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::auth::Identity;
@@ -70,6 +71,8 @@ pub(crate) struct Access {
     method: Method,
     series: Arc<Series>,
     status: StatusCode,
+    /// Of an error.
+    code: Option<ErrorCode>,
     name: RequestName,
     identity: Identity,
     started: Instant,
@@ -80,14 +83,16 @@ impl Access {
     /// Counts a request to `route`, a template; its answer's head is ready.
     pub(crate) fn new(
         (log, all): (&Log, &RouteSeries),
-        (method, route, status): (Method, &str, StatusCode),
+        (method, route): (Method, &str),
+        (status, code): (StatusCode, Option<ErrorCode>),
         name: RequestName,
         identity: Identity,
         started: Instant,
     ) -> Self {
         let series = all.of(route);
         series.count(status, started.elapsed());
-        Self { slow: log.slow_request, sample: log.sample, method, series, status, name, identity, started, bytes: 0 }
+        let (slow, sample) = (log.slow_request, log.sample);
+        Self { slow, sample, method, series, status, code, name, identity, started, bytes: 0 }
     }
 
     fn is_logged(&self, elapsed: Duration) -> bool {
@@ -104,6 +109,7 @@ impl Access {
                 method = %self.method,
                 route = %self.series.route,
                 status = self.status.as_u16(),
+                code = self.code.map(ErrorCode::as_str),
                 bytes = self.bytes,
                 duration_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
                 request_id = %self.name.id(),
@@ -187,7 +193,8 @@ mod tests {
             id: http::HeaderValue::from_str(id).unwrap_or(http::HeaderValue::from_static("")),
             trace: http::HeaderValue::from_static("00"),
         };
-        Access::new((&log, &RouteSeries::default()), (Method::GET, "/", status), name, Identity::Anyone, Instant::now())
+        let (all, route) = (RouteSeries::default(), (Method::GET, "/"));
+        Access::new((&log, &all), route, (status, None), name, Identity::Anyone, Instant::now())
     }
 
     #[test]

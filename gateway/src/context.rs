@@ -45,8 +45,6 @@ pub(crate) async fn in_context(
         // The table knows what its routes need.
         head.extensions.insert(begun.identity.clone());
     }
-    // Streams name it in the failures that they tell later.
-    head.headers.insert(headers::REQUEST_ID, begun.name.id.clone());
     let (body, rest) = rest::split(body);
     let request = Request::from_parts(head, body);
     let response = match guarded {
@@ -106,7 +104,7 @@ impl Begun {
         left: impl http_body::Body<Data = Bytes> + Unpin,
     ) -> http::Response<LoggedBody> {
         let Self { at, name, method, identity, waits_to_send } = self;
-        let mut response = finish_error(response, &name, &method);
+        let (mut response, code) = finish_error(response, &name, &method);
         if is_refusal(response.status()) && !waits_to_send {
             rest::discard(left).await;
         }
@@ -116,7 +114,7 @@ impl Begun {
             None => route.or(matched.as_ref().map(MatchedPath::as_str)).unwrap_or("unmatched"),
         };
         let log = (&app.config().log, app.series());
-        let access = Access::new(log, (method, route, response.status()), name.clone(), identity, at);
+        let access = Access::new(log, (method, route), (response.status(), code), name.clone(), identity, at);
         let head = response.headers_mut();
         head.insert(headers::REQUEST_ID, name.id);
         head.insert(headers::TRACEPARENT, name.trace);
@@ -138,11 +136,11 @@ async fn whatever_becomes_of_it(answer: impl Future<Output = Response>) -> Respo
     })
 }
 
-/// Writes the body of an error, and makes one of whatever the framework refused by itself.
-fn finish_error(response: Response, name: &RequestName, method: &Method) -> Response {
+/// Writes the body of an error, and makes one of whatever the framework refused by itself; and the error's code.
+fn finish_error(response: Response, name: &RequestName, method: &Method) -> (Response, Option<ErrorCode>) {
     let status = response.status();
     if !status.is_client_error() && !status.is_server_error() {
-        return response;
+        return (response, None);
     }
     let (mut parts, _) = response.into_parts();
     let Failure(error) = parts.extensions.remove().unwrap_or_else(|| Failure(Arc::new(of_framework(status))));
@@ -157,7 +155,7 @@ fn finish_error(response: Response, name: &RequestName, method: &Method) -> Resp
     for (name, value) in error.headers() {
         parts.headers.insert(name, value.clone());
     }
-    Response::from_parts(parts, Body::from(body))
+    (Response::from_parts(parts, Body::from(body)), Some(error.code()))
 }
 
 fn of_framework(status: StatusCode) -> ApiError {
@@ -178,8 +176,8 @@ fn of_framework(status: StatusCode) -> ApiError {
     }
 }
 
-/// Logged once, here, with its sources.
-fn log_failure(error: &ApiError) {
+/// Logged once, here, with its sources, under the name of the request.
+pub(crate) fn log_failure(error: &ApiError) {
     let code = error.code().as_str();
     match error.cause() {
         // Budgets and elections are told by metrics and by the access log.

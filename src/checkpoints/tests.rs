@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use bytes::Bytes;
 
-use super::Missing;
+use super::{Missing, lives};
 use crate::error::{Error, ErrorKind};
 use crate::format::archive::{ArchiveWriter, FinishedArchive, append_day};
 use crate::format::batch;
@@ -42,7 +42,7 @@ struct Inner {
 
 impl Shard {
     pub(crate) async fn new(bucket: Bucket) -> Self {
-        bucket.put(&Key::Cluster.to_string(), vec![Bytes::from_static(b"{}")]).await.unwrap();
+        lives::create_cluster(&bucket, &lives::ClusterFile::new("c".to_owned(), 1)).await.unwrap();
         bucket.put(&Key::Incarnation(Incarnation(1)).to_string(), vec![Bytes::from_static(b"{}")]).await.unwrap();
         let state = State::new(SHARD, Incarnation(1));
         let inner = Inner { state, next: 1, time: START, objects: 0, batches: HashMap::new() };

@@ -109,6 +109,12 @@ impl<S: Source> Fetcher<S> {
         self.0.memory.is_scarce()
     }
 
+    /// Bytes of the memory of pages in use, and the budget.
+    #[must_use]
+    pub fn memory_usage(&self) -> (u64, u64) {
+        self.0.memory.usage()
+    }
+
     /// Holds `bytes` of the memory of pages for an answer that is longer than its pages account for.
     ///
     /// # Errors

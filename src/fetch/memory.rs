@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ::metrics::counter;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
+use crate::metrics::FETCH_REFUSED;
 use crate::model::Hold;
 
 /// The budget is counted in these units: a semaphore has at most 2^29 permits on small machines.
@@ -58,6 +60,12 @@ impl PageMemory {
         let from_bucket = Budget::new((units - units / 4).max(1));
         let (wait, wait_for_more) = (WAIT, WAIT_FOR_MORE);
         Self { all: Budget::new(units), from_bucket, wait, wait_for_more, waiting: AtomicUsize::new(0) }
+    }
+
+    /// Bytes in use, and the budget.
+    pub(super) fn usage(&self) -> (u64, u64) {
+        let free = u32::try_from(self.all.free.available_permits()).unwrap_or(u32::MAX);
+        (u64::from(self.all.units.saturating_sub(free)) * UNIT, u64::from(self.all.units) * UNIT)
     }
 
     /// Whether pages wait for others to be sent.
@@ -117,8 +125,11 @@ impl PageMemory {
             Ok(share) => {
                 share.map_err(|closed: AcquireError| Error::unavailable("the shard stopped").with_source(closed))
             }
-            Err(_) => Err(Error::overloaded("too many pages are being read and sent, see fetch.memory")
-                .with_number("retry_after_ms", RETRY_AFTER_MS)),
+            Err(_) => {
+                counter!(FETCH_REFUSED).increment(1);
+                Err(Error::overloaded("too many pages are being read and sent, see fetch.memory")
+                    .with_number("retry_after_ms", RETRY_AFTER_MS))
+            }
         }
     }
 
@@ -171,7 +182,7 @@ mod tests {
     use super::*;
 
     fn used(memory: &PageMemory) -> u64 {
-        (u64::from(memory.all.units) - memory.all.free.available_permits() as u64) * UNIT
+        memory.usage().0
     }
 
     fn impatient(bytes: u64) -> PageMemory {

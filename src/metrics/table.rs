@@ -127,6 +127,10 @@ metrics! {
     Counter FETCH_REPLANS "tidelog_fetch_replans_total"
         "Pages planned again because what was planned had been replaced meanwhile";
     Gauge FETCH_WAITING "tidelog_fetch_waiting" "Long polls and followers that wait for records";
+    Counter FETCH_REFUSED "tidelog_fetch_refused_total"
+        "Pages and answers for which fetch.memory had no room in time: 503, or an answer that breaks off";
+    Gauge FETCH_MEMORY_BYTES "tidelog_fetch_memory_bytes" "Bytes that pages and answers hold until they are sent";
+    Gauge FETCH_MEMORY_BUDGET_BYTES "tidelog_fetch_memory_budget_bytes" "fetch.memory";
 
     // Peers
     Counter PEER_CALLS "tidelog_peer_calls_total"
@@ -160,6 +164,12 @@ metrics! {
         "Time until the head of the answer, by route; long polls wait in it";
     Gauge HTTP_CONNECTIONS "tidelog_http_connections" "Open connections";
     Gauge HTTP_FOLLOWERS "tidelog_http_followers" "Open streams of server-sent events";
+    Counter HTTP_FOLLOWER_FAILURES "tidelog_http_follower_failures_total" [status: "4xx" | "5xx"]
+        "Streams of server-sent events that ended with a failure, by the class of status that another request would get";
+    Counter HTTP_BODIES_REFUSED "tidelog_http_bodies_refused_total"
+        "Requests refused as overloaded, because http.body_memory is used up";
+    Gauge HTTP_BODY_MEMORY_BYTES "tidelog_http_body_memory_bytes" "Bytes of request bodies that are being read or answered";
+    Gauge HTTP_BODY_MEMORY_BUDGET_BYTES "tidelog_http_body_memory_budget_bytes" "http.body_memory";
 
     Gauge CERTIFICATE_EXPIRY_TIMESTAMP_SECONDS "tidelog_certificate_expiry_timestamp_seconds"
         [listener: "clients" | "operators" | "peers"]

@@ -65,6 +65,12 @@ impl Queue {
         self.0.fetchers.get(CATALOG_SHARD).is_some_and(Fetcher::is_memory_scarce)
     }
 
+    /// Bytes of the memory of pages in use, and the budget, which all shards share.
+    pub(super) fn fetch_memory(&self) -> (u64, u64) {
+        let fetcher = self.fetcher(self.0.shards.zero());
+        fetcher.map_or((0, self.config().fetch.memory), |fetcher| fetcher.memory_usage())
+    }
+
     /// Holds `bytes` of the memory of pages for an answer that is longer than its pages account for, which is twice their
     /// stored bytes.
     ///

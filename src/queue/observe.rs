@@ -22,6 +22,9 @@ impl Queue {
         gauge!(names::TAIL_CACHE_BYTES).set(nodes().map(|node| node.status().tail_bytes).sum::<u64>() as f64);
         gauge!(names::TAIL_CACHE_BUDGET_BYTES).set(self.config().tail.memory as f64);
         gauge!(names::PRODUCE_MEMORY_BYTES).set(self.admission().used() as f64);
+        let (used, limit) = self.fetch_memory();
+        gauge!(names::FETCH_MEMORY_BYTES).set(used as f64);
+        gauge!(names::FETCH_MEMORY_BUDGET_BYTES).set(limit as f64);
         self.0.shards.iter().for_each(observe);
     }
 

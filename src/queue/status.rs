@@ -148,6 +148,7 @@ impl Queue {
         let budget = |name, used_bytes, limit_bytes| BudgetStatus { name, used_bytes, limit_bytes };
         let views: Vec<(&Shard, State)> =
             inner.shards.iter().map(|shard| (shard, shard.leader().node().view())).collect();
+        let (fetch_used, fetch_limit) = self.fetch_memory();
         let tail = views.iter().map(|(shard, _)| shard.leader().node().status().tail_bytes).sum();
         Status {
             version: env!("CARGO_PKG_VERSION"),
@@ -166,6 +167,7 @@ impl Queue {
                 .chain([
                     budget("tail.memory", tail, inner.config.tail.memory),
                     budget("produce.memory", inner.admission.used(), inner.admission.limit()),
+                    budget("fetch.memory", fetch_used, fetch_limit),
                 ])
                 .collect(),
             jobs: self.job_statuses(),

@@ -21,7 +21,7 @@ use serde::Serialize;
 use self::meter::Meter;
 pub use self::meter::{Progress, Watch};
 use self::objects::Reading;
-use crate::checkpoints::{self, LoadedCheckpoint};
+use crate::checkpoints::{self, LoadedCheckpoint, lives};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{CheckpointRef, ObjectId, ShardId};
 use crate::state::State;
@@ -147,6 +147,7 @@ pub async fn verify(bucket: &Bucket, options: &Options, watch: Watch) -> Result<
     if !inventory.has_cluster {
         report.problems.push(Problem::new(keys::CLUSTER, "does not exist: the bucket holds no cluster"));
     }
+    noted(lives::founded(bucket).await, keys::CLUSTER, &mut report.problems)?;
     let meter = Arc::new(Meter::new(options.rate, watch));
     let reading = Reading { bucket: bucket.clone(), meter: Arc::clone(&meter), parallel: options.parallel };
     let mut named = HashMap::new();

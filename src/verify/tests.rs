@@ -51,6 +51,15 @@ async fn a_whole_bucket_verifies_and_is_counted() {
 }
 
 #[tokio::test]
+async fn what_says_which_cluster_it_is_has_to_be_readable() {
+    let shard = populated().await;
+    shard.bucket.put("cluster.json", vec![Bytes::from_static(b"{}")]).await.unwrap();
+    let report = verified(&shard.bucket).await;
+    let [problem] = report.problems.as_slice() else { panic!("{:?}", report.problems) };
+    assert_eq!(problem.place, "cluster.json");
+}
+
+#[tokio::test]
 async fn what_is_read_is_told_and_the_total_is_reached_although_objects_are_missing() {
     let shard = populated().await;
     for missing in [false, true] {

@@ -226,7 +226,10 @@ async fn operators_pause_log_and_collect() {
     let status: Value = serde_json::from_str(&run(url, &["admin", "status", "--json"]).ok()).unwrap();
     let flush = status["jobs"].as_array().unwrap().iter().find(|job| job["name"] == "flush").unwrap();
     assert_eq!(flush["paused"], true);
+    let held = run(url, &["topic", "flush", "t", "--timeout", "300ms"]).failed(1);
+    assert!(held.contains("`tidelog admin resume flush`"), "{held}");
     run(url, &["admin", "resume", "flush"]).ok();
+    run(url, &["topic", "flush", "t"]).ok();
     assert!(run(url, &["admin", "status"]).ok().contains("SHARD"));
     run(url, &["admin", "log-level", "debug"]).ok();
     run(url, &["admin", "log-level", "tidelog=loud"]).failed(1);

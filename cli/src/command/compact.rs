@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 use tidelog::checkpoints::{self, lives};
 use tidelog::config::{Config, Log, LogFormat, Sources, StartProbe};
 use tidelog::error::{Error, ErrorKind};
@@ -27,10 +28,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// Works until a signal, or with `--once` until nothing is left.
 pub(super) async fn run(args: CompactArgs) -> Result<()> {
     let config = Config::load(&Sources::from_process())?;
-    let format = match args.log_format {
+    let format = args.log_format.map_or(config.log.format, |format| match format {
         args::LogFormat::Text => LogFormat::Text,
         args::LogFormat::Json => LogFormat::Json,
-    };
+    });
     logging::start(&Log { format, ..config.log.clone() })?;
     let client = connect(&args.remote)?;
     let url = match args.bucket {
@@ -48,9 +49,13 @@ pub(super) async fn run(args: CompactArgs) -> Result<()> {
     let worker = Worker::new(RemoteJobs(client), bucket, name, config.archive.interval);
     let shutdown = CancellationToken::new();
     if args.once {
-        return once(&worker, &shutdown, signals).await;
+        return once(&worker, &shutdown, signals, args.remote.json).await;
     }
-    output::line(&format!("compacting {url} for {}", args.remote.server))?;
+    if args.remote.json {
+        output::json(&json!({"bucket": url, "server": args.remote.server}))?;
+    } else {
+        output::line(&format!("compacting {url} for {}", args.remote.server))?;
+    }
     let work = tokio::spawn(worker.run(shutdown.clone()));
     let name = signals.next().await;
     tracing::info!(signal = name, "ending");
@@ -119,7 +124,12 @@ fn is_transient(error: &anyhow::Error) -> bool {
 }
 
 /// Does what is due. A signal ends it: the job in hand is given back.
-async fn once(worker: &Worker<RemoteJobs>, shutdown: &CancellationToken, mut signals: Signals) -> Result<()> {
+async fn once(
+    worker: &Worker<RemoteJobs>,
+    shutdown: &CancellationToken,
+    mut signals: Signals,
+    as_json: bool,
+) -> Result<()> {
     let mut work = pin!(async {
         let mut count = 0_u64;
         while worker.work_once(shutdown).await? {
@@ -128,7 +138,13 @@ async fn once(worker: &Worker<RemoteJobs>, shutdown: &CancellationToken, mut sig
         Ok::<_, Error>(count)
     });
     let name = tokio::select! {
-        done = &mut work => return output::line(&format!("{} archive jobs done, nothing is due", done?)),
+        done = &mut work => {
+            let jobs = done?;
+            return match as_json {
+                true => output::json(&json!({"jobs": jobs})),
+                false => output::line(&format!("{jobs} archive jobs done, nothing is due")),
+            };
+        }
         name = signals.next() => name,
     };
     shutdown.cancel();

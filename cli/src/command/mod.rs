@@ -65,5 +65,5 @@ pub(crate) fn run(command: Command) -> Result<()> {
 /// Asks the server once; its answer is the exit code.
 async fn ready(remote: &Remote) -> Result<()> {
     connect(remote)?.ready().await?;
-    output::line("ready")
+    if remote.json { output::json(&serde_json::json!({"ready": true})) } else { output::line("ready") }
 }

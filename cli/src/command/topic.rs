@@ -65,13 +65,27 @@ async fn flush(remote: &Remote, topic: &str, archive: bool, timeout: Duration) -
     }
     let what = if archive { "archived" } else { "flushed" };
     if !report.done {
-        bail!("topic {} is not {what} yet, it goes on in the background", topic.name());
+        bail!("topic {} is not {what} yet{}", topic.name(), what_becomes_of_it(remote, archive).await);
     }
     if remote.json {
         return Ok(());
     }
     let offsets: u64 = report.partitions.iter().map(|partition| partition.target).sum();
     output::line(&format!("topic {} {what} up to its high watermarks ({} offsets)", topic.name(), grouped(offsets)))
+}
+
+/// Whether what a flush has not done by now goes on.
+async fn what_becomes_of_it(remote: &Remote, archive: bool) -> String {
+    let jobs = match connect(remote) {
+        Ok(client) => client.status().await.map(|status| status.jobs).unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    // The archive is made of what was flushed.
+    let needed = |name: &str| name == "flush" || (archive && name == "archive");
+    match jobs.iter().find(|job| job.paused && needed(&job.name)) {
+        Some(job) => format!(": {0} is paused, `tidelog admin resume {0}` lets it go on", job.name),
+        None => ", it goes on in the background".to_owned(),
+    }
 }
 
 /// Settings from `key=value` words: `null` names the default, digits are a number, anything else is a word.

@@ -71,8 +71,10 @@ fn print(report: &Report) -> Result<()> {
     for problem in &report.problems {
         out.line(&format!("PROBLEM {}: {}", problem.place, problem.what))?;
     }
-    if report.is_ok() {
-        out.line("all of it is whole")?;
+    match (report.is_ok(), report.shards.is_empty()) {
+        (true, true) => out.line("there is no checkpoint yet, and nothing that one could name")?,
+        (true, false) => out.line("all of it is whole")?,
+        (false, _) => {}
     }
     out.finish()
 }

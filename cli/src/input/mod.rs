@@ -22,6 +22,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
+use crate::exit::usage;
+
 /// Bytes that one row of text may have: far above what a record may, so that the server states the real limit.
 const MAX_ROW_LEN: usize = 16 << 20;
 
@@ -116,7 +118,7 @@ pub(crate) struct Input {
 pub(crate) fn open(path: Option<&Path>, format: Format, key_field: Option<&str>) -> Result<Input> {
     let Some(path) = path else {
         if format == Format::Parquet {
-            bail!("parquet cannot be read from standard input: name a file with --file");
+            return Err(usage("parquet cannot be read from standard input: name a file with --file"));
         }
         let read = Arc::new(AtomicU64::new(0));
         let reader = Counted { inner: io::stdin(), read: Arc::clone(&read) };

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
+use tidelog::metrics::HTTP_BODIES_REFUSED;
 use tidelog_api::ErrorCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -39,6 +40,7 @@ pub(crate) struct BodyLimits {
     idle: Duration,
     admission_wait: Duration,
     memory: Arc<Semaphore>,
+    units: usize,
 }
 
 impl BodyLimits {
@@ -46,12 +48,14 @@ impl BodyLimits {
     pub(crate) fn new(max_body: u64, memory: u64, idle: Duration) -> Self {
         // A budget below one body would refuse every body.
         let units = usize::try_from(memory.max(max_body).div_ceil(UNIT)).unwrap_or(usize::MAX);
-        Self {
-            max_body,
-            idle,
-            admission_wait: ADMISSION_WAIT,
-            memory: Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))),
-        }
+        let units = units.min(Semaphore::MAX_PERMITS);
+        Self { max_body, idle, admission_wait: ADMISSION_WAIT, memory: Arc::new(Semaphore::new(units)), units }
+    }
+
+    /// Bytes that all bodies hold, and the budget.
+    pub(crate) fn usage(&self) -> (u64, u64) {
+        let used = self.units.saturating_sub(self.memory.available_permits());
+        (used as u64 * UNIT, self.units as u64 * UNIT)
     }
 
     /// Begins to read `body`.
@@ -71,7 +75,10 @@ impl BodyLimits {
         let wait = Arc::clone(&self.memory).acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX));
         match tokio::time::timeout(self.admission_wait, wait).await {
             Ok(Ok(permit)) => Ok(permit),
-            _ => Err(overloaded()),
+            _ => {
+                metrics::counter!(HTTP_BODIES_REFUSED).increment(1);
+                Err(overloaded())
+            }
         }
     }
 

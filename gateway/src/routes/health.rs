@@ -4,6 +4,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use tidelog::metrics as names;
+use tidelog::queue::BudgetStatus;
 use tidelog_api::status::{Health, Status};
 use tidelog_api::{ErrorBody, ErrorCode};
 use utoipa::OpenApi as _;
@@ -43,18 +45,28 @@ pub(crate) async fn status(mut call: Call) -> Result<Response> {
     let hashed = call.params.flag("state_hash")?;
     let app = call.finish()?;
     if !hashed {
-        return json(StatusCode::OK, &app.queue().status());
+        return json(StatusCode::OK, &with_bodies(&app, app.queue().status()));
     }
     let queue = app.queue().clone();
     let status = tidelog::blocking::spawn(move || queue.status_with_hash()).await;
     let status = status.map_err(|_| ApiError::new(ErrorCode::Internal, "hashing the state broke off"))?;
-    json(StatusCode::OK, &status)
+    json(StatusCode::OK, &with_bodies(&app, status))
+}
+
+/// With the budget that the gateway keeps itself.
+fn with_bodies(app: &App, mut status: tidelog::queue::Status) -> tidelog::queue::Status {
+    let (used_bytes, limit_bytes) = app.bodies().usage();
+    status.budgets.push(BudgetStatus { name: "http.body_memory", used_bytes, limit_bytes });
+    status
 }
 
 /// Metrics for Prometheus
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, content_type = "text/plain", body = String)))]
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
     app.queue().observe();
+    let (used, limit) = app.bodies().usage();
+    metrics::gauge!(names::HTTP_BODY_MEMORY_BYTES).set(used as f64);
+    metrics::gauge!(names::HTTP_BODY_MEMORY_BUDGET_BYTES).set(limit as f64);
     let mut response = answer(StatusCode::OK, Media::Text, Body::from(app.hooks().render_metrics()));
     // The version of the exposition format.
     let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -362,9 +362,6 @@ async fn with_checkpoint() -> Bucket {
 async fn with_checkpoint_of_shards(shards: u32) -> Bucket {
     let shard = crate::checkpoints::tests::Shard::new(Bucket::memory()).await;
     let bucket = shard.bucket.clone();
-    bucket.delete(vec!["cluster.json".to_owned()]).await.unwrap();
-    let file = ClusterFile::new("c".to_owned(), 1);
-    crate::checkpoints::lives::create_cluster(&bucket, &file).await.unwrap();
     let topic = shard.create("a", crate::model::TopicSettings::default());
     if shards > 1 {
         let founders = vec![NodeId(1); usize::try_from(shards).unwrap()];

@@ -52,7 +52,11 @@ pub(super) async fn run(args: &ProduceArgs) -> Result<()> {
 
     let started = Instant::now();
     let interactive = input.extent == Extent::Unknown;
-    let progress = Progress::new(input.extent, Arc::clone(&input.read), args.remote.json);
+    let extent = match (input.extent, args.limit) {
+        (Extent::Rows(rows), Some(limit)) => Extent::Rows(rows.min(limit)),
+        (extent, _) => extent,
+    };
+    let progress = Progress::new(extent, Arc::clone(&input.read), args.remote.json);
     let stop = Arc::new(AtomicBool::new(false));
     let cutter = Cutter::new(partitions, args.partition, sender.written(), args.limit);
     let cutter = cutter.ending_with(sender.resumed_after().await?);

@@ -28,8 +28,10 @@ use tokio::time::{Instant, timeout};
 use super::{all, answer, fetch, offload};
 use crate::app::App;
 use crate::consistency::Consistency;
+use crate::context::log_failure;
 use crate::error::{ApiError, Result};
 use crate::held::hold_rest;
+use crate::naming::{self, RequestName};
 use crate::negotiate::Media;
 use crate::params::PartitionPath;
 use crate::render::page::{chunk_bytes, stored_bytes};
@@ -67,7 +69,7 @@ pub(crate) async fn partition(
     let budget = Budget { records: query.max_records, bytes: query.max_bytes };
     let (values, consistency) = (query.values, query.consistency);
     let target = Target { topic: path.topic, topic_id: query.topic_id, start, budget, values, consistency };
-    follow(app, target, (headers, until)).await
+    follow(app, target, until).await
 }
 
 /// Follows all partitions, or those chosen.
@@ -80,7 +82,7 @@ pub(crate) async fn all(
     let start = resumed(headers)?.map_or(query.start, Start::Cursor);
     let (values, consistency) = (query.values, query.consistency);
     let target = Target { topic, topic_id: query.topic_id, start, budget: query.budget, values, consistency };
-    follow(app, target, (headers, until)).await
+    follow(app, target, until).await
 }
 
 /// The cursor of the last event that the client saw.
@@ -102,7 +104,7 @@ struct Target {
     consistency: Consistency,
 }
 
-async fn follow(app: App, target: Target, (headers, until): (&HeaderMap, Option<ConnectionEnd>)) -> Result<Response> {
+async fn follow(app: App, target: Target, until: Option<ConnectionEnd>) -> Result<Response> {
     let Some(place) = app.follow() else {
         return Err(ApiError::new(ErrorCode::Overloaded, "too many followers, see http.max_followers"));
     };
@@ -114,10 +116,14 @@ async fn follow(app: App, target: Target, (headers, until): (&HeaderMap, Option<
         Ok(Err(_)) | Err(_) => None,
     };
     let (pages, receiver) = mpsc::channel(1);
-    let request_id = headers.get(headers::REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
     let until = until.map(|end| end.or_later(app.config().http.max_connection_age));
-    let follower = Follower { app, target, request_id, until, pages, _place: Place::take(place) };
-    tokio::spawn(follower.run(walk));
+    let follower = Follower { app, target, until, pages, _place: Place::take(place) };
+    let run = follower.run(walk);
+    // Its lines name the request too.
+    match naming::current() {
+        Some(name) => drop(tokio::spawn(async move { name.scope(run).await })),
+        None => drop(tokio::spawn(run)),
+    }
     let body = stream::unfold((receiver, Vec::new()), |(mut receiver, sent)| async move {
         // What comes next is asked for once that is sent.
         drop(sent);
@@ -159,7 +165,6 @@ struct Pending {
 struct Follower {
     app: App,
     target: Target,
-    request_id: String,
     /// When its connection is old.
     until: Option<Instant>,
     pages: mpsc::Sender<Pending>,
@@ -184,7 +189,7 @@ impl Follower {
         let last = tokio::select! {
             biased;
             end = self.stream(walk) => match end {
-                Err(End::Failed(error)) => events::failure(&error, &self.request_id),
+                Err(End::Failed(error)) => failed(&error),
                 Err(End::Gone) | Ok(()) => return,
             },
             () = self.app.lifecycle().waits_ended() => events::reconnect(),
@@ -319,6 +324,17 @@ async fn ended(until: Option<Instant>) {
         Some(until) => tokio::time::sleep_until(until).await,
         None => std::future::pending().await,
     }
+}
+
+/// The event of a failure. The answer's head said 200 long ago: what is counted and logged of other requests by their status is so here.
+fn failed(error: &ApiError) -> String {
+    let class = if error.status().is_server_error() { "5xx" } else { "4xx" };
+    metrics::counter!(names::HTTP_FOLLOWER_FAILURES, "status" => class).increment(1);
+    if error.status().is_server_error() {
+        log_failure(error);
+    }
+    let name = naming::current();
+    events::failure(error, name.as_ref().map_or("", RequestName::id))
 }
 
 /// How long there was no memory for what is next.

@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::journal::record::Found;
 use super::journal::{Fate, Place, Records};
 
 /// Broken promises of one invariant that are told; more say nothing new.
 const TOLD: usize = 5;
 
-/// Everything that is there at the end: the values of each partition from offset 0 on.
-pub(crate) type Scan = BTreeMap<u32, Vec<String>>;
+/// Everything that is there at the end: the records of each partition from offset 0 on.
+pub(crate) type Scan = BTreeMap<u32, Vec<Found>>;
 
 /// What became of one invariant.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +39,7 @@ pub(crate) fn check(records: &Records, scan: &Scan) -> Vec<Verdict> {
     let places = places(scan);
     vec![
         acknowledged_is_there(records, scan),
+        whole(records, scan),
         promised_once(records),
         there_once(scan),
         only_what_was_sent(records, scan),
@@ -68,27 +70,44 @@ pub(crate) fn same(invariant: &'static str, one: &Scan, other: &Scan) -> Verdict
 }
 
 fn places(scan: &Scan) -> HashMap<&str, Place> {
-    let of = |(partition, values): (&u32, &Vec<String>)| (*partition, values.len());
-    let mut places = HashMap::with_capacity(scan.iter().map(|all| of(all).1).sum());
-    for (partition, values) in scan {
-        for (offset, value) in (0..).zip(values) {
-            places.insert(value.as_str(), (*partition, offset));
+    let mut places = HashMap::with_capacity(scan.values().map(Vec::len).sum());
+    for (partition, found) in scan {
+        for (offset, found) in (0..).zip(found) {
+            places.insert(found.value.as_str(), (*partition, offset));
         }
     }
     places
 }
 
-fn at(scan: &Scan, (partition, offset): Place) -> Option<&String> {
+fn at(scan: &Scan, (partition, offset): Place) -> Option<&Found> {
     scan.get(&partition)?.get(usize::try_from(offset).ok()?)
 }
 
 fn acknowledged_is_there(records: &Records, scan: &Scan) -> Verdict {
     let mut verdict = Verdict::new("an acknowledged record is at its offset with its bytes");
     for acked in &records.acked {
-        let there = at(scan, acked.place);
+        let there = at(scan, acked.place).map(|found| &found.value);
         verdict.holds(there == Some(&acked.value), || {
             format!("{} was acknowledged at {:?}, where {there:?} is", acked.value, acked.place)
         });
+    }
+    verdict
+}
+
+/// What is there at the end, and what each reader saw before.
+fn whole(records: &Records, scan: &Scan) -> Verdict {
+    let mut verdict = Verdict::new("a record has the key, the headers and the timestamp that it was sent with");
+    for (partition, found) in scan {
+        for (offset, found) in found.iter().enumerate() {
+            verdict.holds(found.is_whole(), || format!("at {:?} is {found}", (*partition, offset)));
+        }
+    }
+    for page in &records.pages {
+        for (offset, found) in (page.from..).zip(&page.found) {
+            verdict.holds(found.is_whole(), || {
+                format!("consumer {} read at {:?}: {found}", page.consumer, (page.partition, offset))
+            });
+        }
     }
     verdict
 }
@@ -108,8 +127,8 @@ fn promised_once(records: &Records) -> Verdict {
 fn there_once(scan: &Scan) -> Verdict {
     let mut verdict = Verdict::new("a record that was sent once or retried is there once");
     let mut seen = HashMap::new();
-    for (partition, values) in scan {
-        for (offset, value) in values.iter().enumerate() {
+    for (partition, found) in scan {
+        for (offset, Found { value, .. }) in found.iter().enumerate() {
             let before = seen.insert(value, (*partition, offset));
             verdict.holds(before.is_none(), || format!("{value} is at {before:?} and at {:?}", (partition, offset)));
         }
@@ -119,7 +138,7 @@ fn there_once(scan: &Scan) -> Verdict {
 
 fn only_what_was_sent(records: &Records, scan: &Scan) -> Verdict {
     let mut verdict = Verdict::new("nothing is there that was not sent");
-    for value in scan.values().flatten() {
+    for Found { value, .. } in scan.values().flatten() {
         verdict.holds(records.sent.contains_key(value), || format!("{value} was never sent"));
     }
     verdict
@@ -136,9 +155,9 @@ fn nothing_that_was_refused(records: &Records, places: &HashMap<&str, Place>) ->
 
 fn order_of_a_producer(records: &Records, scan: &Scan) -> Verdict {
     let mut verdict = Verdict::new("a producer's records keep their order in a partition");
-    for (partition, values) in scan {
+    for (partition, found) in scan {
         let mut last: HashMap<usize, (u64, &String)> = HashMap::new();
-        for value in values {
+        for Found { value, .. } in found {
             let Some(sent) = records.sent.get(value).filter(|sent| sent.fate != Fate::Unknown) else { continue };
             let before = last.insert(sent.producer, (sent.number, value));
             verdict.holds(before.is_none_or(|(number, _)| number < sent.number), || {
@@ -157,13 +176,17 @@ fn readers_skip_nothing(records: &Records, scan: &Scan) -> Verdict {
         verdict.holds(page.from == *next, || {
             format!("consumer {} got {} of partition {} after {next}", page.consumer, page.from, page.partition)
         });
-        for (offset, value) in (page.from..).zip(&page.values) {
+        for (offset, found) in (page.from..).zip(&page.found) {
             let there = at(scan, (page.partition, offset));
-            verdict.holds(there == Some(value), || {
-                format!("consumer {} read {value} at {:?}: {there:?} is there", page.consumer, (page.partition, offset))
+            verdict.holds(there == Some(found), || {
+                format!(
+                    "consumer {} read {found:?} at {:?}: {there:?} is there",
+                    page.consumer,
+                    (page.partition, offset)
+                )
             });
         }
-        *next = page.from + page.values.len() as u64;
+        *next = page.from + page.found.len() as u64;
     }
     verdict
 }

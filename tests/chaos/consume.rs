@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::PARTITIONS;
+use super::journal::record::Found;
 use super::journal::{Journal, Page};
 use super::support::http::{ANSWER, Http};
 
@@ -79,9 +80,9 @@ impl Consumer {
         let Some(page) = self.page(&format!("{path}?offset={offset}&wait_ms={wait}&values=text")).await else {
             return false;
         };
-        let values = self.values(partition, &page["records"]);
+        let found = self.found(partition, &page["records"]);
         let end = page["high_watermark"].as_u64().filter(|end| page["next_offset"].as_u64() == Some(*end));
-        self.write_down(Page { consumer: self.number, partition, from: offset, values, end, asked })
+        self.write_down(Page { consumer: self.number, partition, from: offset, found, end, asked })
     }
 
     /// A page of all partitions.
@@ -95,8 +96,8 @@ impl Consumer {
             let own: Vec<Value> = records.iter().filter(|record| record["partition"] == partition).cloned().collect();
             if !own.is_empty() {
                 let from = self.next[partition as usize];
-                let values = self.values(partition, &Value::Array(own));
-                self.write_down(Page { consumer: self.number, partition, from, values, end: None, asked });
+                let found = self.found(partition, &Value::Array(own));
+                self.write_down(Page { consumer: self.number, partition, from, found, end: None, asked });
             }
         }
         *cursor = page["next_cursor"].as_str().map(str::to_owned);
@@ -143,8 +144,8 @@ impl Consumer {
                 let record: Value = serde_json::from_str(field("data:").unwrap()).unwrap();
                 let partition = u32::try_from(record["partition"].as_u64().unwrap()).unwrap();
                 let from = self.next[partition as usize];
-                let values = self.values(partition, &Value::Array(vec![record]));
-                self.write_down(Page { consumer: self.number, partition, from, values, end: None, asked });
+                let found = self.found(partition, &Value::Array(vec![record]));
+                self.write_down(Page { consumer: self.number, partition, from, found, end: None, asked });
                 *last = field("id:").map(str::to_owned);
                 true
             }
@@ -153,8 +154,8 @@ impl Consumer {
         }
     }
 
-    /// The values of records that go on where the last ones ended; what does not is written down as wrong.
-    fn values(&self, partition: u32, records: &Value) -> Vec<String> {
+    /// Records that go on where the last ones ended; what does not is written down as wrong.
+    fn found(&self, partition: u32, records: &Value) -> Vec<Found> {
         let records = records.as_array().unwrap();
         for (offset, record) in (self.next[partition as usize]..).zip(records) {
             if record["offset"] != offset {
@@ -162,11 +163,11 @@ impl Consumer {
                 self.journal.wrong(format!("consumer {number} got {there} of partition {partition}, not {offset}"));
             }
         }
-        records.iter().map(|record| record["text"].as_str().unwrap_or("no text").to_owned()).collect()
+        records.iter().map(Found::read).collect()
     }
 
     fn write_down(&mut self, page: Page) -> bool {
-        self.next[page.partition as usize] += page.values.len() as u64;
+        self.next[page.partition as usize] += page.found.len() as u64;
         self.journal.read(page);
         true
     }

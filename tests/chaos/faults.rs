@@ -9,7 +9,7 @@ use super::support::away::Away;
 use super::support::binary::run;
 use super::support::cluster::MAX_ELECTION_MS;
 use super::support::eventually;
-use super::world::{World, lasting};
+use super::world::{Roles, World, lasting};
 
 /// Long enough that whoever hears no leader elects one, and that what is under way is given up.
 const CUT: Duration = Duration::from_millis(2 * MAX_ELECTION_MS);
@@ -134,6 +134,12 @@ pub(crate) async fn inject(world: &mut World, fault: Fault) {
 async fn settle(world: &mut World) {
     world.cluster.net().heal();
     world.compactor.check();
+    all_run(world).await;
+    world.more(50).await;
+}
+
+/// All nodes that must run do and are ready; one whose flipped bit ended it is replaced.
+async fn all_run(world: &mut World) {
     for node in world.nodes() {
         let Some(status) = world.cluster.ready_or_ended(node).await else { continue };
         let log = world.cluster.log(node);
@@ -143,7 +149,21 @@ async fn settle(world: &mut World) {
         let new = world.voters.iter().copied().max().unwrap();
         world.cluster.ready(new).await;
     }
-    world.more(50).await;
+}
+
+/// Voters that no client reached serve clients from now on, so that each can be asked what it has. Nobody produces meanwhile.
+pub(crate) async fn open_voters(world: &mut World) {
+    world.roles = Roles::GatewayWal;
+    for node in world.voters.clone() {
+        if !world.voters.contains(&node) {
+            // Replaced while another one was waited for; the new one serves clients.
+            continue;
+        }
+        stopped(world, node).await;
+        world.take_roles(node);
+        world.cluster.spawn(node);
+        all_run(world).await;
+    }
 }
 
 fn admin(world: &World, args: &[&str]) -> String {
@@ -271,6 +291,7 @@ async fn wal_deleted(world: &mut World) {
 async fn replaced(world: &mut World, old: u64) {
     let new = world.new_node();
     world.cluster.place_for(new, old).await;
+    world.take_roles(new);
     world.cluster.spawn(new);
     let address = world.cluster.address(new);
     admin(world, &["replace-node", &old.to_string(), &new.to_string(), &address]);
@@ -298,9 +319,14 @@ async fn bit_flipped(world: &mut World) {
 
 async fn rolling_restart(world: &mut World) {
     for node in world.nodes() {
-        let status = world.cluster.terminate(node).await;
-        assert!(status.success(), "node {node}: {status}\n{}", world.cluster.log(node));
+        stopped(world, node).await;
         world.more(20).await;
         world.cluster.restart(node).await;
     }
+}
+
+/// A node ends because it is told to.
+async fn stopped(world: &mut World, node: u64) {
+    let status = world.cluster.terminate(node).await;
+    assert!(status.success(), "node {node}: {status}\n{}", world.cluster.log(node));
 }

@@ -3,10 +3,15 @@
 //! Times are microseconds since the run began, taken before a request is sent and after its answer is read, so that an order
 //! between two of them is one that the clients could see.
 
+#[path = "record.rs"]
+pub(crate) mod record;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
+
+use record::Found;
 
 /// A partition and an offset.
 pub(crate) type Place = (u32, u64);
@@ -47,7 +52,7 @@ pub(crate) struct Page {
     pub(crate) partition: u32,
     /// Of its first record; where the next record will be if it is empty.
     pub(crate) from: u64,
-    pub(crate) values: Vec<String>,
+    pub(crate) found: Vec<Found>,
     /// The high watermark, if the page says that there is nothing more below it.
     pub(crate) end: Option<u64>,
     /// When it was asked for.
@@ -145,7 +150,7 @@ impl Journal {
 
     /// A consumer read a page.
     pub(crate) fn read(&self, page: Page) {
-        self.read[page.consumer].fetch_add(page.values.len() as u64, Ordering::Relaxed);
+        self.read[page.consumer].fetch_add(page.found.len() as u64, Ordering::Relaxed);
         self.records().pages.push(page);
     }
 

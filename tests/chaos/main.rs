@@ -4,8 +4,9 @@
 //!   cargo test -p tidelog-cli --test chaos -- --seconds 90            as in CI
 //!   cargo test --release -p tidelog-cli --test chaos -- --minutes 30  the long form
 //!
-//! The seed decides which fault comes when and whom it hits, what the producers send, and when they repeat it. It does not decide
-//! what the machine does meanwhile: a seed that failed may have to be run more than once. Exits 101 if a promise was broken.
+//! The seed decides which fault comes when and whom it hits, what the producers send, when they repeat it, and whether the nodes
+//! that keep the log have a listener for clients. It does not decide what the machine does meanwhile: a seed that failed may have
+//! to be run more than once. Exits 101 if a promise was broken.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -32,7 +33,7 @@ use clap::Parser;
 use faults::Fault;
 use report::Report;
 use schedule::Schedule;
-use world::World;
+use world::{Roles, World};
 
 const TOPIC: &str = "chaos";
 const PARTITIONS: u32 = 6;
@@ -68,14 +69,19 @@ async fn main() {
     let seed = arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
     let within = Duration::from_secs(arguments.minutes.map_or(arguments.seconds, |minutes| 60 * minutes));
     let (voters, gateways) = (arguments.voters, arguments.gateways);
-    println!("chaos: seed {seed}, {voters} voters, {gateways} gateways, faults for {} s", within.as_secs());
+    let roles = Roles::of(seed);
+    println!(
+        "chaos: seed {seed}, {voters} voters with the roles {}, {gateways} gateways, faults for {} s",
+        roles.name(),
+        within.as_secs()
+    );
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         hook(panic);
         eprintln!("chaos: to be run again with --seed {seed}");
     }));
     let begun = Instant::now();
-    let mut world = World::start(voters, gateways, seed).await;
+    let mut world = World::start(voters, gateways, roles, seed).await;
     let mut report = Report::default();
     let mut schedule = Schedule::new(seed, &arguments.only);
     while begun.elapsed() < within {

@@ -15,6 +15,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::PARTITIONS;
+use super::journal::record::{self, KEYED};
 use super::journal::{Fate, Journal, Place, Repeated};
 use super::support::eventually;
 use super::support::http::{ANSWER, Http, try_send};
@@ -51,16 +52,12 @@ struct Request {
     path: String,
     headers: Vec<(&'static str, String)>,
     values: Vec<String>,
-    /// Over all partitions by key; else all in the one of the path.
-    keyed: bool,
 }
 
 impl Request {
     /// Its records as a body has them.
     fn records(&self) -> Vec<Value> {
-        let record =
-            |value: &String| if self.keyed { json!({"key": value, "text": value}) } else { json!({"text": value}) };
-        self.values.iter().map(record).collect()
+        self.values.iter().map(|value| record::body(value)).collect()
     }
 }
 
@@ -93,7 +90,7 @@ pub(crate) async fn four(http: &Http, topic: &str, journal: &Arc<Journal>, seed:
     for number in 0..4 {
         let kind = match number {
             0 | 1 => triple(http).await,
-            2 => Kind::Key,
+            KEYED => Kind::Key,
             _ => Kind::Plain,
         };
         producers.push(Producer {
@@ -213,14 +210,15 @@ impl Producer {
                     ("producer-sequence", sequence.to_string()),
                 ];
                 *sequence += count as u64;
-                Request { path: one, headers, values, keyed: false }
+                Request { path: one, headers, values }
             }
+            // Over all partitions by the records' keys.
             Kind::Key => {
                 let path = format!("/v1/topics/{topic}/records?acks={acks}&timeout_ms={TIMEOUT_MS}");
                 let key = format!("{}-{}", self.number, self.requests);
-                Request { path, headers: vec![("idempotency-key", key)], values, keyed: true }
+                Request { path, headers: vec![("idempotency-key", key)], values }
             }
-            Kind::Plain => Request { path: one, headers: Vec::new(), values, keyed: false },
+            Kind::Plain => Request { path: one, headers: Vec::new(), values },
         }
     }
 

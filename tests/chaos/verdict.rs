@@ -6,11 +6,13 @@ use reqwest::Method;
 
 use super::bucket;
 use super::check::{Scan, Verdict, check, same};
+use super::faults;
+use super::journal::record::Found;
 use super::support::binary::{run, text};
 use super::support::eventually;
 use super::support::http::{Http, try_send};
 use super::support::server::{Server, Settings, copy_tree};
-use super::world::World;
+use super::world::{Roles, World};
 use super::{PARTITIONS, TOPIC};
 
 /// What was found.
@@ -27,14 +29,19 @@ pub(crate) struct Verdicts {
 pub(crate) async fn reach(mut world: World) -> Verdicts {
     world.cluster.converge().await;
     world.stop_consuming().await;
-    let nodes = world.nodes();
-    let scan = scan(&world.cluster.http_of(nodes[0])).await;
+    let open = world.open();
+    let scan = scan(&world.cluster.http_of(open[0])).await;
     let records = std::mem::take(&mut *world.journal.records());
     let mut invariants = check(&records, &scan);
-    for node in &nodes[1..] {
-        let other = self::scan(&world.cluster.http_of(*node)).await;
-        invariants.push(same("another node has the same", &scan, &other));
-        assert!(!world.cluster.log(*node).contains(" panicked at "), "{}", world.cluster.log(*node));
+    invariants.extend(others(&world, &open[1..], &scan).await);
+    if world.roles == Roles::Wal {
+        // Only now: the gateways were asked before anybody was started anew for it.
+        faults::open_voters(&mut world).await;
+        let voters: Vec<u64> = world.voters.iter().copied().collect();
+        invariants.extend(others(&world, &voters, &scan).await);
+    }
+    for node in world.nodes() {
+        assert!(!world.cluster.log(node).contains(" panicked at "), "{}", world.cluster.log(node));
     }
     let http = world.cluster.http();
     archive(&http).await;
@@ -50,8 +57,18 @@ pub(crate) async fn reach(mut world: World) -> Verdicts {
         sent: records.sent.len(),
         acknowledged: records.acked.len(),
         there: scan.values().map(Vec::len).sum(),
-        read: records.pages.iter().map(|page| page.values.len()).sum(),
+        read: records.pages.iter().map(|page| page.found.len()).sum(),
     }
+}
+
+/// What each of these nodes serves, beside what one has served before.
+async fn others(world: &World, nodes: &[u64], scan: &Scan) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    for node in nodes {
+        let other = self::scan(&world.cluster.http_of(*node)).await;
+        verdicts.push(same("another node has the same", scan, &other));
+    }
+    verdicts
 }
 
 /// Has everything archived, however leaderships move meanwhile.
@@ -73,8 +90,7 @@ async fn scan(http: &Http) -> Scan {
         for (wanted, record) in (0..).zip(&records) {
             assert_eq!(record["offset"].as_u64(), Some(wanted), "partition {partition} is not dense");
         }
-        let values = records.iter().map(|record| record["text"].as_str().unwrap_or("no text").to_owned());
-        scan.insert(partition, values.collect());
+        scan.insert(partition, records.iter().map(Found::read).collect());
     }
     scan
 }

@@ -18,11 +18,36 @@ use super::produce::{self, Producer};
 use super::support::cluster::Cluster;
 use super::support::eventually;
 use super::support::http::Http;
+use super::support::operators;
 use super::support::server::Settings;
 use super::{PARTITIONS, TOPIC};
 
 /// The number of the first gateway in the harness; of its own it has none.
 const GATEWAY: u64 = 1_001;
+
+/// What nodes that vote do besides; the seed decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Roles {
+    /// Nothing: clients reach the gateways alone, and operators all nodes.
+    Wal,
+    /// They serve clients as well.
+    GatewayWal,
+}
+
+impl Roles {
+    /// Half of the seeds each.
+    pub(crate) const fn of(seed: u64) -> Self {
+        if seed.is_multiple_of(2) { Self::Wal } else { Self::GatewayWal }
+    }
+
+    /// As `--roles` has it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Wal => "wal",
+            Self::GatewayWal => "gateway,wal",
+        }
+    }
+}
 
 /// What a fault needs.
 pub(crate) struct World {
@@ -32,6 +57,8 @@ pub(crate) struct World {
     pub(crate) random: StdRng,
     /// Nodes that vote.
     pub(crate) voters: BTreeSet<u64>,
+    /// What they do from their next start on.
+    pub(crate) roles: Roles,
     /// What clients talk to: processes that keep no log.
     pub(crate) gateways: Vec<u64>,
     /// Nodes that started although a bit of their log was flipped: they may find that later, and end.
@@ -47,7 +74,6 @@ pub(crate) struct World {
 /// Flushes, archive jobs, purges and collections within seconds, so that the faults meet each of their steps.
 fn settings() -> Settings {
     Settings::default()
-        .set("cluster.roles", "gateway,wal")
         .set("cluster.balance_after", "3s")
         .set("flush.bytes", "128KiB")
         .set("flush.interval", "300ms")
@@ -68,11 +94,12 @@ fn settings() -> Settings {
 }
 
 impl World {
-    /// Everything started and under load, with this many voters and gateways. `seed` decides what the producers send and what
-    /// the faults do.
-    pub(crate) async fn start(voters: u64, gateways: u64, seed: u64) -> Self {
+    /// Everything started and under load, with this many voters, which have these roles, and gateways. `seed` decides what the
+    /// producers send and what the faults do.
+    pub(crate) async fn start(voters: u64, gateways: u64, roles: Roles, seed: u64) -> Self {
         let gateways: Vec<u64> = (GATEWAY..GATEWAY + gateways).collect();
         let mut cluster = Cluster::place_all(voters, &gateways, settings()).await;
+        (1..=voters).for_each(|voter| take(&mut cluster, voter, roles));
         (1..=voters).chain(gateways.iter().copied()).for_each(|node| cluster.spawn(node));
         cluster.all_ready().await;
         let http = Http::over(gateways.iter().map(|gateway| cluster.url(*gateway)).collect());
@@ -88,6 +115,7 @@ impl World {
             journal,
             random: StdRng::seed_from_u64(seed),
             voters: (1..=voters).collect(),
+            roles,
             gateways,
             flipped: BTreeSet::new(),
             next_node: voters + 1,
@@ -129,7 +157,7 @@ impl World {
 
     /// The consumers read up to the end, and end.
     pub(crate) async fn stop_consuming(&mut self) {
-        let described = self.cluster.http().get(&format!("/v1/topics/{TOPIC}")).await.expect(200);
+        let described = self.cluster.http_of(self.open()[0]).get(&format!("/v1/topics/{TOPIC}")).await.expect(200);
         let end = |partition: u32| described["partitions"][partition as usize]["high_watermark"].as_u64().unwrap();
         let ends: Vec<u64> = (0..PARTITIONS).map(end).collect();
         let all: u64 = ends.iter().sum();
@@ -165,6 +193,19 @@ impl World {
         self.voters.iter().chain(&self.gateways).copied().collect()
     }
 
+    /// Those that clients reach.
+    pub(crate) fn open(&self) -> Vec<u64> {
+        match self.roles {
+            Roles::Wal => self.gateways.clone(),
+            Roles::GatewayWal => self.nodes(),
+        }
+    }
+
+    /// A voter has the roles of all of them when it is started the next time; it does not run.
+    pub(crate) fn take_roles(&mut self, voter: u64) {
+        take(&mut self.cluster, voter, self.roles);
+    }
+
     /// All voters but this one.
     pub(crate) fn other_voters(&self, node: u64) -> Vec<u64> {
         self.voters.iter().copied().filter(|other| *other != node).collect()
@@ -195,6 +236,11 @@ impl World {
         }
         std::fs::write(directory.join("compactor.log"), self.compactor.log()).unwrap();
     }
+}
+
+fn take(cluster: &mut Cluster, voter: u64, roles: Roles) {
+    cluster.set_roles(voter, roles.name());
+    operators::alone(&cluster.url(voter), roles == Roles::Wal);
 }
 
 impl Drop for World {

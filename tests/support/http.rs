@@ -103,8 +103,7 @@ impl Http {
     /// A request that is not sent yet.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let base = &self.bases[self.current.load(Ordering::Relaxed) % self.bases.len()];
-        let base = if operators::has(path) { operators::of(base) } else { base.clone() };
-        self.http.request(method, format!("{base}{path}"))
+        self.http.request(method, format!("{}{path}", operators::place(base, path)))
     }
 
     /// `GET`, if there is an answer.

@@ -7,6 +7,8 @@ use super::support::cluster::Cluster;
 use super::support::server::{Server, Settings};
 use super::support::table::{Table, Target};
 
+/// Joins the cluster for the last way.
+const GATEWAY: u64 = 11;
 /// Seconds of each load.
 const SECONDS: u64 = 10;
 
@@ -35,9 +37,12 @@ async fn measure(table: &mut Table, line: &str, load: &[&str], (figure, unit): (
     let rate = |report: &Value| report[figure].as_f64().unwrap();
     let alone = rate(&produce(one.url(), &load));
     drop(one);
-    let cluster = Cluster::start_direct(3, Settings::default()).await;
+    let mut cluster = Cluster::start_direct(3, Settings::default()).await;
     let (leader, follower) = (cluster.leader().await, cluster.follower().await);
-    for (node, way) in [(leader, "the leader"), (follower, "another node")] {
+    for (node, way) in [(leader, "the leader"), (follower, "another node"), (GATEWAY, "a gateway")] {
+        if node == GATEWAY {
+            cluster.start_gateway(GATEWAY).await;
+        }
         let report = produce(&cluster.url(node), &load);
         let latency = &report["latency"]["p50_us"];
         let measured = format!("by way of {way} {:.0} {unit}, p50 {latency} us", rate(&report));

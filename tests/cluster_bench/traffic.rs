@@ -19,15 +19,22 @@ const VALUES: u64 = 400;
 const AFTER: Duration = Duration::from_secs(1);
 const TOPIC: &str = "bench";
 
-/// By way of the leader and by way of another node.
+/// Joins the cluster for the last way.
+const GATEWAY: u64 = 11;
+
+/// By way of the leader, of another node, and of a process that is only a gateway.
 pub(crate) async fn traffic(table: &mut Table) {
-    let cluster = Cluster::start_direct(3, Settings::default()).await;
+    let mut cluster = Cluster::start_direct(3, Settings::default()).await;
     cluster.http().create_topic(TOPIC, &json!({"compression": "none"})).await;
     let ways = [
         (cluster.leader().await, "replication", 2.1),
         (cluster.follower().await, "replication and the way to the leader", 3.2),
+        (GATEWAY, "replication and the gateway's hop", 3.2),
     ];
     for (node, way, most) in ways {
+        if node == GATEWAY {
+            cluster.start_gateway(GATEWAY).await;
+        }
         let values = table.scaled(VALUES);
         let before = sent(&cluster).await;
         write(&cluster.http_of(node), values).await;

@@ -144,6 +144,13 @@ impl Cluster {
         self.nodes.insert(id, node);
     }
 
+    /// Places a process that is only a gateway and starts it.
+    pub(crate) async fn start_gateway(&mut self, id: u64) {
+        self.place_gateway(id, "gateway");
+        self.spawn(id);
+        self.ready(id).await;
+    }
+
     /// What a node does when it is started the next time.
     pub(crate) fn set_roles(&mut self, id: u64, roles: &'static str) {
         self.nodes.get_mut(&id).unwrap().roles = Some(roles);

@@ -10,7 +10,7 @@ use super::{Busy, busy, lasting};
 use crate::support::away::Away;
 use crate::support::cluster::{Cluster, MAX_ELECTION_MS};
 use crate::support::eventually;
-use crate::support::http::{Http, try_send};
+use crate::support::http::{Http, send, try_send};
 use crate::support::load::Load;
 use crate::support::readers::Readers;
 use crate::support::server::Settings;
@@ -143,10 +143,23 @@ async fn gateways_are_killed_in_mid_request() {
         }
     })
     .await;
-    // One that is asked to end refuses nothing that it has taken.
-    assert!(cluster.terminate(SECOND).await.success());
-    cluster.restart(SECOND).await;
     Busy { cluster, load, readers }.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_asked_to_end_answers_what_it_has_taken() {
+    let mut cluster = start(Settings::default().set("flush.interval", "3s")).await;
+    let http = cluster.http_of(FIRST);
+    http.create_topic("t", &json!({})).await;
+    let request = http.request(Method::POST, "/v1/topics/t/records?acks=object&timeout_ms=30000");
+    let request = request.header("content-type", "application/json").body(r#"{"records":[{"text":"taken"}]}"#);
+    let (answer, ended) = tokio::join!(send(request), async {
+        lasting(Duration::from_millis(500)).await;
+        cluster.terminate(FIRST).await
+    });
+    answer.expect(200);
+    assert!(ended.success(), "{ended}");
+    assert_eq!(texts(&cluster.http_of(SECOND).fetch_all("t", 0, "").await), ["taken"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

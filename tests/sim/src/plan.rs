@@ -149,6 +149,11 @@ fn who(rng: &mut Rng) -> Who {
     }
 }
 
+/// One with a log, a leader as often as another one.
+fn member(rng: &mut Rng) -> Who {
+    if rng.chance(500) { Who::LeaderOf(rng.below(8)) } else { Who::Follower(rng.below(8)) }
+}
+
 fn shape(rng: &mut Rng) -> Shape {
     match rng.below(8) {
         0..=2 => Shape::Isolated(who(rng)),
@@ -188,7 +193,7 @@ fn fault(rng: &mut Rng, profile: &Profile) -> Fault {
         "late deletes" => Fault::LateDeletes(rng.within(500..8_000), long(rng)),
         "bucket away" => Fault::BucketAway(long(rng)),
         "transfer" => Fault::Transfer,
-        "replace" => Fault::Replace(Who::Follower(rng.below(8))),
+        "replace" => Fault::Replace(member(rng)),
         "drain" => Fault::Drain(who(rng), short(rng)),
         "from the bucket" => Fault::FromBucket,
         "restore" => Fault::Restore,

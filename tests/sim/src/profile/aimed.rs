@@ -125,11 +125,12 @@ fn votes(profile: &mut Profile, name: &str) {
 fn flushes(profile: &mut Profile, name: &str) {
     let (knobs, exactly) = (&mut profile.knobs, &mut profile.exactly);
     match name {
-        // The proposal of a flush waits for so long that it is made anew, and then both of them are applied.
+        // The proposal of a flush waits for so long that it is made anew, by the same leader or by the next one, and then both of
+        // them are applied.
         "stale-flush-accepted" => {
             (knobs.flush, knobs.deadline, knobs.bucket_delay, knobs.sync_delay) = (200, Some(350), 5, 200);
             profile.cluster = Some((3, 0));
-            exactly.push(Fault::SlowSync(Who::Follower(0), 300, 1_500));
+            exactly.extend([Fault::SlowSync(Who::Follower(0), 300, 1_500), Fault::Transfer]);
         }
         // Objects of a flush that is under way are older than the grace period before it ends.
         "late-flush-after-collection" => {

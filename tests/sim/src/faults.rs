@@ -127,11 +127,12 @@ impl World {
     }
 
     /// A clock is set. No two that are wrong are wrong by the same: log time believes a majority that agrees, and one that is
-    /// wrong cannot be told from one that is right (docs/decisions/0015-log-time-of-a-group.md).
+    /// wrong cannot be told from one that is right (docs/decisions/0015-log-time-of-a-group.md). What a machine said that is gone
+    /// by now still counts for ten seconds.
     fn set_clock(&mut self, id: u64, by: i64) {
         let right = (EPOCH + self.now).cast_signed();
         let wrong_by = |machine: &Machine| machine.clock.wall().cast_signed() - right;
-        let others = self.machines.values().filter(|machine| machine.id != id && !machine.is_retired);
+        let others = self.machines.values().filter(|machine| machine.id != id);
         let wrong: Vec<i64> = others.map(wrong_by).filter(|by| by.abs() > RIGHT).collect();
         let mut error = wrong_by(&self.machines[&id]) + by;
         while wrong.iter().any(|other| (other - error).abs() <= APART) {

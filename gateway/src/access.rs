@@ -95,6 +95,12 @@ impl Access {
         Self { slow, sample, method, series, status, code, name, identity, started, bytes: 0 }
     }
 
+    /// Of one that may wait for so long: it is slow if it takes longer beyond that.
+    pub(crate) fn waiting(mut self, wait: Duration) -> Self {
+        self.slow += wait;
+        self
+    }
+
     fn is_logged(&self, elapsed: Duration) -> bool {
         // The id decides, so that a client that sends its own can have all lines of one request or none.
         let drawn = xxh3_64(self.name.id().as_bytes()) as f64 / u64::MAX as f64;
@@ -201,6 +207,8 @@ mod tests {
     fn failures_and_slow_answers_are_always_logged_successes_by_sample() {
         assert!(access(0.0, 503, "a").is_logged(Duration::ZERO));
         assert!(access(0.0, 200, "a").is_logged(Duration::from_secs(1)));
+        let waits = access(0.0, 200, "a").waiting(Duration::from_secs(30));
+        assert!(!waits.is_logged(Duration::from_secs(30)) && waits.is_logged(Duration::from_secs(31)));
         assert!(!access(0.0, 200, "a").is_logged(Duration::ZERO));
         assert!(access(1.0, 200, "a").is_logged(Duration::ZERO));
         let logged = (0..1_000).filter(|id| access(0.25, 200, &id.to_string()).is_logged(Duration::ZERO)).count();

@@ -5,7 +5,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
@@ -31,6 +31,10 @@ const MAX_REQUEST_ID: usize = 128;
 /// The template of the route when it is more than the path that axum matched: a verb after a resource.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct VerbRoute(pub(crate) &'static str);
+
+/// How long the client asked to wait at most: not slow, whoever waits for so long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits(pub(crate) Duration);
 
 /// The answer of the table's `handler` to a request, in its context; it says itself which route it was.
 pub(crate) async fn in_context(
@@ -115,6 +119,10 @@ impl Begun {
         };
         let log = (&app.config().log, app.series());
         let access = Access::new(log, (method, route), (response.status(), code), name.clone(), identity, at);
+        let access = match response.extensions_mut().remove::<Waits>() {
+            Some(Waits(wait)) => access.waiting(wait),
+            None => access,
+        };
         let head = response.headers_mut();
         head.insert(headers::REQUEST_ID, name.id);
         head.insert(headers::TRACEPARENT, name.trace);

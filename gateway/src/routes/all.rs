@@ -16,6 +16,7 @@ use super::lines::{self, Part};
 use super::{answer, follow, offload};
 use crate::app::App;
 use crate::consistency::Consistency;
+use crate::context::Waits;
 use crate::error::{ApiError, Result};
 use crate::held::{held, hold_rest};
 use crate::negotiate::{Media, negotiate};
@@ -62,7 +63,7 @@ pub(crate) async fn all(
         pages = walk.round(&app, query.budget).await?;
     }
     let mut holds: Vec<Hold> = pages.iter().map(|(_, page)| page.hold.clone()).collect();
-    let response = match media {
+    let mut response = match media {
         Media::Ndjson => as_lines(&app, walk, pages, query.values).await?,
         _ => {
             let stored = pages.iter().map(|(_, page)| stored_bytes(page)).sum();
@@ -71,6 +72,9 @@ pub(crate) async fn all(
             answer(StatusCode::OK, Media::Json, Body::from(body))
         }
     };
+    if !query.wait.is_zero() {
+        response.extensions_mut().insert(Waits(query.wait));
+    }
     Ok(response.map(|body| held(&app, body, holds)))
 }
 

@@ -18,6 +18,7 @@ use super::lines::{self, Part};
 use super::{answer, follow, number, offload, pieces};
 use crate::app::App;
 use crate::consistency::Consistency;
+use crate::context::Waits;
 use crate::error::{ApiError, Result};
 use crate::held::{held, hold_rest};
 use crate::negotiate::{Media, negotiate};
@@ -72,6 +73,9 @@ pub(crate) async fn partition(
     // What is in the body is the page's bytes, or about as many, and the rest.
     let holds = rest.into_iter().chain([page.hold.clone()]).collect();
     let mut response = response.map(|body| held(&app, body, holds));
+    if !query.wait.is_zero() {
+        response.extensions_mut().insert(Waits(query.wait));
+    }
     if cacheable {
         cache(&mut response, &headers, &page, (path.partition, next), (media, shape));
     }

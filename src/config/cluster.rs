@@ -16,7 +16,7 @@ use super::{Config, units};
 #[serde(default, deny_unknown_fields)]
 pub struct Cluster {
     /// The number of this node, or `auto` for one above all that its peers know. A directory that has a number keeps it, unless it
-    /// took it by `auto` and another directory was taken in with it first.
+    /// took it by `auto` and another directory was taken in with it first. `auto` is refused beside `peer.tls`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_id: Option<NodeChoice>,
     /// The nodes of the first start, `id=host:port` of their peer listeners, the same on all of them; later only where to ask

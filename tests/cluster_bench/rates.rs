@@ -3,12 +3,10 @@
 use serde_json::Value;
 
 use super::support::binary::bench;
-use super::support::cluster::Cluster;
+use super::support::cluster::{Cluster, GATEWAY};
 use super::support::server::{Server, Settings};
 use super::support::table::{Table, Target};
 
-/// Joins the cluster for the last way.
-const GATEWAY: u64 = 11;
 /// Seconds of each load.
 const SECONDS: u64 = 10;
 
@@ -40,8 +38,9 @@ async fn measure(table: &mut Table, line: &str, load: &[&str], (figure, unit): (
     let mut cluster = Cluster::start_direct(3, Settings::default()).await;
     let (leader, follower) = (cluster.leader().await, cluster.follower().await);
     for (node, way) in [(leader, "the leader"), (follower, "another node"), (GATEWAY, "a gateway")] {
+        // So that it costs nothing before.
         if node == GATEWAY {
-            cluster.start_gateway(GATEWAY).await;
+            cluster.start_gateway().await;
         }
         let report = produce(&cluster.url(node), &load);
         let latency = &report["latency"]["p50_us"];

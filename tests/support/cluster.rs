@@ -25,6 +25,8 @@ use super::{DEADLINE, POLL, eventually};
 
 /// The longest election timeout of a node of [`Cluster::start`], twice the shortest: it decides when a leader is given up.
 pub(crate) const MAX_ELECTION_MS: u64 = 2_000;
+/// The gateway of a benchmark, among the processes; it has no number of its own.
+pub(crate) const GATEWAY: u64 = 11;
 
 /// Nodes and what is between them; all of them are killed when it is dropped.
 #[derive(Debug)]
@@ -144,11 +146,11 @@ impl Cluster {
         self.nodes.insert(id, node);
     }
 
-    /// Places a process that is only a gateway and starts it.
-    pub(crate) async fn start_gateway(&mut self, id: u64) {
-        self.place_gateway(id, "gateway");
-        self.spawn(id);
-        self.ready(id).await;
+    /// Places [`GATEWAY`] and starts it.
+    pub(crate) async fn start_gateway(&mut self) {
+        self.place_gateway(GATEWAY, "gateway");
+        self.spawn(GATEWAY);
+        self.ready(GATEWAY).await;
     }
 
     /// What a node does when it is started the next time.

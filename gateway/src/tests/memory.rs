@@ -44,6 +44,18 @@ impl Gateway {
         body
     }
 
+    /// Once somebody has waited for memory for pages and was given none.
+    async fn has_refused(&self) {
+        for waits in [true, false] {
+            let seen = async {
+                while self.queue.is_page_memory_scarce() != waits {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), seen).await.unwrap();
+        }
+    }
+
     /// Whether there is as much memory for pages as of now.
     fn is_free(&self, bytes: u64) -> bool {
         self.queue.hold_answer(bytes).now_or_never().is_some_and(|held| held.is_ok())
@@ -99,6 +111,23 @@ async fn lines_go_on_with_the_memory_of_their_first_piece() {
 }
 
 #[tokio::test]
+async fn lines_break_off_without_the_memory_for_more_than_their_first_piece() {
+    let gateway = packed().await;
+    gateway.json(Method::PUT, "/v1/topics/u", &json!({"partitions": 1, "value_format": "text"})).await.expect(201);
+    // So small that it holds nothing, and yet a piece of its own.
+    for bytes in [30_000, 1_000_000] {
+        let sent = request(Method::POST, "/v1/topics/u/partitions/0/records");
+        let sent = sent.header("content-type", "application/octet-stream").body(Body::from(vec![1; bytes]));
+        gateway.send(sent.unwrap()).await.expect(200);
+    }
+    let mut body = gateway.begun("/v1/topics/u/partitions/0/records", "application/x-ndjson").await;
+    let others = gateway.queue.hold_answer(30 * MIB).await.unwrap();
+    assert!(body.next().await.unwrap().is_err(), "no reader takes it for whole");
+    drop((body, others));
+    assert!(gateway.is_free(31 * MIB));
+}
+
+#[tokio::test]
 async fn answers_without_memory_are_refused() {
     let gateway = packed().await;
     let others = gateway.queue.hold_answer(27 * MIB).await.unwrap();
@@ -131,8 +160,7 @@ async fn followers_wait_for_memory_and_miss_nothing() {
     let mut events = gateway.body(&format!("{ONE}?offset=0&max_bytes=100"), "text/event-stream").await;
     let _hello = events.next().await;
     let (first, ()) = tokio::join!(events.next(), async {
-        // After it was given none for the first time.
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        gateway.has_refused().await;
         drop(others);
     });
     let mut text = String::from_utf8(first.unwrap().unwrap().to_vec()).unwrap();

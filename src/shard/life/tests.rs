@@ -430,10 +430,15 @@ async fn no_life_begins_with_an_empty_shard_where_its_records_are_even_with_rest
             assert!(refused.message().contains(&left) && refused.message().contains("shard 2"), "{refused}");
             assert_eq!(names(&bucket).await, before);
         }
-        bucket.delete(vec![left]).await.unwrap();
+        bucket.delete(vec![left.clone()]).await.unwrap();
         let life = begin(&bucket, restore, &mut Others::default()).await.unwrap();
         assert!(life.others.iter().all(|(_, start)| matches!(start, Start::New(_))), "{:?}", life.others);
         assert_eq!(life.others.len(), 2);
+        // A start that broke off after it had created its life looks again, whatever came meanwhile.
+        bucket.put(&left, vec![bytes::Bytes::from_static(b"x")]).await.unwrap();
+        let refused = begin(&bucket, restore, &mut Others::default()).await.unwrap_err();
+        assert_eq!(refused.code(), "rebuild_needed", "{left}");
+        assert!(!names(&bucket).await.contains(&"incarnations/0000000003.json".to_owned()), "it is the same life");
     }
 }
 

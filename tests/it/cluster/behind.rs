@@ -35,10 +35,9 @@ async fn checkpoints_sent(cluster: &Cluster) -> f64 {
     sum
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_follower_that_missed_no_more_than_is_kept_catches_up_from_the_log() {
-    // Shared out over three shards, and far more than is written.
-    let mut cluster = Cluster::start_with(3, busy().set("wal.keep", "96MiB").set("wal.file_size", "64KiB")).await;
+/// Three nodes and a follower that was away through flushes, came back and has caught up.
+async fn away_through_flushes(keep: &str) -> (Cluster, u64) {
+    let mut cluster = Cluster::start_with(3, busy().set("wal.keep", keep).set("wal.file_size", "64KiB")).await;
     let http = cluster.http_of(cluster.leader().await);
     http.create_topic("t", &json!({})).await;
     flushes(&http, 2).await;
@@ -46,26 +45,7 @@ async fn a_follower_that_missed_no_more_than_is_kept_catches_up_from_the_log() {
     caught_up(&cluster, follower).await;
     cluster.kill(follower);
     flushes(&http, 6).await;
-    http.produce("t", &json!([{"text": "not flushed"}])).await.expect(200);
-    cluster.restart(follower).await;
-    caught_up(&cluster, follower).await;
-    cluster.converge().await;
-    assert_eq!(cluster.http_of(follower).fetch_all("t", 0, "").await.len(), 8 * 50 + 1);
-    assert_eq!(checkpoints_sent(&cluster).await, 0.0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_follower_away_through_flushes_and_purges_catches_up() {
-    // Nothing is kept for followers: what it missed is purged when it comes back.
-    let mut cluster = Cluster::start_with(3, busy().set("wal.keep", "0B").set("wal.file_size", "64KiB")).await;
-    let http = cluster.http_of(cluster.leader().await);
-    http.create_topic("t", &json!({})).await;
-    flushes(&http, 2).await;
-    let follower = cluster.follower().await;
-    caught_up(&cluster, follower).await;
-    cluster.kill(follower);
-    flushes(&http, 6).await;
-    // More that is not flushed, so that it needs the log besides the checkpoint.
+    // More that is not flushed, so that it needs the log besides a checkpoint.
     http.produce("t", &json!([{"text": "not flushed"}])).await.expect(200);
     cluster.restart(follower).await;
     caught_up(&cluster, follower).await;
@@ -73,6 +53,20 @@ async fn a_follower_away_through_flushes_and_purges_catches_up() {
     let there = cluster.http_of(follower).fetch_all("t", 0, "").await;
     assert_eq!(there.len(), 8 * 50 + 1);
     assert_eq!(there.last().unwrap()["text"], "not flushed");
+    (cluster, follower)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_missed_no_more_than_is_kept_catches_up_from_the_log() {
+    // Shared out over three shards, and far more than is written.
+    let (cluster, _) = away_through_flushes("96MiB").await;
+    assert_eq!(checkpoints_sent(&cluster).await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_away_through_flushes_and_purges_catches_up() {
+    // Nothing is kept for followers: what it missed is purged when it comes back.
+    let (mut cluster, follower) = away_through_flushes("0B").await;
     assert!(checkpoints_sent(&cluster).await > 0.0);
 
     // It counts for the majority again: the other follower goes, and then the leader.

@@ -154,7 +154,9 @@ async fn a_gateway_that_is_asked_to_end_answers_what_it_has_taken() {
     let request = http.request(Method::POST, "/v1/topics/t/records?acks=object&timeout_ms=30000");
     let request = request.header("content-type", "application/json").body(r#"{"records":[{"text":"taken"}]}"#);
     let (answer, ended) = tokio::join!(send(request), async {
-        lasting(Duration::from_millis(500)).await;
+        // It was taken once the nodes have it, and is answered once it was flushed.
+        let second = cluster.http_of(SECOND);
+        eventually("the record", || async { (second.fetch_all("t", 0, "").await.len() == 1).then_some(()) }).await;
         cluster.terminate(FIRST).await
     });
     answer.expect(200);

@@ -206,7 +206,7 @@ impl Follower {
             None => self.begin().await?,
         };
         let mut pinged = Instant::now();
-        let mut starved = Starved::default();
+        let mut starved: Option<Retries> = None;
         loop {
             let pages = self.round(&mut walk).await?;
             if pages.is_empty() {
@@ -223,11 +223,11 @@ impl Follower {
                 let sent;
                 (walk, sent) = self.send_page(walk, partition, page, shape).await?;
                 match sent {
-                    Ok(()) => starved = Starved::default(),
+                    Ok(()) => starved = None,
                     // Without its pages meanwhile: those who hold theirs while they wait would wait for each other.
                     Err(error) => {
                         drop(pages);
-                        starved.wait(error).await?;
+                        starved.get_or_insert_with(Retries::begin).wait(error).await?;
                         break;
                     }
                 }
@@ -278,23 +278,21 @@ impl Follower {
 
     async fn begin(&self) -> Result<Walk> {
         let target = &self.target;
-        let deadline = Instant::now() + PATIENCE;
-        let mut pause = Pause::default();
+        let mut retries = Retries::begin();
         loop {
             match Walk::begin(&self.app, &target.topic, target.topic_id, (&target.start, target.consistency)).await {
-                Err(error) if error.code().retryable() && Instant::now() < deadline => pause.next().await,
-                other => return other,
+                Err(error) => retries.wait(error).await?,
+                begun => return begun,
             }
         }
     }
 
     async fn round(&self, walk: &mut Walk) -> Result<Vec<(u32, FetchPage)>> {
-        let deadline = Instant::now() + PATIENCE;
-        let mut pause = Pause::default();
+        let mut retries = Retries::begin();
         loop {
             match walk.round(&self.app, self.target.budget).await {
-                Err(error) if error.code().retryable() && Instant::now() < deadline => pause.next().await,
-                other => return other,
+                Err(error) => retries.wait(error).await?,
+                pages => return pages,
             }
         }
     }
@@ -337,37 +335,25 @@ fn failed(error: &ApiError) -> String {
     events::failure(error, name.as_ref().map_or("", RequestName::id))
 }
 
-/// How long there was no memory for what is next.
-#[derive(Default)]
-struct Starved {
-    since: Option<Instant>,
-    pause: Pause,
+/// Attempts for as long as the stream waits for what may pass, with growing pauses between them.
+struct Retries {
+    until: Instant,
+    pause: Duration,
 }
 
-impl Starved {
-    /// Waits a while, if not for too long already.
+impl Retries {
+    fn begin() -> Self {
+        Self { until: Instant::now() + PATIENCE, pause: Duration::from_millis(100) }
+    }
+
+    /// Waits before the next attempt; the failure, if there is to be none.
     async fn wait(&mut self, error: ApiError) -> Result<()> {
-        if self.since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE || !error.code().retryable() {
+        if !error.code().retryable() || Instant::now() >= self.until {
             return Err(error);
         }
-        self.pause.next().await;
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(Duration::from_secs(2));
         Ok(())
-    }
-}
-
-/// Growing pauses between attempts.
-struct Pause(Duration);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(Duration::from_millis(100))
-    }
-}
-
-impl Pause {
-    async fn next(&mut self) {
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(Duration::from_secs(2));
     }
 }
 

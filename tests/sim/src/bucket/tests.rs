@@ -157,6 +157,20 @@ async fn damage_in_any_object_and_objects_that_are_missing_are_problems() {
 }
 
 #[test]
+fn segments_are_of_no_checkpoint_where_their_shard_has_none_at_all() {
+    let keys = [
+        "shards/00000/checkpoints/0000000001-00000000000000000007-01HF7YAT00000000000000000A.ckpt",
+        "shards/00000/segments/01HF7YAT00000000000000000A.seg",
+        "shards/00001/index/01HF7YAT00000000000000000A.idx",
+        "shards/00001/segments/01HF7YAT00000000000000000B.seg",
+    ];
+    let mut objects: Objects = keys.map(|key| (key.to_owned(), bytes::Bytes::new())).into();
+    assert_eq!(of_no_checkpoint(&objects), [keys[3]]);
+    objects.remove(keys[0]);
+    assert_eq!(of_no_checkpoint(&objects), [keys[1], keys[3]]);
+}
+
+#[test]
 fn days_are_dates() {
     for (days, date) in [(0, (1970, 1, 1)), (59, (1970, 3, 1)), (11_016, (2000, 2, 29)), (20_783, (2026, 11, 26))] {
         assert_eq!(shard::date(days), date);

@@ -73,7 +73,7 @@ async fn a_follower_away_through_flushes_and_purges_catches_up() {
     let leader = cluster.leader().await;
     let other = cluster.others(leader).into_iter().find(|node| *node != follower).unwrap();
     cluster.kill(other);
-    http.produce("t", &json!([{"text": "by two"}])).await.expect(200);
+    cluster.http_of(leader).produce("t", &json!([{"text": "by two"}])).await.expect(200);
     cluster.restart(other).await;
     cluster.kill(leader);
     let new = cluster.leader().await;
